@@ -1,0 +1,36 @@
+"""The training objective: cross entropy of the masked tokens of one codebook (section 3.1)."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_IGNORED = -100
+
+
+def masked_cross_entropy(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
+    """Mean cross entropy over the masked positions of the whole batch.
+
+    The softmax is taken in float32, under autocast too. Positions outside of the mask have no part in value or gradient,
+    whatever their logits (NaN where a delay pattern has no prediction) and targets (padding may hold the mask token, which has no logit). The
+    count of targets stays on the device, so that nothing waits for a GPU.
+
+    Args:
+        logits: [..., T, card]; [B, T, card] for one stage, [B, K, T, card] where targets lie in several codebooks, as
+            those of a hybrid model do.
+        targets: true codes, Long [..., T], within [0, card) wherever `mask` is True.
+        mask: targets of the loss, Bool [..., T].
+    Returns:
+        Float32 scalar in nats. With nothing masked it is zero, with a gradient of zeros.
+    Raises:
+        ValueError: if the shapes do not fit.
+    """
+    if logits.shape[:-1] != targets.shape or mask.shape != targets.shape:
+        raise ValueError(f"logits {tuple(logits.shape)} need targets and mask of shape {tuple(logits.shape[:-1])}, "
+                         f"got {tuple(targets.shape)} and {tuple(mask.shape)}.")
+    labels = targets.masked_fill(~mask, _IGNORED)
+    # Ignoring a label is not enough: the softmax of a logit that is not finite makes the gradient NaN.
+    logits = logits.masked_fill(~mask.unsqueeze(-1), 0.0)
+    with torch.autocast(logits.device.type, enabled=False):
+        total = F.cross_entropy(logits.float().flatten(0, -2), labels.flatten(), ignore_index=_IGNORED, reduction="sum")
+        return total / mask.sum().clamp(min=1)
