@@ -3,49 +3,55 @@
 Every sentence is made of a closed list of words (`vocabulary`), so that a small word-hashing
 conditioner can tell all of them apart.
 """
+from __future__ import annotations
+
 from dataclasses import dataclass
-import typing as tp
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class Instrument:
-    """A General MIDI program (counted from 0) and the pitches (MIDI numbers) on which it sounds natural."""
+    """A General MIDI program (counted from 0) and the pitches (MIDI numbers) on which it sounds natural.
+
+    `voices` is how many notes it can play at once.
+    """
+
     name: str
     program: int
     low: int
     high: int
+    voices: int = 1
 
 
-INSTRUMENTS: tp.Tuple[Instrument, ...] = (
-    Instrument("violin", 40, 55, 95),
-    Instrument("cello", 42, 36, 74),
+INSTRUMENTS: tuple[Instrument, ...] = (
+    Instrument("violin", 40, 55, 95, voices=2),
+    Instrument("cello", 42, 36, 74, voices=2),
     Instrument("flute", 73, 60, 96),
     Instrument("clarinet", 71, 50, 88),
     Instrument("trumpet", 56, 54, 84),
     Instrument("bagpipe", 109, 57, 86),
-    Instrument("accordion", 21, 53, 89),
-    Instrument("organ", 19, 43, 88),
-    Instrument("piano", 0, 36, 96),
-    Instrument("guitar", 24, 40, 79),
-    Instrument("banjo", 105, 48, 84),
-    Instrument("xylophone", 13, 60, 100),
+    Instrument("accordion", 21, 48, 90, voices=8),
+    Instrument("organ", 19, 36, 90, voices=16),
+    Instrument("piano", 0, 33, 98, voices=16),
+    Instrument("guitar", 24, 38, 79, voices=6),
+    Instrument("banjo", 105, 48, 84, voices=4),
+    Instrument("xylophone", 13, 60, 100, voices=2),
 )
 
-KINDS: tp.Tuple[str, ...] = (
+KINDS: tuple[str, ...] = (
     "reel", "jig", "slip jig", "hornpipe", "strathspey", "clog", "fling", "air", "waltz", "chorale")
 
 #: Beats a minute, and the word that stands for them.
-TEMPI: tp.Dict[int, str] = {
+TEMPI: dict[int, str] = {
     60: "slow", 70: "slow", 80: "slow", 90: "medium", 100: "medium", 110: "medium",
     120: "fast", 130: "fast", 140: "fast"}
 
-TONICS: tp.Tuple[str, ...] = (
+TONICS: tuple[str, ...] = (
     "C", "D flat", "D", "E flat", "E", "F", "F sharp", "G", "A flat", "A", "B flat", "B")
 
 #: Pitch classes above the tonic. The minor scale has both sevenths, as melodies use both.
-MODES: tp.Dict[str, tp.FrozenSet[int]] = {
+MODES: dict[str, frozenset[int]] = {
     "major": frozenset((0, 2, 4, 5, 7, 9, 11)),
     "minor": frozenset((0, 2, 3, 5, 7, 8, 10, 11)),
     "dorian": frozenset((0, 2, 3, 5, 7, 9, 10)),
@@ -56,7 +62,7 @@ MODES: tp.Dict[str, tp.FrozenSet[int]] = {
 LOW_BELOW, HIGH_ABOVE = 57.0, 77.0
 REGISTERS = ("low", "high")
 
-TEMPLATES: tp.Tuple[str, ...] = (
+TEMPLATES: tuple[str, ...] = (
     "a {tempo} {kind} in {key} played on the {instrument}{register}",
     "{instrument} playing a {tempo} {kind} in {key}{register}",
     "a {tempo} {kind} on the {instrument}{register} in {key} at {bpm} bpm",
@@ -76,15 +82,15 @@ def key_name(tonic: int, mode: str) -> str:
     return f"{TONICS[tonic % 12]} {mode}"
 
 
-def register_of(mean_pitch: float) -> tp.Optional[str]:
+def register_of(mean_pitch: float) -> str | None:
     """`low`, `high`, or None for what lies between; `mean_pitch` is a MIDI number."""
     if mean_pitch < LOW_BELOW:
         return "low"
     return "high" if mean_pitch > HIGH_ABOVE else None
 
 
-def caption(template: str, kind: str, key: str, instrument: str, bpm: int, register: tp.Optional[str]) -> str:
-    """One sentence in lower-case English but for the tonic's letter, as `a fast reel in D major played on the violin`."""
+def caption(template: str, kind: str, key: str, instrument: str, bpm: int, register: str | None) -> str:
+    """One sentence, as `a fast reel in D major played on the violin`; lower case but for the tonic's letter."""
     suffix = f" in a {register} register" if register else ""
     return template.format(tempo=TEMPI[bpm], kind=kind, key=key, instrument=instrument, bpm=bpm,
                            register=suffix, article=article(kind))
@@ -95,9 +101,9 @@ def draw_template(rng: np.random.Generator) -> str:
     return TEMPLATES[int(rng.integers(len(TEMPLATES)))]
 
 
-def vocabulary() -> tp.List[str]:
+def vocabulary() -> list[str]:
     """All words that a caption can hold, in lower case, sorted."""
-    words: tp.Set[str] = {"a", "an", "in", "register", *REGISTERS}
+    words: set[str] = {"a", "an", "in", "register", *REGISTERS}
     for template in TEMPLATES:
         filled = template.format(tempo="", kind="", key="", instrument="", bpm="", register="", article="")
         words.update(filled.split())

@@ -1,14 +1,17 @@
 """AudioCraft's manifests (`data.jsonl.gz` in a folder): written and read without AudioCraft."""
+from __future__ import annotations
+
 import gzip
 import json
+from collections.abc import Iterable
 from pathlib import Path
-import typing as tp
+from typing import Any
 
 MANIFEST_NAME = "data.jsonl.gz"
-Meta = tp.Dict[str, tp.Any]
+Meta = dict[str, Any]
 
 
-def entry(path: Path, duration: float, sample_rate: int, amplitude: tp.Optional[float] = None) -> Meta:
+def entry(path: Path, duration: float, sample_rate: int, amplitude: float | None = None) -> Meta:
     """One line of a manifest, as AudioCraft's `AudioMeta`: duration in seconds, amplitude is the highest peak.
 
     AudioCraft opens `path` as it stands, so it is made absolute; it reads the facts of a clip from
@@ -18,7 +21,7 @@ def entry(path: Path, duration: float, sample_rate: int, amplitude: tp.Optional[
             "amplitude": amplitude, "weight": None, "info_path": None}
 
 
-def write_manifest(folder: Path, entries: tp.Iterable[Meta]) -> Path:
+def write_manifest(folder: Path, entries: Iterable[Meta]) -> Path:
     """Writes `folder/data.jsonl.gz` and returns `folder`, which is what `datasource.train` and its kin want."""
     folder.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(line) + "\n" for line in entries)
@@ -26,7 +29,7 @@ def write_manifest(folder: Path, entries: tp.Iterable[Meta]) -> Path:
     return folder
 
 
-def read_manifest(folder: Path) -> tp.List[Meta]:
+def read_manifest(folder: Path) -> list[Meta]:
     """Lines of `folder/data.jsonl.gz` or, where that is missing, of `folder/data.jsonl`.
 
     Raises:

@@ -1,12 +1,14 @@
 """A tune on a sampled instrument: draws how it is played, renders it, and says what is true of it."""
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import lru_cache
-import typing as tp
+from typing import Any
 
 import numpy as np
 
-from .abc_books import package_folder
-from .captions import INSTRUMENTS, Instrument, MODES, TEMPI, caption, draw_template, key_name, register_of
+from .captions import INSTRUMENTS, MODES, TEMPI, Instrument, caption, draw_template, key_name, register_of
+from .sources import package_folder
 from .tunes import Notes, Tune
 
 RMS_LEVEL = 10 ** (-20 / 20)    # -20 dBFS, and
@@ -20,6 +22,7 @@ ATTEMPTS = 16
 @dataclass(frozen=True)
 class Performance:
     """How a tune is played. `shift` in semitones; `start` in quarter notes; `bpm` counts the tune's felt beats."""
+
     tune: Tune
     instrument: Instrument
     shift: int
@@ -30,12 +33,12 @@ class Performance:
     @property
     def key(self) -> str:
         """Name of the key that sounds."""
-        return key_name(self.tune.tonic + self.shift, self.tune.mode)
+        return key_name(self.tune.source.tonic + self.shift, self.tune.source.mode)
 
     @property
     def second_per_quarter(self) -> float:
         """Seconds that a quarter note lasts."""
-        return 60.0 / self.bpm / self.tune.beat
+        return 60.0 / self.bpm / self.tune.source.beat
 
     def sounding(self, duration: float) -> Notes:
         """Notes as (onset, length, MIDI pitch) in seconds from the clip's start; the tune repeats as often as needed."""
@@ -49,19 +52,19 @@ class Performance:
         return notes
 
 
-def draw(rng: np.random.Generator, tune: Tune) -> tp.Optional[Performance]:
-    """Draws instrument, transposition, tempo and start; None when the tune's span does not fit the instrument."""
-    instrument = INSTRUMENTS[int(rng.integers(len(INSTRUMENTS)))]
-    lowest, highest = min(n[2] for n in tune.notes), max(n[2] for n in tune.notes)
-    shifts = range(instrument.low - lowest, instrument.high - highest + 1)
+def draw(rng: np.random.Generator, tune: Tune) -> Performance | None:
+    """Draws instrument, transposition, tempo and start; None when no instrument has the tune's span and voices."""
+    lowest, highest = min(note[2] for note in tune.notes), max(note[2] for note in tune.notes)
+    fitting = [i for i in INSTRUMENTS if i.high - i.low >= highest - lowest and i.voices >= tune.voices]
+    if not fitting:
+        return None
+    instrument = fitting[int(rng.integers(len(fitting)))]
+    shift = int(rng.integers(instrument.low - lowest, instrument.high - highest + 1))
     bpm = list(TEMPI)[int(rng.integers(len(TEMPI)))]
     onsets = {onset for onset, _, _ in tune.notes}
     starts = [bar for bar in tune.bars if bar in onsets] or sorted(onsets)
     start = starts[int(rng.integers(len(starts)))]
-    template = draw_template(rng)
-    if not shifts:
-        return None
-    return Performance(tune, instrument, shifts[int(rng.integers(len(shifts)))], bpm, start, template)
+    return Performance(tune, instrument, shift, bpm, start, draw_template(rng))
 
 
 @lru_cache(maxsize=1)
@@ -91,7 +94,7 @@ def synthesise(notes: Notes, program: int, sample_rate: int, duration: float) ->
         notes: (onset, length, MIDI pitch), times in seconds.
         program: General MIDI program, counted from 0.
     """
-    import tinysoundfont
+    import tinysoundfont  # type: ignore[import-untyped]
     rate = sample_rate * OVERSAMPLING
     # A synthesiser of its own for each clip: what rang in an earlier one must not reach into this one.
     synth = tinysoundfont.Synth(samplerate=rate)
@@ -133,41 +136,36 @@ def normalise(wav: np.ndarray) -> np.ndarray:
 
 def true_of(performance: Performance, notes: Notes) -> bool:
     """Whether the notes of this very crop fit the key (of a tune that fits as a whole a crop may not)."""
-    tune = performance.tune
+    tune = performance.tune.source
     scale = {(tune.tonic + performance.shift + step) % 12 for step in MODES[tune.mode]}
     total = sum(length for _, length, _ in notes)
     return sum(length for _, length, pitch in notes if pitch % 12 in scale) >= 0.9 * total
 
 
-def describe(performance: Performance, notes: Notes) -> tp.Dict[str, tp.Any]:
+def describe(performance: Performance, notes: Notes) -> dict[str, Any]:
     """What AudioCraft's music and sound data sets read of a clip, and the notes it was made of (in seconds)."""
-    tune, instrument = performance.tune, performance.instrument
-    weight = sum(length for _, length, _ in notes)
-    register = register_of(sum(length * pitch for _, length, pitch in notes) / weight)
-    text = caption(performance.template, tune.kind, performance.key, instrument.name, performance.bpm, register)
-    tempo = TEMPI[performance.bpm]
-    return {"description": text, "title": tune.title, "artist": "traditional", "name": tune.name,
-            "key": performance.key, "bpm": performance.bpm, "genre": tune.kind, "instrument": instrument.name,
-            "moods": [tempo], "keywords": [tune.kind, instrument.name, tempo] + ([register] if register else []),
-            "program": instrument.program, "register": register, "beat": tune.beat,
+    source, instrument, tempo = performance.tune.source, performance.instrument, TEMPI[performance.bpm]
+    register = register_of(sum(length * pitch for _, length, pitch in notes) / sum(length for _, length, _ in notes))
+    text = caption(performance.template, source.kind, performance.key, instrument.name, performance.bpm, register)
+    return {"description": text, "title": source.title, "artist": source.artist, "name": source.name,
+            "key": performance.key, "bpm": performance.bpm, "genre": source.kind, "instrument": instrument.name,
+            "moods": [tempo], "keywords": [source.kind, instrument.name, tempo] + ([register] if register else []),
+            "program": instrument.program, "register": register, "beat": source.beat,
             "notes": [list(note) for note in notes]}
 
 
 def render(rng: np.random.Generator, tune: Tune, sample_rate: int, duration: float
-           ) -> tp.Tuple[np.ndarray, tp.Dict[str, tp.Any]]:
-    """One clip of a tune, `[duration * sample_rate]` float32, and its facts.
+           ) -> tuple[np.ndarray, dict[str, Any]] | None:
+    """One clip of a tune, `[duration * sample_rate]` float32, and its facts; None when no draw gives a fit one.
 
-    Raises:
-        RuntimeError: no draw gave a clip with enough sound in it.
+    A fit one is true to its key and has sound in at least half of its length.
     """
     for _ in range(ATTEMPTS):
         performance = draw(rng, tune)
-        if performance is None:
-            continue
-        notes = performance.sounding(duration)
-        if not true_of(performance, notes):
+        notes = performance.sounding(duration) if performance else []
+        if performance is None or not notes or not true_of(performance, notes):
             continue
         wav = synthesise(notes, performance.instrument.program, sample_rate, duration)
         if silent_share(wav, sample_rate) <= MAX_SILENCE:
             return normalise(wav), describe(performance, notes)
-    raise RuntimeError(f"No clip of {tune.name} has enough sound in {duration} s.")
+    return None

@@ -1,39 +1,49 @@
-"""Notes of the tunes: parsed by music21 over processes, kept in a small cache, split by tune."""
-from dataclasses import asdict, dataclass
+"""Notes of the tunes: parsed by music21 over processes, kept in a small cache, shared out by melody."""
+from __future__ import annotations
+
 import gzip
 import hashlib
+import itertools
 import json
 import os
-from pathlib import Path
 import tempfile
-import typing as tp
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from .abc_books import Source, list_sources
 from .captions import MODES
 from .parallel import parallel_map
+from .sources import Source, list_sources
 
 CACHE_NAME = "tunes-v1.json.gz"
-FINGERPRINT = 16   # intervals of a melody that tell it from others, wherever it is transposed
-PHRASE = 24        # equal intervals in a row that make two tunes relatives
-Notes = tp.List[tp.Tuple[float, float, int]]
+FINGERPRINT = 16    # intervals of a melody that tell it from others, wherever it is transposed
+PHRASE = 24         # equal intervals in a row that make two tunes relatives
+ROUNDING = 0.01     # quarter notes; onsets are rounded, a third of a beat has no exact decimal
+Notes = list[tuple[float, float, int]]
 
 
 @dataclass(frozen=True)
 class Tune:
-    """Notes as (onset, length, MIDI pitch), times in quarter notes; `bars` holds the onsets of its bars."""
-    name: str
-    title: str
-    kind: str
-    tonic: int
-    mode: str
-    beat: float
+    """A tune's facts (see `Source`), its notes as (onset, length, MIDI pitch), and the onsets of its bars.
+
+    Times are in quarter notes.
+    """
+
+    source: Source
     notes: Notes
-    bars: tp.List[float]
+    bars: list[float]
 
     @property
     def length(self) -> float:
-        """Length of one time through, in quarter notes."""
+        """Length of one time through."""
         return max(onset + length for onset, length, _ in self.notes)
+
+    @property
+    def voices(self) -> int:
+        """The largest number of notes that begin at once."""
+        onsets = [onset for onset, _, _ in self.notes]
+        return max(len(list(group)) for _, group in itertools.groupby(sorted(onsets)))
 
 
 def cache_folder() -> Path:
@@ -41,36 +51,36 @@ def cache_folder() -> Path:
     return Path(os.environ.get("MAGNET_CACHE") or Path.home() / ".cache" / "magnet_plugin").expanduser()
 
 
-def parse(source: Source) -> tp.Tuple[str, tp.Optional[tp.Tuple[Notes, tp.List[float]]]]:
+def parse(source: Source) -> tuple[str, tuple[Notes, list[float]] | None]:
     """Name, and notes and bar onsets of one tune; None in their place when music21 cannot read it."""
-    from music21 import converter, harmony  # takes seconds to import
+    from music21 import converter, harmony   # takes seconds to import
+    text, form = source.read()
+    notes: Notes = []
+    bars: set[float] = set()
     try:
-        score = converter.parse(source.text, format="abc")
-        notes: Notes = []
-        bars: tp.Set[float] = set()
+        score: Any = converter.parse(text, format=form)
         for part in score.parts:
-            bars.update(round(float(m.offset), 4) for m in part.getElementsByClass("Measure"))
+            bars.update(round(float(measure.offset), 4) for measure in part.getElementsByClass("Measure"))
             for note in part.stripTies().flatten().notes:
                 if isinstance(note, harmony.Harmony) or note.quarterLength <= 0:
-                    continue
+                    continue   # chord names over the staff, grace notes
                 onset, length = round(float(note.offset), 4), round(float(note.quarterLength), 4)
                 notes.extend((onset, length, int(pitch.midi)) for pitch in note.pitches)
-    except Exception:  # music21 raises all sorts of errors on odd notation; such a tune is left out
+    except Exception:  # noqa: BLE001 - music21 raises all sorts of errors on odd notation; such a tune is left out
         return source.name, None
     return source.name, (sorted(notes), sorted(bars)) if notes else None
 
 
-def read_cache(path: Path) -> tp.Dict[str, tp.Any]:
+def read_cache(path: Path) -> dict[str, Any]:
     """What an earlier call parsed, by tune name; empty when there is none or it is damaged."""
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            content = json.load(file)
-        return content if isinstance(content, dict) else {}
+        content = json.loads(gzip.decompress(path.read_bytes()))
     except (OSError, ValueError, EOFError):
         return {}
+    return content if isinstance(content, dict) else {}
 
 
-def write_cache(path: Path, content: tp.Dict[str, tp.Any]) -> None:
+def write_cache(path: Path, content: dict[str, Any]) -> None:
     """Writes the cache under another name and moves it into place, so that readers never see half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=CACHE_NAME)
@@ -79,13 +89,19 @@ def write_cache(path: Path, content: tp.Dict[str, tp.Any]) -> None:
     os.replace(name, path)
 
 
-def melody_intervals(notes: Notes) -> tp.List[int]:
-    """Steps in semitones between the highest notes of successive onsets, repeated notes left out."""
-    top: tp.Dict[float, int] = {}
-    for onset, _, pitch in notes:
-        top[onset] = max(pitch, top.get(onset, 0))
-    line = [top[onset] for onset in sorted(top)]
-    return [b - a for a, b in zip(line[:-1], line[1:]) if b != a]
+def outline(notes: Notes, lowest: bool = False) -> list[int]:
+    """Highest (or lowest) pitch that sounds at each onset."""
+    line, held = [], list[tuple[float, float, int]]()
+    for onset, group in itertools.groupby(sorted(notes), key=lambda note: note[0]):
+        held = [note for note in held if note[0] + note[1] > onset + ROUNDING] + list(group)
+        pitches = [pitch for _, _, pitch in held]
+        line.append(min(pitches) if lowest else max(pitches))
+    return line
+
+
+def melody_intervals(notes: Notes) -> list[int]:
+    """Steps of the melody in semitones, repeated notes left out."""
+    return [b - a for a, b in itertools.pairwise(outline(notes)) if b != a]
 
 
 def place(notes: Notes) -> float:
@@ -94,23 +110,21 @@ def place(notes: Notes) -> float:
     return int.from_bytes(digest[:8], "big") / 2 ** 64
 
 
-def phrases(notes: Notes) -> tp.Set[tp.Tuple[int, ...]]:
+def phrases(notes: Notes) -> set[tuple[int, ...]]:
     """All runs of `PHRASE` intervals of a melody."""
     steps = melody_intervals(notes)
     return {tuple(steps[i:i + PHRASE]) for i in range(max(1, len(steps) - PHRASE + 1))}
 
 
 def key_is_plain(source: Source, notes: Notes) -> bool:
-    """Whether the notes bear the header's key out: nearly all in its scale, and the tune ends on its tonic."""
+    """Whether the notes bear the header's key out: nearly all in its scale, and the bass ends on its tonic."""
     scale = {(source.tonic + step) % 12 for step in MODES[source.mode]}
     total = sum(length for _, length, _ in notes)
     inside = sum(length for _, length, pitch in notes if pitch % 12 in scale)
-    last = max(notes)[0]
-    ending = min(pitch for onset, _, pitch in notes if onset == last)
-    return inside >= 0.95 * total and ending % 12 == source.tonic
+    return inside >= 0.95 * total and outline(notes, lowest=True)[-1] % 12 == source.tonic
 
 
-def load_tunes(count: int, jobs: tp.Optional[int] = None, progress: bool = True) -> tp.List[Tune]:
+def load_tunes(count: int, jobs: int | None = None, progress: bool = True) -> list[Tune]:
     """The usable ones among the first `count` tunes of the corpus, parsed where the cache lacks them."""
     sources = list_sources()[:count]
     path = cache_folder() / CACHE_NAME
@@ -122,31 +136,27 @@ def load_tunes(count: int, jobs: tp.Optional[int] = None, progress: bool = True)
         write_cache(path, known)
     tunes = []
     for source in sources:
-        if known[source.name] is None:
-            continue
-        notes = [(float(a), float(b), int(c)) for a, b, c in known[source.name][0]]
-        if len(notes) > FINGERPRINT and key_is_plain(source, notes):
-            facts = {k: v for k, v in asdict(source).items() if k not in ("text", "bar")}
-            tunes.append(Tune(**facts, notes=notes, bars=[float(b) for b in known[source.name][1]]))
+        if known[source.name] is not None:
+            notes = [(float(onset), float(length), int(pitch)) for onset, length, pitch in known[source.name][0]]
+            if len(notes) > FINGERPRINT and key_is_plain(source, notes):
+                tunes.append(Tune(source, notes, [float(bar) for bar in known[source.name][1]]))
     return tunes
 
 
-def split_tunes(tunes: tp.Sequence[Tune], splits: tp.Mapping[str, float]) -> tp.Dict[str, tp.List[Tune]]:
+def split_tunes(tunes: Sequence[Tune], splits: Mapping[str, float]) -> dict[str, list[Tune]]:
     """Shares tunes out by melody; where a later split's tune is a relative of an earlier split's, it is left out.
 
     The split of a tune depends on nothing but its melody and the shares, so that a codec and a language
     model trained on sets of other sizes or seeds never see each other's evaluation tunes.
     """
     total = sum(splits.values())
-    parts: tp.Dict[str, tp.List[Tune]] = {name: [] for name in splits}
+    parts: dict[str, list[Tune]] = {name: [] for name in splits}
+    edges = list(itertools.accumulate(share / total for share in splits.values()))
     for tune in tunes:
-        at, edge = place(tune.notes) * total, 0.0
-        for name, share in splits.items():
-            edge += share
-            if at < edge:
-                parts[name].append(tune)
-                break
-    seen: tp.Set[tp.Tuple[int, ...]] = set()
+        at = place(tune.notes)
+        name = next((name for name, edge in zip(splits, edges, strict=True) if at < edge), list(splits)[-1])
+        parts[name].append(tune)
+    seen: set[tuple[int, ...]] = set()
     for name, members in parts.items():
         parts[name] = [tune for tune in members if not phrases(tune.notes) & seen]
         for tune in parts[name]:

@@ -1,0 +1,133 @@
+"""Checks of manifests before training: what would stop a run after an hour, or quietly spoil it."""
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+from .listing import has_caption
+from .manifests import Meta, read_manifest
+
+PADDING_LIMIT = 0.05    # share of a batch that may be padding
+OPENED = 200            # files of a split whose headers are read
+
+
+def preflight(manifest_folders: Mapping[str, Path], segment_duration: float, batch_size: int, sample_rate: int,
+              min_segment_ratio: float = 0.5, captions: bool = True) -> list[str]:
+    """Problems of the data, in plain words, each with the setting to change; an empty list when there are none.
+
+    Args:
+        manifest_folders: split name to the folder with its `data.jsonl.gz`.
+        segment_duration: `dataset.segment_duration`, in seconds.
+        batch_size: `dataset.batch_size`, over all GPUs.
+        sample_rate: `sample_rate` of the model, in Hz.
+        min_segment_ratio: `dataset.min_segment_ratio`; AudioCraft starts a crop anywhere as long as this share of
+            a segment is left, and pads the rest.
+        captions: whether the model is conditioned on descriptions.
+    """
+    problems: list[str] = []
+    paths: dict[str, set[str]] = {}
+    for name, folder in manifest_folders.items():
+        try:
+            metas = read_manifest(Path(folder))
+        except ValueError as error:
+            problems.append(f"{name}: {error} (`datasource.{name}`)")
+            continue
+        if not metas:
+            problems.append(f"{name}: the manifest in {folder} is empty: give `datasource.{name}` another one.")
+            continue
+        paths[name] = {meta["path"] for meta in metas}
+        problems += [f"{name}: {text}" for text in (
+            *check_files(metas, name), *check_sizes(metas, name, segment_duration, batch_size, min_segment_ratio),
+            *check_rates(metas, sample_rate), *(check_captions(metas) if captions else ()))]
+    for name in paths.keys() - {"train"} if "train" in paths else ():
+        shared = paths["train"] & paths[name]
+        if shared:
+            problems.append(f"{name}: {len(shared)} of its {len(paths[name])} files are in train too: "
+                            f"give `datasource.{name}` files of its own.")
+    return problems
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first few names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def check_files(metas: Sequence[Meta], name: str) -> list[str]:
+    """Files that are missing, and, among some spread over the manifest, those that cannot be read."""
+    import soundfile
+    problems, bad = [], []
+    missing = [meta["path"] for meta in metas if not Path(meta["path"]).exists()]
+    if missing:
+        problems.append(f"{len(missing)} of {len(metas)} files are missing ({some(missing)}): make the manifest again, "
+                        f"or set `datasource.{name}`.")
+    there = [meta["path"] for meta in metas if meta["path"] not in set(missing)]
+    for path in there[::max(1, len(there) // OPENED)]:
+        try:
+            if soundfile.info(path).frames == 0:
+                bad.append(path)
+        except (RuntimeError, OSError):
+            bad.append(path)
+    if bad:
+        problems.append(f"{len(bad)} files cannot be read ({some(bad)}): mend or remove them and make the manifest of "
+                        f"`datasource.{name}` again.")
+    return problems
+
+
+def padding_share(duration: float, segment: float, min_segment_ratio: float) -> float:
+    """Share of padding to be expected in a crop: the start is uniform in [0, duration - ratio * segment]."""
+    seek = max(0.0, duration - min_segment_ratio * segment)
+    kept = min(segment, duration)
+    if seek > 0:
+        free = max(0.0, min(seek, duration - segment))   # starts that leave a whole segment
+        tail = seek - free                               # the others, which leave ever less
+        kept = (free * kept + tail * (min(segment, duration - free) + duration - seek) / 2) / seek
+    return 1 - kept / segment
+
+
+def check_sizes(metas: Sequence[Meta], name: str, segment: float, batch_size: int, ratio: float) -> list[str]:
+    """Too few clips for a batch, and too much padding."""
+    problems = []
+    durations = [float(meta["duration"]) for meta in metas]
+    if len(metas) < batch_size:
+        problems.append(f"{len(metas)} clips are fewer than a batch of {batch_size}, so batches hold repeats: lower "
+                        f"`dataset.batch_size` or add to `datasource.{name}`.")
+    # AudioCraft draws files in proportion to their duration when training, and each once otherwise.
+    padding = sum(d * padding_share(d, segment, ratio) for d in durations) / max(sum(durations), 1e-9)
+    if padding <= PADDING_LIMIT:
+        return problems
+    short = sum(duration < segment for duration in durations)
+    text = (f"{padding:.0%} of what the model sees is padding ({short} of {len(metas)} clips are shorter than "
+            f"`dataset.segment_duration`={segment:g} s, median {median(durations):.1f} s): ")
+    if short > len(metas) * PADDING_LIMIT:
+        text += f"lower `dataset.segment_duration` to {sorted(durations)[len(durations) // 20]:.1f} or use longer clips."
+    else:
+        text += f"raise `dataset.min_segment_ratio` from {ratio:g} to 1, so that crops end within the clip."
+    return [*problems, text]
+
+
+def check_rates(metas: Sequence[Meta], sample_rate: int) -> list[str]:
+    """Files whose rate is under the model's, so that the upper part of the spectrum is empty."""
+    low = [meta["path"] for meta in metas if meta["sample_rate"] < sample_rate]
+    if not low:
+        return []
+    return [f"{len(low)} of {len(metas)} files have a rate under `sample_rate`={sample_rate} Hz ({some(low)}): "
+            "they hold no high sounds; use a model of a lower rate or other files."]
+
+
+def check_captions(metas: Sequence[Meta]) -> list[str]:
+    """Clips for which AudioCraft will find no description."""
+    missing = []
+    for meta in metas:
+        try:
+            facts = json.loads(Path(meta["path"]).with_suffix(".json").read_text(encoding="utf-8"))
+            found = isinstance(facts, dict) and has_caption(facts)
+        except (OSError, ValueError):
+            found = False
+        if not found:
+            missing.append(meta["path"])
+    if not missing:
+        return []
+    return [f"{len(missing)} of {len(metas)} clips have no description ({some(missing)}): add captions and run "
+            "`magnet data scan` again, or set `conditioner=none`."]
