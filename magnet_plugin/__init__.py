@@ -1,2 +1,35 @@
-"""MAGNeT for AudioCraft (arXiv 2401.04577)."""
+"""MAGNeT for AudioCraft (arXiv 2401.04577): train, sweep and play masked audio models.
+
+>>> from magnet_plugin import MAGNeT                      # registers the plugin with AudioCraft
+>>> model = MAGNeT.get_pretrained("//bundled/magnet-16khz")       # doctest: +SKIP
+>>> wav = model.generate(["a fast reel played on the violin"])    # doctest: +SKIP
+
+Importing the package imports neither torch nor AudioCraft; using its names does.
+"""
+import importlib
+import typing as tp
+
 __version__ = "0.1.0"
+__all__ = ["GenerationOptions", "MAGNeT", "MagnetLMModel", "register", "unregister"]
+
+_HOMES = {"MAGNeT": "api", "MagnetLMModel": "lm", "GenerationOptions": "options"}
+
+
+def register() -> None:
+    """Put the plugin's MAGNeT in the place of AudioCraft's own; calling it again changes nothing."""
+    from . import registry
+    registry.register()
+
+
+def unregister() -> None:
+    """Undo `register()`."""
+    from . import registry
+    registry.unregister()
+
+
+def __getattr__(name: str) -> tp.Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "MAGNeT":
+        register()
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)

@@ -1,0 +1,98 @@
+"""From a config to objects. Values are derived into copies; a config is never changed."""
+import copy
+import typing as tp
+
+import torch
+from audiocraft.models import builders as upstream
+from audiocraft.models.lm import LMModel
+from audiocraft.modules.conditioners import ConditioningProvider
+from omegaconf import DictConfig, OmegaConf
+
+from .conditioners import WordsConditioner
+from .lm import MagnetLMModel
+from .options import GenerationOptions
+
+MAGNET_LM = "transformer_lm_magnet"
+# Kept by name: register() puts our functions in their place.
+_upstream_lm_model = upstream.get_lm_model
+_upstream_provider = upstream.get_conditioner_provider
+
+
+def get_lm_model(cfg: DictConfig) -> LMModel:
+    """AudioCraft's `get_lm_model`, which builds this plugin's `MagnetLMModel` for `lm_model: transformer_lm_magnet`."""
+    if cfg.lm_model != MAGNET_LM:
+        return _upstream_lm_model(cfg)
+    return _upstream_lm_model(derive_magnet(cfg))
+
+
+def derive_magnet(cfg: DictConfig) -> DictConfig:
+    """A copy of `cfg` whose `transformer_lm` holds all that `MagnetLMModel` takes.
+
+    Published configs leave the segment's duration at 0 and the span length at -1, to be filled in from elsewhere.
+    """
+    cfg = copy.deepcopy(cfg)
+    OmegaConf.set_struct(cfg, False)
+    cfg.transformer_lm.segment_duration = cfg.dataset.segment_duration
+    cfg.transformer_lm.span_len = cfg.masking.span_len
+    cfg.transformer_lm.attention_backend = cfg.get("efficient_attention_backend", "auto")
+    return cfg
+
+
+def get_conditioner_provider(output_dim: int, cfg: DictConfig) -> ConditioningProvider:
+    """AudioCraft's `get_conditioner_provider`, which also knows `model: words`."""
+    ours = {name: conf for name, conf in (cfg.conditioners or {}).items()
+            if name != "args" and conf.model == "words"}
+    if not ours:
+        return _upstream_provider(output_dim, cfg)
+    rest = copy.deepcopy(cfg)
+    OmegaConf.set_struct(rest, False)
+    for name in ours:
+        del rest.conditioners[name]
+    provider = _upstream_provider(output_dim, rest)
+    for name, conf in ours.items():
+        provider.conditioners[name] = WordsConditioner(output_dim, **conf.words).to(cfg.device)
+    return provider
+
+
+def get_generation_options(cfg: DictConfig) -> GenerationOptions:
+    """`generate.lm` of a MAGNeT config as validated options."""
+    lm = cfg.generate.lm
+    fields = {name: lm[name] for name in GenerationOptions.__dataclass_fields__ if name in lm}
+    return GenerationOptions(**OmegaConf.to_container(OmegaConf.create(fields), resolve=True))  # type: ignore[arg-type]
+
+
+def codec_mismatches(cfg: DictConfig, codec: tp.Any) -> list[str]:
+    """What in `cfg` does not fit the codec, one line each with the setting to change; empty where all fits."""
+    lm = cfg.transformer_lm
+    pairs = [("sample_rate", cfg.sample_rate, codec.sample_rate),
+             ("channels", cfg.channels, codec.channels),
+             ("transformer_lm.card", lm.card, codec.cardinality),
+             ("transformer_lm.n_q", lm.n_q, codec.num_codebooks)]
+    if "compression_model_framerate" in lm:
+        pairs.append(("transformer_lm.compression_model_framerate", lm.compression_model_framerate, codec.frame_rate))
+    return [f"{name}={ours}, but the codec has {theirs}: set {name}={theirs}"
+            for name, ours, theirs in pairs if ours != theirs]
+
+
+def get_solver(cfg: DictConfig, fallback: tp.Callable[[DictConfig], tp.Any]) -> tp.Any:
+    """This plugin's solver where `cfg.solver` names one, else what `fallback` builds."""
+    from . import solver
+    klass = solver.SOLVERS.get(cfg.solver)
+    return fallback(cfg) if klass is None else klass(cfg)
+
+
+def for_inference(cfg: DictConfig, device: tp.Union[str, torch.device]) -> DictConfig:
+    """A copy of a trained model's config, set up to be loaded on `device`: float16 on CUDA, float32 elsewhere.
+
+    The attention backend of the training machine is dropped: kernels are chosen for this one.
+    """
+    cfg = copy.deepcopy(cfg)
+    OmegaConf.set_struct(cfg, False)
+    cfg.device = str(device)
+    cfg.dtype = "float16" if torch.device(device).type == "cuda" else "float32"
+    cfg.efficient_attention_backend = "auto"
+    args = (cfg.get("conditioners") or {}).get("args")
+    for name in ("merge_text_conditions_p", "drop_desc_p"):       # read by data sets only, refused by the provider
+        if args and name in args:
+            del args[name]
+    return cfg

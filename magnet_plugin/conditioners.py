@@ -1,0 +1,62 @@
+"""Text conditioning that AudioCraft lacks: a learnt table of hashed words.
+
+T5's weights cannot be fetched everywhere, AudioCraft's `whitespace` tokenizer wants a spaCy model from the web and its
+`noop` tokenizer hashes whole sentences. For the closed vocabulary of a generated data set, words are enough.
+"""
+import hashlib
+import random
+import re
+import typing as tp
+
+import torch
+from audiocraft.modules.conditioners import ConditionType, TextConditioner
+from torch import nn
+
+_WORD = re.compile(r"[a-z0-9]+(?:[#'][a-z0-9]*)?")
+
+
+def words_of(text: str) -> list[str]:
+    """Lower-case words and numbers of a sentence: `words_of("A reel in F# minor")` is ['a', 'reel', 'in', 'f#', 'minor']."""
+    return _WORD.findall(text.lower())
+
+
+def bin_of(word: str, n_bins: int) -> int:
+    """Stable bin of a word, from 1 to n_bins - 1; 0 is padding."""
+    digest = hashlib.blake2b(word.encode(), digest_size=8).digest()
+    return 1 + int.from_bytes(digest, "little") % (n_bins - 1)
+
+
+class WordsConditioner(TextConditioner):
+    """Embeds each word of a description by its hash, for cross-attention.
+
+    Args:
+        output_dim: width of the embeddings handed to the transformer.
+        n_bins: rows of the table; words that share a row are not told apart.
+        dim: width of the table.
+        word_dropout: probability of leaving out each word while training, so that short prompts work too.
+    """
+
+    def __init__(self, output_dim: int, n_bins: int = 2048, dim: int = 64, word_dropout: float = 0.0) -> None:
+        super().__init__(dim, output_dim)
+        self.n_bins = n_bins
+        self.word_dropout = word_dropout
+        self.embed = nn.Embedding(n_bins, dim, padding_idx=0)
+
+    def tokenize(self, x: tp.Sequence[tp.Optional[str]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Bins and mask of each description, Long and Int [B, words]; None or no words gives one masked entry."""
+        rows = [self._bins(text) for text in x]
+        width = max(1, max(map(len, rows), default=1))
+        tokens = torch.tensor([row + [0] * (width - len(row)) for row in rows], dtype=torch.long)
+        tokens = tokens.to(self.embed.weight.device)
+        return tokens, (tokens > 0).int()
+
+    def forward(self, inputs: tuple[torch.Tensor, torch.Tensor]) -> ConditionType:
+        """Bins and mask [B, words] -> embeddings [B, words, output_dim], zero where masked, and the mask."""
+        tokens, mask = inputs
+        return self.output_proj(self.embed(tokens)) * mask.unsqueeze(-1), mask
+
+    def _bins(self, text: tp.Optional[str]) -> list[int]:
+        words = words_of(text or "")
+        if self.training and self.word_dropout > 0:
+            words = [word for word in words if random.random() >= self.word_dropout]
+        return [bin_of(word, self.n_bins) for word in words]

@@ -1,0 +1,72 @@
+"""Where things are on this machine: configs, caches, runs, an ffmpeg. Imports nothing heavy."""
+import getpass
+import os
+import shutil
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def config_dir() -> Path:
+    """The Hydra configs: inside the package in a wheel, beside it in a checkout."""
+    inside = PACKAGE / "config"
+    return inside if inside.is_dir() else PACKAGE.parent / "config"
+
+
+def cache_dir(name: str = "") -> Path:
+    """Folder for what is made on this machine: rendered data sets, parsed tunes. MAGNET_CACHE moves it."""
+    root = os.environ.get("MAGNET_CACHE")
+    return (Path(root) if root else Path(os.environ.get("HOME", "/tmp")) / ".cache" / "magnet_plugin") / name
+
+
+def default_device() -> str:
+    """`cuda` where torch sees one, else `cpu`."""
+    import torch
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def default_threads() -> int:
+    """Cores that this process may use, 16 at most: small models gain nothing from more."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 16)
+
+
+def register_resolvers() -> None:
+    """Make `${magnet.device:}`, `${magnet.cuda:}`, `${magnet.threads:}` and `${magnet.cache:NAME}` known to OmegaConf."""
+    from omegaconf import OmegaConf
+    resolvers = {"device": default_device, "cuda": lambda: default_device() == "cuda",
+                 "threads": default_threads, "cache": lambda name: str(cache_dir(name))}
+    for name, resolver in resolvers.items():
+        OmegaConf.register_new_resolver(f"magnet.{name}", resolver, replace=True)
+
+
+def point_audiocraft_here() -> None:
+    """Name the teams file and the user, which AudioCraft reads when it loads data, models or its configs."""
+    team = config_dir() / "teams" / f"{os.environ.get('AUDIOCRAFT_TEAM', 'default')}.yaml"
+    if team.exists():
+        os.environ.setdefault("AUDIOCRAFT_CONFIG", str(team))
+    if "USER" not in os.environ:
+        try:
+            os.environ["USER"] = getpass.getuser()
+        except (KeyError, OSError):   # a container's user without an entry in the password file
+            os.environ["USER"] = "anyone"
+
+
+def provide_ffmpeg() -> None:
+    """AudioCraft writes every audio file through an `ffmpeg` on PATH; lend it imageio-ffmpeg's where there is none."""
+    if shutil.which("ffmpeg"):
+        return
+    try:
+        import imageio_ffmpeg
+        binary = Path(imageio_ffmpeg.get_ffmpeg_exe())
+    except (ImportError, RuntimeError):
+        return                        # audio_write names what is missing when it is needed
+    folder = cache_dir("bin")
+    link = folder / "ffmpeg"
+    folder.mkdir(parents=True, exist_ok=True)
+    if link.resolve() != binary:
+        fresh = folder / f".ffmpeg-{os.getpid()}"
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(binary)
+        fresh.replace(link)           # atomic: other processes may do the same
+    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), str(folder)])

@@ -1,0 +1,258 @@
+"""MagnetLMModel: AudioCraft's transformer without the causal mask, restricted in context by stage (paper, section 3)."""
+import functools
+import logging
+import math
+import typing as tp
+
+import torch
+from audiocraft.models.lm import LMModel
+from audiocraft.modules.conditioners import ClassifierFreeGuidanceDropout, ConditioningAttributes, ConditionType
+from audiocraft.modules.transformer import StreamingMultiheadAttention, StreamingTransformerLayer
+from torch import nn
+from torch.nn import functional as F
+
+from .attention import Band, Context, Full, attend
+from .decoding import Given, decode
+from .options import GenerationOptions
+
+logger = logging.getLogger(__name__)
+ConditionTensors = dict[str, ConditionType]
+
+
+def frames(seconds: float, frame_rate: float) -> int:
+    """Seconds as whole codec frames, rounded up as AudioCraft's solvers do; training and generation both ask here.
+
+    >>> frames(10, 50), frames(2.51, 50), frames(0.3, 50)
+    (500, 126, 15)
+    """
+    return math.ceil(round(seconds * frame_rate, 6))
+
+
+class ContextAttentionLayer(StreamingTransformerLayer):
+    """AudioCraft's layer, its weights and its order of things, with attention by `attention.attend`.
+
+    `src_mask` is a `Context`, not a tensor. The kernels are chosen by `attention_backend`.
+    """
+
+    def __init__(self, *args: tp.Any, attention_backend: str = "auto", **kwargs: tp.Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.attention_backend = attention_backend
+
+    def _sa_block(self, x: torch.Tensor, attn_mask: tp.Any, key_padding_mask: tp.Any = None,
+                  is_causal: bool = False) -> torch.Tensor:
+        context = Full() if attn_mask is None else attn_mask
+        return self.dropout1(self._attention(self.self_attn, x, x, context))
+
+    def _cross_attention_block(self, src: torch.Tensor, cross_attention_src: torch.Tensor) -> torch.Tensor:
+        return self.dropout_cross(self._attention(self.cross_attention, src, cross_attention_src, Full()))
+
+    def _attention(self, weights: StreamingMultiheadAttention, queries: torch.Tensor, keys: torch.Tensor,
+                   context: Context) -> torch.Tensor:
+        q, k, v = project(weights, queries, keys)
+        dtype = q.dtype
+        if weights.attention_as_float32:
+            q, k, v = q.float(), k.float(), v.float()
+        dropout = weights.dropout if weights.training else 0.0
+        out = attend(q, k, v, context, backend=self.attention_backend, dropout=dropout).to(dtype)
+        out_proj = weights.out_proj if weights.custom else weights.mha.out_proj
+        return out_proj(out.transpose(1, 2).flatten(2))
+
+
+def project(weights: StreamingMultiheadAttention, queries: torch.Tensor, keys: torch.Tensor
+            ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Queries [B, T, D] and keys [B, S, D] -> q [B, H, T, d], k and v [B, H, S, d], with AudioCraft's packed weights."""
+    holder = weights if weights.custom else weights.mha
+    weight, bias = holder.in_proj_weight, holder.in_proj_bias
+    width = queries.shape[-1]
+    kv_width = (weight.shape[0] - width) // 2
+    sizes = [width, kv_width, kv_width]
+    if keys is queries:
+        q, k, v = F.linear(queries, weight, bias).split(sizes, dim=-1)
+    else:
+        of_q, of_kv = weight.split([width, 2 * kv_width])
+        bias_q, bias_kv = (None, None) if bias is None else bias.split([width, 2 * kv_width])
+        q = F.linear(queries, of_q, bias_q)
+        k, v = F.linear(keys, of_kv, bias_kv).chunk(2, dim=-1)
+    if weights.qk_layer_norm:
+        q, k = weights.q_layer_norm(q), weights.k_layer_norm(k)
+    head_dim = width // weights.num_heads
+    q, k, v = (x.unflatten(-1, (-1, head_dim)) for x in (q, k, v))                 # [B, T, H, d]
+    if weights.rope is not None:
+        q, k = weights.rope.rotate_qk(q, k, start=0, time_dim=1)
+    if weights.kv_repeat > 1:
+        k, v = (x.repeat_interleave(weights.kv_repeat, dim=2) for x in (k, v))
+    return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+
+
+class MagnetLMModel(LMModel):
+    """Non-autoregressive transformer over K parallel streams of codec tokens (arXiv 2401.04577).
+
+    State-dict keys and shapes are those of AudioCraft's own `MagnetLMModel`.
+
+    Args:
+        subcodes_context: frames that codebooks above the first attend to on either side; -1 means all.
+        compression_model_framerate: frames per second of the codec.
+        segment_duration: seconds of a training clip.
+        span_len: frames in a masked span, in training and decoding.
+        attention_backend: `auto`, `xformers` or `torch` (see `attention.attend`).
+        **kwargs: arguments of AudioCraft's `LMModel`.
+    Raises:
+        ValueError: the transformer is causal, or a length makes no sense.
+    """
+
+    def __init__(self, subcodes_context: int = 5, compression_model_framerate: float = 50,
+                 segment_duration: float = 10, span_len: int = 3, attention_backend: str = "auto",
+                 **kwargs: tp.Any) -> None:
+        if kwargs.get("causal"):
+            raise ValueError("transformer_lm.causal=true: MAGNeT attends to both sides; set transformer_lm.causal=false")
+        if span_len < 1:
+            raise ValueError(f"masking.span_len={span_len} must be at least 1 frame")
+        if kwargs.get("past_context") is not None:
+            raise ValueError("transformer_lm.past_context is for causal models; use transformer_lm.subcodes_context")
+        layer = functools.partial(ContextAttentionLayer, attention_backend=attention_backend)
+        super().__init__(layer_class=layer, **kwargs)
+        self.attention_backend = attention_backend
+        self.subcodes_context = subcodes_context
+        self.frame_rate = compression_model_framerate
+        self.segment_duration = segment_duration
+        self.span_len = span_len
+
+    @property
+    def segment_frames(self) -> int:
+        """Frames T of a training clip."""
+        return frames(self.segment_duration, self.frame_rate)
+
+    def context(self, stage: int) -> Context:
+        """Which frames attend to which at this stage; a stage below 0 means all to all."""
+        return Full() if stage <= 0 or self.subcodes_context < 0 else Band(self.subcodes_context)
+
+    def hidden(self, sequence: torch.Tensor, condition_tensors: ConditionTensors, stage: int) -> torch.Tensor:
+        """Output of the transformer, normed: tokens [B, K, T] -> [B, T, dim]."""
+        K, T = sequence.shape[1:]
+        if K != self.n_q:
+            raise ValueError(f"the tokens have {K} codebooks, but the model {self.n_q}")
+        x = sum(emb(sequence[:, k]) for k, emb in enumerate(self.emb))
+        x, cross_source = self.fuser(x, condition_tensors)
+        x = self.transformer(x, cross_attention_src=cross_source, src_mask=self.context(stage))
+        x = x[:, -T:]                             # without prepended conditions
+        return x if self.out_norm is None else self.out_norm(x)
+
+    def forward(self, sequence: torch.Tensor, conditions: tp.Sequence[ConditioningAttributes],
+                condition_tensors: tp.Optional[ConditionTensors] = None, stage: int = -1,
+                one_head: bool = False) -> torch.Tensor:
+        """Logits of all codebooks, as AudioCraft's model gives them.
+
+        Args:
+            sequence: tokens with `special_token_id` where unknown, Long [B, K, T].
+            conditions: what to condition on; or give `condition_tensors`.
+            condition_tensors: embedded conditions.
+            stage: codebook that is being predicted; it decides the context.
+            one_head: give the logits of `stage` alone, [B, T, card].
+        Returns:
+            Logits [B, K, T, card].
+        """
+        if condition_tensors is None:
+            condition_tensors = self.embed_conditions(list(conditions), dropout=True)
+        elif conditions:
+            raise ValueError("give conditions or condition_tensors, not both")
+        x = self.hidden(sequence, condition_tensors, stage)
+        if one_head:
+            return self.linears[stage](x)
+        return torch.stack([head(x) for head in self.linears], dim=1)
+
+    def stage_logits(self, sequence: torch.Tensor, condition_tensors: ConditionTensors, stage: int) -> torch.Tensor:
+        """Logits of one codebook, its head alone: tokens [B, K, T] -> [B, T, card]."""
+        model: nn.Module = self if self._fsdp is None else self._fsdp
+        return model(sequence, [], condition_tensors, stage=stage, one_head=True)
+
+    def embed_conditions(self, conditions: list[ConditioningAttributes], dropout: bool = False) -> ConditionTensors:
+        """Embed conditions; with `dropout`, drop them as training does."""
+        if dropout:
+            conditions = self.att_dropout(self.cfg_dropout(conditions))
+        return self.condition_provider(self.condition_provider.tokenize(conditions))
+
+    @torch.no_grad()
+    def generate(self, prompt: tp.Optional[torch.Tensor] = None,
+                 conditions: tp.Sequence[ConditioningAttributes] = (), num_samples: tp.Optional[int] = None,
+                 max_gen_len: int = 256, *, seed: tp.Optional[int] = None, given: tp.Optional[Given] = None,
+                 callback: tp.Optional[tp.Callable[[int, int], None]] = None, cfg_coef: None = None,
+                 two_step_cfg: None = None, remove_prompts: bool = False, check: bool = False,
+                 **options: tp.Any) -> torch.Tensor:
+        """Decode tokens from text, a prompt, known tokens, or nothing.
+
+        Args:
+            prompt: first frames of the clip, Long [B, K, P].
+            conditions: one entry per sample; none means unconditional.
+            num_samples: number of samples where there are neither conditions nor prompt.
+            max_gen_len: frames T to decode, the prompt included.
+            seed: makes the result reproducible on one device; None continues torch's own random state.
+            given: known tokens anywhere in the clip, in place of `prompt` and `max_gen_len`.
+            callback: called with (steps done, steps in all).
+            remove_prompts: cut the prompt's frames off the result.
+            **options: fields of `GenerationOptions`.
+        Returns:
+            Long [B, K, T].
+        Raises:
+            ValueError: a setting that cannot work, named.
+        """
+        if cfg_coef is not None or two_step_cfg is not None:
+            raise ValueError("cfg_coef and two_step_cfg are MusicGen's; MAGNeT's guidance is set by max_cfg_coef and "
+                             "min_cfg_coef")
+        settings = GenerationOptions(**options)
+        if self.training:
+            raise ValueError("generate() needs the model in evaluation mode; call model.eval() first")
+        given = given or self._given(prompt, conditions, num_samples, max_gen_len)
+        device = given.tokens.device
+        generator = None if seed is None else torch.Generator(device).manual_seed(seed)
+        tokens = decode(self.predictor(list(conditions), given.tokens.shape[0]), given, settings,
+                        mask_id=self.special_token_id, span_len=self.span_len, generator=generator, callback=callback,
+                        describe=self._describe)
+        return tokens[..., prompt.shape[-1]:] if remove_prompts and prompt is not None else tokens
+
+    def predictor(self, conditions: list[ConditioningAttributes], batch: int
+                  ) -> tp.Callable[[torch.Tensor, int, float], torch.Tensor]:
+        """`predict(tokens [B, K, T], stage, guidance) -> logits [B, T, card]`, float32, classifier-free guidance applied.
+
+        Conditional and null rows go through the model together, as upstream does: padding changes numbers.
+        """
+        if conditions and len(conditions) != batch:
+            raise ValueError(f"{len(conditions)} conditions (descriptions) for {batch} samples; give one per sample")
+        guided = bool(conditions)
+        null = ClassifierFreeGuidanceDropout(p=1.0)(conditions) if guided else self._null_conditions(batch)
+        tensors = self.embed_conditions(conditions + null if guided else null)
+
+        def predict(tokens: torch.Tensor, stage: int, guidance: float) -> torch.Tensor:
+            if not guided:
+                return self.stage_logits(tokens, tensors, stage).float()
+            logits = self.stage_logits(tokens.repeat(2, 1, 1), tensors, stage).float()
+            conditional, unconditional = logits.chunk(2)
+            return unconditional + (conditional - unconditional) * guidance
+
+        return predict
+
+    def _null_conditions(self, batch: int) -> list[ConditioningAttributes]:
+        names = list(self.condition_provider.conditioners)
+        text = [name for name in names if name in self.condition_provider.text_conditions]
+        if len(text) < len(names):
+            raise ValueError(f"conditioners {sorted(set(names) - set(text))} need an input: give conditions")
+        return [ConditioningAttributes(text={name: None for name in text}) for _ in range(batch)]
+
+    def _given(self, prompt: tp.Optional[torch.Tensor], conditions: tp.Sequence[ConditioningAttributes],
+               num_samples: tp.Optional[int], length: int) -> Given:
+        if prompt is None:
+            batch = num_samples or len(conditions) or 1
+            if conditions and batch != len(conditions):
+                raise ValueError(f"num_samples={num_samples}, but there are {len(conditions)} conditions")
+            device = next(self.parameters()).device
+            prompt = torch.zeros(batch, self.n_q, 0, dtype=torch.long, device=device)
+        if prompt.dim() != 3 or prompt.shape[1] != self.n_q:
+            raise ValueError(f"the prompt's tokens must be [B, {self.n_q}, P], got {list(prompt.shape)}")
+        if length < 1:
+            raise ValueError(f"max_gen_len={length}: at least 1 frame is needed; raise duration")
+        return Given.prompt(prompt, length)
+
+    def _describe(self) -> str:
+        dtype = next(self.parameters()).dtype
+        if torch.is_autocast_enabled():
+            dtype = torch.get_autocast_gpu_dtype()
+        return f"(dtype {str(dtype).removeprefix('torch.')}, attention backend {self.attention_backend})"

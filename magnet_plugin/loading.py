@@ -1,0 +1,53 @@
+"""From a name to models ready to play: codec and language model."""
+import typing as tp
+from pathlib import Path
+
+import torch
+from audiocraft.models import CompressionModel, builders as upstream
+from omegaconf import OmegaConf
+
+from . import builders, checkpoints
+from .lm import MagnetLMModel
+
+Device = tp.Union[str, torch.device]
+
+
+def load_codec(name: tp.Union[str, Path], device: Device = "cpu") -> CompressionModel:
+    """The codec of a model: of a release folder, a run (`//sig/SIG`), a bundled or published model.
+
+    Raises:
+        ValueError: nothing is there, or the weights do not fit.
+    """
+    if str(name).startswith("//pretrained/"):
+        return CompressionModel.get_pretrained(str(name).removeprefix("//pretrained/"), device=device)
+    package = checkpoints.load_package(name, checkpoints.CODEC_FILE)
+    if "pretrained" in package:
+        return CompressionModel.get_pretrained(package["pretrained"], device=device)
+    cfg = package["xp.cfg"]
+    if "compression_model_checkpoint" in cfg:              # a run of a language model: it names its codec
+        return load_codec(cfg.compression_model_checkpoint, device)
+    cfg = builders.for_inference(cfg, device)
+    codec = upstream.get_compression_model(cfg)
+    checkpoints.load_weights(codec, package["best_state"], name)
+    return codec.eval()
+
+
+def load_magnet_lm(name: tp.Union[str, Path], compression_model_frame_rate: float, device: Device = "cpu",
+                   cache_dir: tp.Optional[str] = None) -> MagnetLMModel:
+    """The language model of `name`, its config at `.cfg`; AudioCraft's `load_lm_model_magnet` in name and arguments.
+
+    Raises:
+        ValueError: nothing is there, it is no MAGNeT, or the weights do not fit.
+    """
+    package = checkpoints.load_package(name, checkpoints.LM_FILE)
+    cfg = builders.for_inference(package["xp.cfg"], device)
+    if cfg.get("lm_model") != builders.MAGNET_LM:
+        raise ValueError(f"{name} holds lm_model={cfg.get('lm_model')!r}, not a MAGNeT ({builders.MAGNET_LM}); load it with "
+                         "AudioCraft's MusicGen or AudioGen")
+    cfg.transformer_lm.compression_model_framerate = compression_model_frame_rate
+    lm = builders.get_lm_model(cfg)
+    checkpoints.load_weights(lm, package["best_state"], name)
+    lm.eval()
+    OmegaConf.set_struct(cfg, True)
+    lm.cfg = cfg
+    return tp.cast(MagnetLMModel, lm)

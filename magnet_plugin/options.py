@@ -1,0 +1,87 @@
+"""GenerationOptions: how to decode. Frozen, validated where it is made, the only place with decoding defaults."""
+import dataclasses
+import typing as tp
+
+ARRANGEMENTS = ("stride1", "nonoverlap")
+SCORINGS = ("max", "prod")
+
+
+@dataclasses.dataclass(frozen=True)
+class GenerationOptions:
+    """Settings of the iterative decoding (paper, sections 3 and 4; defaults are those of ten seconds of music).
+
+    Attributes:
+        use_sampling: sample tokens; False takes the most likely one.
+        top_k: keep the k most likely tokens; 0 keeps all. `top_p` wins over it.
+        top_p: keep the most likely tokens that together reach this probability; 0 switches it off.
+        temp: softmax temperature at the start of each stage.
+        anneal_temp: let the temperature fall linearly within a stage.
+        max_cfg_coef: guidance coefficient while everything is masked.
+        min_cfg_coef: guidance coefficient once nothing is masked any more.
+        decoding_steps: steps of each stage, one number per codebook.
+        span_arrangement: `stride1`, overlapping spans (the authors' better one), or `nonoverlap`, spans on a grid.
+        span_scoring: how a `nonoverlap` span is scored: by its likeliest token (`max`) or by all of them (`prod`).
+    Raises:
+        ValueError: a value that cannot work, named with its remedy.
+    """
+    use_sampling: bool = True
+    top_k: int = 0
+    top_p: float = 0.9
+    temp: float = 3.0
+    anneal_temp: bool = True
+    max_cfg_coef: float = 10.0
+    min_cfg_coef: float = 1.0
+    decoding_steps: tuple[int, ...] = (20, 10, 10, 10)
+    span_arrangement: str = "stride1"
+    span_scoring: str = "max"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "decoding_steps", _steps(self.decoding_steps))
+        if not 0 <= self.top_p <= 1:
+            raise ValueError(f"top_p={self.top_p} is outside [0, 1]; give a probability such as 0.9, or 0 to switch it off")
+        if self.top_k < 0:
+            raise ValueError(f"top_k={self.top_k} is negative; give 0 to keep all tokens")
+        if not self.temp > 0:
+            raise ValueError(f"temperature={self.temp} must be above 0; use_sampling=False takes the most likely tokens")
+        if self.span_arrangement not in ARRANGEMENTS:
+            raise ValueError(f"span_arrangement={self.span_arrangement!r} is unknown; choose one of {', '.join(ARRANGEMENTS)}")
+        if self.span_scoring not in SCORINGS:
+            raise ValueError(f"span_scoring={self.span_scoring!r} is unknown; choose one of {', '.join(SCORINGS)}")
+        for name in ("max_cfg_coef", "min_cfg_coef"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} is negative; 1 means no guidance")
+
+    def check_codebooks(self, n_q: int) -> None:
+        """Raise ValueError unless there is a number of steps for each of the model's `n_q` codebooks."""
+        if len(self.decoding_steps) != n_q:
+            raise ValueError(f"decoding_steps={list(self.decoding_steps)} has {len(self.decoding_steps)} entries, but the "
+                             f"model has {n_q} codebooks; give one number of steps per codebook")
+
+    def plain(self) -> dict[str, tp.Any]:
+        """The settings as numbers, strings and lists, ready for JSON and for `lm.generate(**...)`."""
+        return {**dataclasses.asdict(self), "decoding_steps": list(self.decoding_steps)}
+
+
+def _steps(values: tp.Iterable[int]) -> tuple[int, ...]:
+    try:
+        steps = tuple(int(value) for value in values)
+    except (TypeError, ValueError):
+        raise ValueError(f"decoding_steps={values!r} must be a list with one whole number per codebook, "
+                         "such as [20, 10, 10, 10]") from None
+    if not steps or min(steps) < 1:
+        raise ValueError(f"decoding_steps={list(steps)}: every codebook needs at least 1 step")
+    return steps
+
+
+PRESETS: dict[str, GenerationOptions] = {
+    "music-10s": GenerationOptions(),
+    "music-30s": GenerationOptions(decoding_steps=(60, 10, 10, 10)),
+    "sound-10s": GenerationOptions(temp=3.5, top_p=0.8, max_cfg_coef=20.0),
+}
+
+
+def preset(name: str, **changes: tp.Any) -> GenerationOptions:
+    """The paper's settings by name (`music-10s`, `music-30s`, `sound-10s`), with `changes` on top."""
+    if name not in PRESETS:
+        raise ValueError(f"preset {name!r} is unknown; choose one of {', '.join(PRESETS)}")
+    return dataclasses.replace(PRESETS[name], **changes)

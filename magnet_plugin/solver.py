@@ -1,0 +1,173 @@
+"""MagnetSolver: AudioCraft's MusicGenSolver with MAGNeT's masking, loss and decoding (paper, section 3.1)."""
+import math
+import typing as tp
+
+import flashy
+import torch
+from audiocraft.data.audio_dataset import AudioDataset
+from audiocraft.modules.conditioners import SegmentWithAttributes
+from audiocraft.solvers import builders as upstream
+from audiocraft.solvers.musicgen import MusicGenSolver
+from audiocraft.utils.samples.manager import SampleManager
+from audiocraft.utils.utils import get_dataset_from_loader, is_jsonable
+from omegaconf import DictConfig
+
+from . import builders, checkpoints, schedules
+from .losses import masked_cross_entropy
+from .masking import corrupt, stage_mask
+from .training import draws, touch_all
+
+Batch = tuple[torch.Tensor, list[SegmentWithAttributes]]
+
+
+class MagnetSolver(MusicGenSolver):
+    """Trains a masked model of audio tokens, one codebook (stage) at a time."""
+
+    def __init__(self, cfg: DictConfig) -> None:
+        options = builders.get_generation_options(cfg)      # a bad setting is told before anything is built
+        options.check_codebooks(cfg.transformer_lm.n_q)
+        super().__init__(cfg)
+        self.generation_params = options.plain()
+
+    def build_model(self) -> None:
+        """Codec, language model, optimiser.
+
+        Raises:
+            ValueError: the config does not fit the codec; all mismatches in one message.
+        """
+        failed: tp.Optional[AssertionError] = None
+        try:
+            super().build_model()
+        except AssertionError as error:
+            failed = error
+        mismatches = builders.codec_mismatches(self.cfg, self.compression_model)
+        if mismatches:
+            raise ValueError("the config does not fit the codec " + str(self.cfg.compression_model_checkpoint) + ": "
+                             + "; ".join(mismatches)) from failed
+        if failed is not None:
+            raise failed
+
+    def load_from_pretrained(self, name: str) -> dict:
+        return {"best_state": {"model": checkpoints.load_package(name, checkpoints.LM_FILE)["best_state"]}}
+
+    def run_step(self, idx: int, batch: Batch, metrics: dict) -> dict:
+        """One batch of training or validation: fill `metrics`."""
+        condition_tensors, tokens, padding_mask = self._prepare_tokens_and_attributes(batch)
+        self.deadlock_detect.update("tokens_and_conditions")
+        stage, generator = draws(self.cfg.seed, self.epoch if self.is_training else None, idx, tokens.shape[1],
+                                 self.device)
+        with self.autocast:
+            loss = self.loss(tokens, padding_mask, condition_tensors, stage, generator)
+        self.deadlock_detect.update("loss")
+        if self.is_training:
+            self.optimise(loss, metrics)
+        metrics["ce"] = loss.detach()
+        metrics["ppl"] = metrics["ce"].exp()
+        metrics[f"ce_q{stage + 1}"] = metrics["ce"]
+        metrics[f"ppl_q{stage + 1}"] = metrics["ppl"]
+        return metrics
+
+    def loss(self, tokens: torch.Tensor, valid: torch.Tensor, condition_tensors: dict, stage: int,
+             generator: torch.Generator) -> torch.Tensor:
+        """Cross entropy of the masked frames of codebook `stage`, in nats.
+
+        Args:
+            tokens: Long [B, K, T].
+            valid: Bool [B, K, T], False on padding.
+            condition_tensors: embedded conditions.
+            stage: codebook to train.
+            generator: source of the masks.
+        """
+        B, _, T = tokens.shape
+        rates = schedules.mask_rate(torch.rand(B, generator=generator, device=generator.device)).to(tokens.device)
+        mask = stage_mask(rates, T, self.cfg.masking.span_len, generator)                         # [B, T]
+        shown = corrupt(tokens, stage, mask, self.model.special_token_id)
+        logits = self.model.stage_logits(shown, condition_tensors, stage)                         # [B, T, card]
+        return masked_cross_entropy(logits, tokens[:, stage], mask & valid[:, stage])
+
+    def optimise(self, loss: torch.Tensor, metrics: dict) -> None:
+        """One step of the optimiser on a scalar loss; notes learning rate and gradient norm.
+
+        Raises:
+            FloatingPointError: the loss is not finite.
+        """
+        if not loss.isfinite():
+            raise FloatingPointError(f"the loss is {float(loss)} in epoch {self.epoch}: lower optim.lr, or train in "
+                                     "autocast_dtype=bfloat16")
+        metrics["lr"] = self.optimizer.param_groups[0]["lr"]
+        # Heads of other stages take part with zero gradients: every rank reduces the same list, and AdamW decays them.
+        loss = touch_all(loss, self.model.linears.parameters() if not self.cfg.fsdp.use else self.model.parameters())
+        scaled = loss if self.scaler is None else self.scaler.scale(loss)
+        self._backward(scaled)
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+        if self.cfg.optim.max_norm:
+            metrics["grad_norm"] = self._clip(self.cfg.optim.max_norm)
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            metrics["grad_scale"] = self.scaler.get_scale()
+        if self.lr_scheduler:
+            self.lr_scheduler.step()
+        self.optimizer.zero_grad()
+        self.deadlock_detect.update("optim")
+
+    def _backward(self, loss: torch.Tensor) -> None:
+        if self.cfg.fsdp.use:
+            loss.backward()
+            flashy.distrib.average_tensors(self.model.buffers())
+        elif self.cfg.optim.eager_sync:
+            with flashy.distrib.eager_sync_model(self.model):
+                loss.backward()
+        else:
+            loss.backward()
+            flashy.distrib.sync_model(self.model)
+        self.deadlock_detect.update("backward")
+
+    def _clip(self, max_norm: float) -> torch.Tensor:
+        if self.cfg.fsdp.use:
+            return self.model.clip_grad_norm_(max_norm)
+        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
+
+    def generate_audio(self) -> dict:
+        """Generate stage: samples of the `generate` split, prompted or not, each with its settings beside it."""
+        manager = SampleManager(self.xp)
+        loader = self.dataloaders["generate"]
+        lm, average = self.cfg.generate.lm, flashy.averager()
+        dataset = get_dataset_from_loader(loader)
+        assert isinstance(dataset, AudioDataset) and dataset.segment_duration
+        duration = lm.gen_duration or dataset.segment_duration
+        prompts = [None] * bool(lm.unprompted_samples) + [lm.prompt_duration or duration / 4] * bool(lm.prompted_samples)
+        metrics: dict = {}
+        index = flashy.distrib.rank() * math.ceil(len(dataset) / flashy.distrib.world_size())
+        for batch in self.log_progress(str(self.current_stage), loader, total=len(loader), updates=self.log_updates):
+            audio, infos = batch
+            for prompt_duration in prompts:
+                outputs = self.run_generate_step(batch, gen_duration=duration, prompt_duration=prompt_duration)
+                self._keep_samples(manager, outputs, audio, infos, index)
+                metrics = average({"rtf": outputs["rtf"]})
+            index += len(infos)
+        flashy.distrib.barrier()
+        return metrics
+
+    def _keep_samples(self, manager: SampleManager, outputs: dict, audio: torch.Tensor,
+                      infos: tp.Sequence[SegmentWithAttributes], first: int) -> None:
+        """Write the clips of a batch. `first` numbers them over the whole stage: clips with equal captions have names of
+        their own."""
+        prompts = outputs["prompt_audio"]
+        for i, info in enumerate(infos):
+            conditions = {name: value for name, value in info.to_condition_attributes().text.items()
+                          if name in self.model.condition_provider.conditioners and is_jsonable(value)}
+            manager.add_sample(outputs["gen_audio"][i].cpu(), self.epoch, first + i, conditions,
+                               None if prompts is None else prompts[i].cpu(), audio[i].cpu(),
+                               {"span_len": self.cfg.masking.span_len, **self.generation_params})
+
+
+class AudioMagnetSolver(MagnetSolver):
+    """MAGNeT for sound effects: the same on AudioCraft's sound data sets, which mix clips."""
+    DATASET_TYPE = upstream.DatasetType.SOUND
+
+
+SOLVERS: dict[str, type] = {"magnet": MagnetSolver, "audio_magnet": AudioMagnetSolver}
