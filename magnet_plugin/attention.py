@@ -16,7 +16,7 @@ import logging
 import typing as tp
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ Kernel = tp.Literal["torch-full", "torch-blocked", "torch-dense", "xformers-full
 BACKENDS = ("auto", "torch", "xformers")
 _MIN_BLOCK = 24  # measured on CPU at width 5: 16 to 32 are alike, 48 costs 20 % more, 96 twice as much
 _ALIGN = 8  # CUDA kernels read masks in rows of a multiple of this
+_BROKEN = (ImportError, OSError, RuntimeError, ValueError, AttributeError)  # a build for another torch fails in many ways
 _announced: set[tuple[str, torch.dtype, str]] = set()
 
 
@@ -144,7 +145,7 @@ def available_backends() -> tuple[str, ...]:
     """
     try:
         import xformers.ops  # noqa: F401
-    except Exception:  # a build for another torch fails in many ways
+    except _BROKEN:
         return "auto", "torch"
     return BACKENDS
 
@@ -188,7 +189,7 @@ def _refusal(kernel: Kernel, device: torch.device, dtype: torch.dtype, head_dim:
     return _try_xformers(kernel, device, dtype, head_dim, torch.are_deterministic_algorithms_enabled())
 
 
-@lru_cache(maxsize=None)
+@cache
 def _try_xformers(kernel: Kernel, device: torch.device, dtype: torch.dtype, head_dim: int,
                   deterministic: bool) -> str | None:
     """Runs a few frames forward and backward: what xformers accepts depends on its build, the GPU and torch's flags."""
@@ -199,8 +200,8 @@ def _try_xformers(kernel: Kernel, device: torch.device, dtype: torch.dtype, head
             _KERNELS[kernel](x, x, x, context, 0.0).sum().backward()
     except torch.cuda.OutOfMemoryError:
         raise
-    except Exception as error:
-        return next(iter(str(error).splitlines()), type(error).__name__)
+    except _BROKEN as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
     return None
 
 
