@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from .manifests import read_manifest, write_manifest
 from .tunes import cache_folder
 
 OURS = ("audio", "egs")
+LEFTOVER_AGE = 24 * 3600    # seconds
 
 
 def read_mark(out: Path, mark: str) -> dict[str, Any] | None:
@@ -74,14 +76,23 @@ def locked(out: Path) -> Iterator[None]:
 
 
 @contextmanager
-def fresh_folder(out: Path) -> Iterator[Path]:
-    """A new folder beside `out` that takes its place, and that of what was there, when the block ends well."""
+def fresh_folder(out: Path, keep: str | None = None) -> Iterator[Path]:
+    """A new folder beside `out` that takes its place, and that of what was there, when the block ends well.
+
+    Args:
+        keep: if `out` has a file of this name by then, someone else was faster, and theirs stays.
+    """
+    for old in out.parent.glob(f".{out.name}.part-*"):
+        with suppress(OSError):
+            if time.time() - old.stat().st_mtime > LEFTOVER_AGE:   # of a process that was killed
+                shutil.rmtree(old)
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.part-", dir=out.parent))
     try:
         yield folder
         folder.chmod(0o755)   # temporary folders are closed to others
-        if out.exists():
-            shutil.rmtree(out)
-        os.replace(folder, out)
+        if keep is None or not (out / keep).exists():
+            if out.exists():
+                shutil.rmtree(out)
+            os.replace(folder, out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

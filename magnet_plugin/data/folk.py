@@ -23,7 +23,7 @@ from .parallel import parallel_map
 from .render import render
 from .tunes import Tune, load_tunes, split_tunes
 
-FORMAT = 2                  # goes up when the same arguments give other clips
+FORMAT = 3                  # goes up when the same arguments give other clips
 MARK = "folk.json"
 GENERATE_CLIPS = 32         # a small share of `evaluate`, for samples while training
 MIN_TUNES, MAX_TUNES, CLIPS_PER_TUNE = 64, 10_000, 2
@@ -171,7 +171,7 @@ def make_folk(out: Path, clips: int = 2000, seed: int = 0, sample_rate: int = 16
         with locked(out):
             if not found(out, arguments):
                 parts = choose_tunes(clips, splits, jobs, progress)
-                with fresh_folder(out) as folder:
+                with fresh_folder(out, keep=MARK) as folder:
                     build(folder, out, parts, arguments, jobs, progress)
     return {name: out / "egs" / name for name in [*splits, "generate"]}
 

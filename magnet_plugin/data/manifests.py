@@ -2,8 +2,9 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +47,26 @@ def read_manifest(folder: Path) -> list[Meta]:
                 raise ValueError(f"{path} is damaged ({error}): make the manifest again.") from error
     raise ValueError(f"No {MANIFEST_NAME} in {folder}: set `datasource.*` to a manifest folder, "
                      "as `magnet data scan` or `magnet data folk` makes them.")
+
+
+def draw_splits(groups: Sequence[str], splits: Mapping[str, float], seed: int) -> dict[str, str]:
+    """A split for each group, by a hash of its name: adding files does not move others.
+
+    A split that the draw left empty gets one group of the largest, as long as there are enough.
+    """
+    at = {group: int.from_bytes(hashlib.sha256(f"{seed}:{group}".encode()).digest()[:8], "big") / 2 ** 64
+          for group in sorted(set(groups))}
+    chosen: dict[str, str] = {}
+    for group, position in at.items():
+        edge = 0.0
+        for name, share in splits.items():
+            edge += share / sum(splits.values())
+            chosen[group] = name
+            if position < edge:
+                break
+    for name in splits:
+        sizes = {other: [g for g in at if chosen[g] == other] for other in splits}
+        largest = max(sizes.values(), key=len)
+        if not sizes[name] and len(largest) > 1:
+            chosen[max(largest, key=lambda group: at[group])] = name
+    return chosen

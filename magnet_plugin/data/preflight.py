@@ -56,7 +56,7 @@ def some(names: Sequence[str], most: int = 3) -> str:
 
 def check_files(metas: Sequence[Meta], name: str) -> list[str]:
     """Files that are missing, and, among some spread over the manifest, those that cannot be read."""
-    import soundfile
+    import soundfile  # type: ignore[import-untyped]
     problems, bad = [], []
     missing = [meta["path"] for meta in metas if not Path(meta["path"]).exists()]
     if missing:
@@ -93,8 +93,7 @@ def check_sizes(metas: Sequence[Meta], name: str, segment: float, batch_size: in
     if len(metas) < batch_size:
         problems.append(f"{len(metas)} clips are fewer than a batch of {batch_size}, so batches hold repeats: lower "
                         f"`dataset.batch_size` or add to `datasource.{name}`.")
-    # AudioCraft draws files in proportion to their duration when training, and each once otherwise.
-    padding = sum(d * padding_share(d, segment, ratio) for d in durations) / max(sum(durations), 1e-9)
+    padding = sum(padding_share(duration, segment, ratio) for duration in durations) / len(durations)
     if padding <= PADDING_LIMIT:
         return problems
     short = sum(duration < segment for duration in durations)
@@ -112,8 +111,8 @@ def check_rates(metas: Sequence[Meta], sample_rate: int) -> list[str]:
     low = [meta["path"] for meta in metas if meta["sample_rate"] < sample_rate]
     if not low:
         return []
-    return [f"{len(low)} of {len(metas)} files have a rate under `sample_rate`={sample_rate} Hz ({some(low)}): "
-            "they hold no high sounds; use a model of a lower rate or other files."]
+    text = f"{len(low)} of {len(metas)} files have a rate under `sample_rate`={sample_rate} Hz ({some(low)}): "
+    return [text + "they hold no high sounds; use a model of a lower rate or other files."]
 
 
 def check_captions(metas: Sequence[Meta]) -> list[str]:
@@ -129,5 +128,5 @@ def check_captions(metas: Sequence[Meta]) -> list[str]:
             missing.append(meta["path"])
     if not missing:
         return []
-    return [f"{len(missing)} of {len(metas)} clips have no description ({some(missing)}): add captions and run "
-            "`magnet data scan` again, or set `conditioner=none`."]
+    text = f"{len(missing)} of {len(metas)} clips have no description ({some(missing)}): "
+    return [text + "add captions and run `magnet data scan` again, or set `conditioner=none`."]

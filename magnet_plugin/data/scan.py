@@ -5,7 +5,6 @@ manifest's `info_path` is for archives only), so the output folder holds links t
 """
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from .folders import fresh_folder, read_mark, write_mark
 from .listing import ENDINGS, Item, complete, has_caption, list_csv, list_folder
-from .manifests import Meta, entry, write_manifest
+from .manifests import Meta, draw_splits, entry, write_manifest
 
 MARK = "scan.json"
 GENERATE_CLIPS = 32
@@ -56,7 +55,7 @@ class Report:
 
 def probe(item: Item) -> tuple[float, int] | str:
     """Duration in seconds and sample rate of an audio file, or what is wrong with it."""
-    import soundfile
+    import soundfile  # type: ignore[import-untyped]
     try:
         with soundfile.SoundFile(str(item.path)) as file:
             duration, rate = file.frames / file.samplerate, file.samplerate
@@ -65,29 +64,6 @@ def probe(item: Item) -> tuple[float, int] | str:
     except (RuntimeError, OSError) as error:
         return f"{item.path}: {error}" if item.path.exists() else f"{item.path}: not there"
     return duration, rate
-
-
-def draw_splits(groups: Sequence[str], splits: Mapping[str, float], seed: int) -> dict[str, str]:
-    """A split for each group, by a hash of its name: adding files does not move others.
-
-    A split that the draw left empty gets one group of the largest, as long as there are enough.
-    """
-    at = {group: int.from_bytes(hashlib.sha256(f"{seed}:{group}".encode()).digest()[:8], "big") / 2 ** 64
-          for group in sorted(set(groups))}
-    chosen: dict[str, str] = {}
-    for group, position in at.items():
-        edge = 0.0
-        for name, share in splits.items():
-            edge += share / sum(splits.values())
-            chosen[group] = name
-            if position < edge:
-                break
-    for name in splits:
-        sizes = {other: [g for g in at if chosen[g] == other] for other in splits}
-        largest = max(sizes.values(), key=len)
-        if not sizes[name] and len(largest) > 1:
-            chosen[max(largest, key=lambda group: at[group])] = name
-    return chosen
 
 
 def link_names(items: Sequence[Item]) -> list[PurePosixPath]:

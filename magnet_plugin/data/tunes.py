@@ -53,7 +53,7 @@ def cache_folder() -> Path:
 
 def parse(source: Source) -> tuple[str, tuple[Notes, list[float]] | None]:
     """Name, and notes and bar onsets of one tune; None in their place when music21 cannot read it."""
-    from music21 import converter, harmony   # takes seconds to import
+    from music21 import converter, harmony  # takes seconds to import
     text, form = source.read()
     notes: Notes = []
     bars: set[float] = set()

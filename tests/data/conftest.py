@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from magnet_plugin.data.folk import make_folk
+
+CLIPS, SEED, DURATION, RATE = 36, 1, 2.0, 16000
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of the tests' own, empty at first."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("MAGNET_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def folk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small folk set, made with an empty cache and two processes."""
+    out = tmp_path_factory.mktemp("folk") / "set"
+    make_folk(out, CLIPS, SEED, RATE, DURATION, jobs=2, progress=False)
+    return out
+
+
+@pytest.fixture(scope="session")
+def clips(folk: Path) -> list[tuple[dict[str, Any], np.ndarray]]:
+    """Facts and audio of all clips of the small set."""
+    return [(json.loads(path.read_text()), soundfile.read(path.with_suffix(".wav"))[0])
+            for path in sorted(folk.glob("audio/*/*.json"))]
+
+
+@pytest.fixture
+def audio(tmp_path: Path) -> Path:
+    """A user's folder: six good files in two folders, one damaged, one of another format."""
+    folder = tmp_path / "mine"
+    for number in range(6):
+        path = folder / ("one" if number < 3 else "two") / f"take {number}.{'wav' if number % 2 else 'FLAC'}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, np.sin(np.arange(8000 * (number + 1)) * 0.1) * 0.5, 8000)
+    (folder / "one" / "broken.wav").write_bytes(b"RIFF no, this is a letter")
+    (folder / "two" / "phone.m4a").write_bytes(b"")
+    return folder
