@@ -58,11 +58,12 @@ def check_files(metas: Sequence[Meta], name: str) -> list[str]:
     """Files that are missing, and, among some spread over the manifest, those that cannot be read."""
     import soundfile  # type: ignore[import-untyped]
     problems, bad = [], []
-    missing = [meta["path"] for meta in metas if not Path(meta["path"]).exists()]
+    paths = [meta["path"] for meta in metas]
+    there = [path for path in paths if Path(path).exists()]
+    missing = sorted(set(paths) - set(there))
     if missing:
         problems.append(f"{len(missing)} of {len(metas)} files are missing ({some(missing)}): make the manifest again, "
                         f"or set `datasource.{name}`.")
-    there = [meta["path"] for meta in metas if meta["path"] not in set(missing)]
     for path in there[::max(1, len(there) // OPENED)]:
         try:
             if soundfile.info(path).frames == 0:

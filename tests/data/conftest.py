@@ -11,7 +11,7 @@ import soundfile
 
 from magnet_plugin.data.folk import make_folk
 
-CLIPS, SEED, DURATION, RATE = 36, 1, 2.0, 16000
+ARGUMENTS: dict[str, Any] = {"clips": 36, "seed": 1, "sample_rate": 16000, "duration": 2.0}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,10 +24,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
+def arguments() -> dict[str, Any]:
+    """What the small folk set is made with."""
+    return dict(ARGUMENTS)
+
+
+@pytest.fixture(scope="session")
 def folk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small folk set, made with an empty cache and two processes."""
     out = tmp_path_factory.mktemp("folk") / "set"
-    make_folk(out, CLIPS, SEED, RATE, DURATION, jobs=2, progress=False)
+    make_folk(out, **ARGUMENTS, jobs=2, progress=False)
     return out
 
 

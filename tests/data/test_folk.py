@@ -17,7 +17,7 @@ from magnet_plugin.data.folk import make_folk, share_out
 from magnet_plugin.data.manifests import read_manifest
 from magnet_plugin.data.render import silent_share
 
-from .conftest import CLIPS, DURATION, RATE, SEED
+CLIPS, SEED, RATE, DURATION = 36, 1, 16000, 2.0     # as the set that the fixture `folk` makes
 
 
 def digests(out: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +33,11 @@ def test_good_data_pass_in_silence(tmp_path: Path, folk: Path) -> None:
 
 @pytest.mark.parametrize(("change", "words"), [
     ({"batch_size": 9}, "train: 8 clips are fewer than a batch of 9.*`dataset.batch_size`"),
-    ({"segment_duration": 4.0}, "train: 5.% .* is padding .8 of 8 .*lower `dataset.segment_duration` to 2.0"),
-    ({"segment_duration": 2.0}, "train: 13% .* is padding .0 of 8 .*raise `dataset.min_segment_ratio` from 0.5 to 1"),
+    ({"segment_duration": 4.0}, "train: 50% .* is padding .8 of 8 .*lower `dataset.segment_duration` to 2.0"),
+    ({"segment_duration": 2.0}, "train: 25% .* is padding .0 of 8 .*raise `dataset.min_segment_ratio` from 0.5 to 1"),
     ({"sample_rate": 16000}, "train: 8 of 8 files have a rate under `sample_rate`=16000"),
 ])
 def test_settings_that_do_not_fit(tmp_path: Path, change: dict, words: str) -> None:
-    import re
     folders = {"train": make(tmp_path / "a", [2.0] * 8)}
     settings = {"segment_duration": 1.0, "batch_size": 8, "sample_rate": 8000, "min_segment_ratio": 0.5}
     assert preflight(folders, **{**settings, "min_segment_ratio": 1.0}) == []

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def test_the_set_has_no_tune_in_two_splits(folk: Path) -> None:
 
 
 def runs(pitches: list[int]) -> set[tuple[int, ...]]:
-    steps = [b - a for a, b in zip(pitches[:-1], pitches[1:], strict=True) if a != b]
+    steps = [b - a for a, b in itertools.pairwise(pitches) if a != b]
     return {tuple(steps[i:i + 24]) for i in range(len(steps) - 23)}
 
 
