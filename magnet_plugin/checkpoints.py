@@ -20,12 +20,20 @@ logger = logging.getLogger(__name__)
 
 LM_FILE, CODEC_FILE, CHECKPOINT = "state_dict.bin", "compression_state_dict.bin", "checkpoint.th"
 ZOO = PACKAGE / "zoo"
+
+
+def _plain_dict(factory: tp.Any = None) -> dict:
+    """Stands in for the defaultdict of the EMA's state, which torch's safe loading cannot fill."""
+    return {}
+
+
 # What training checkpoints hold beside tensors. torch.load runs nothing else.
 SAFE_GLOBALS: list[tp.Any] = [
     omegaconf.DictConfig, omegaconf.ListConfig, omegaconf.base.ContainerMetadata, omegaconf.base.Metadata,
     omegaconf.base.Container, omegaconf.nodes.AnyNode, omegaconf.nodes.StringNode, omegaconf.nodes.IntegerNode,
     omegaconf.nodes.FloatNode, omegaconf.nodes.BooleanNode, omegaconf.nodes.InterpolationResultNode,
-    tp.Any, dict, list, int, float, str, bool, tuple, set, collections.defaultdict, collections.OrderedDict,
+    tp.Any, dict, list, int, float, str, bool, tuple, set, collections.OrderedDict,
+    (_plain_dict, "collections.defaultdict"),
 ]
 
 

@@ -16,6 +16,7 @@ import hydra
 import numpy as np
 import omegaconf
 import torch
+from audiocraft.environment import AudioCraftEnvironment
 from dora import XP, git_save, hydra_main
 from omegaconf import DictConfig, OmegaConf
 
@@ -135,7 +136,7 @@ def main(cfg: DictConfig) -> tp.Any:
     return solver.run()
 
 
-main.dora.dir = registry.dora_dir()
+main.dora.dir = AudioCraftEnvironment.get_dora_dir()
 
 if __name__ == "__main__":
     main()
