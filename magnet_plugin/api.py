@@ -37,7 +37,8 @@ class MAGNeT(BaseGenModel):
 
         Args:
             name: `//bundled/NAME`, a Dora signature `//sig/SIG`, a release folder, a training checkpoint, or one of the
-                published models: facebook/magnet-{small,medium}-{10secs,30secs} (music), facebook/audio-magnet-{small,medium}.
+                published models: facebook/magnet-{small,medium}-{10secs,30secs} (music) and
+                facebook/audio-magnet-{small,medium} (sound).
             device: cuda where there is one, else cpu.
         Raises:
             ValueError: nothing is found there, or it is not a MAGNeT whose weights fit its config.
@@ -128,8 +129,8 @@ class MAGNeT(BaseGenModel):
             raise ValueError(f"{len(descriptions)} descriptions for {len(prompt)} prompts; give one per prompt")
         seconds = prompt.shape[-1] / prompt_sample_rate
         if seconds >= self.duration:
-            raise ValueError(f"the prompt lasts {seconds:.2f} s, but duration is {self.duration:g} s; cut the prompt or raise "
-                             "duration in set_generation_params")
+            raise ValueError(f"the prompt lasts {seconds:.2f} s, but duration is {self.duration:g} s; cut the prompt or "
+                             "raise duration in set_generation_params")
         prompt = convert_audio(prompt, prompt_sample_rate, self.sample_rate, self.audio_channels)
         return self._run(descriptions, prompt, progress, return_tokens, seed)
 

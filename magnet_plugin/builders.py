@@ -9,7 +9,6 @@ from audiocraft.modules.conditioners import ConditioningProvider
 from omegaconf import DictConfig, OmegaConf
 
 from .conditioners import WordsConditioner
-from .lm import MagnetLMModel
 from .options import GenerationOptions
 
 MAGNET_LM = "transformer_lm_magnet"

@@ -120,7 +120,7 @@ def load_package(name: tp.Union[str, Path], file: str) -> dict[str, tp.Any]:
         raise ValueError(f"{path or name} holds {', '.join(map(str, package))}, but not best_state and xp.cfg; is it a "
                          "checkpoint of AudioCraft?")
     cfg = package["xp.cfg"]
-    return {"best_state": best["model"] if "model" in best else best,
+    return {"best_state": best.get("model", best),
             "xp.cfg": OmegaConf.create(cfg) if isinstance(cfg, str) else cfg}
 
 

@@ -2,7 +2,9 @@
 import getpass
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -34,7 +36,7 @@ def default_threads() -> int:
 def register_resolvers() -> None:
     """Make `${magnet.device:}`, `${magnet.cuda:}`, `${magnet.threads:}` and `${magnet.cache:NAME}` known to OmegaConf."""
     from omegaconf import OmegaConf
-    resolvers = {"device": default_device, "cuda": lambda: default_device() == "cuda",
+    resolvers: dict[str, Callable[..., Any]] = {"device": default_device, "cuda": lambda: default_device() == "cuda",
                  "threads": default_threads, "cache": lambda name: str(cache_dir(name))}
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(f"magnet.{name}", resolver, replace=True)

@@ -44,7 +44,8 @@ class ContextAttentionLayer(StreamingTransformerLayer):
         return self.dropout1(self._attention(self.self_attn, x, x, context))
 
     def _cross_attention_block(self, src: torch.Tensor, cross_attention_src: torch.Tensor) -> torch.Tensor:
-        return self.dropout_cross(self._attention(self.cross_attention, src, cross_attention_src, Full()))
+        weights = tp.cast(StreamingMultiheadAttention, self.cross_attention)
+        return self.dropout_cross(self._attention(weights, src, cross_attention_src, Full()))
 
     def _attention(self, weights: StreamingMultiheadAttention, queries: torch.Tensor, keys: torch.Tensor,
                    context: Context) -> torch.Tensor:
@@ -129,7 +130,7 @@ class MagnetLMModel(LMModel):
     def hidden(self, sequence: torch.Tensor, condition_tensors: ConditionTensors, stage: int) -> torch.Tensor:
         """Output of the transformer, normed: tokens [B, K, T] -> [B, T, dim]."""
         K, T = sequence.shape[1:]
-        if K != self.n_q:
+        if self.n_q != K:
             raise ValueError(f"the tokens have {K} codebooks, but the model {self.n_q}")
         x = sum(emb(sequence[:, k]) for k, emb in enumerate(self.emb))
         x, cross_source = self.fuser(x, condition_tensors)
@@ -172,7 +173,7 @@ class MagnetLMModel(LMModel):
         return self.condition_provider(self.condition_provider.tokenize(conditions))
 
     @torch.no_grad()
-    def generate(self, prompt: tp.Optional[torch.Tensor] = None,
+    def generate(self, prompt: tp.Optional[torch.Tensor] = None,    # type: ignore[override]
                  conditions: tp.Sequence[ConditioningAttributes] = (), num_samples: tp.Optional[int] = None,
                  max_gen_len: int = 256, *, seed: tp.Optional[int] = None, given: tp.Optional[Given] = None,
                  callback: tp.Optional[tp.Callable[[int, int], None]] = None, cfg_coef: None = None,
@@ -235,7 +236,7 @@ class MagnetLMModel(LMModel):
         text = [name for name in names if name in self.condition_provider.text_conditions]
         if len(text) < len(names):
             raise ValueError(f"conditioners {sorted(set(names) - set(text))} need an input: give conditions")
-        return [ConditioningAttributes(text={name: None for name in text}) for _ in range(batch)]
+        return [ConditioningAttributes(text=dict.fromkeys(text)) for _ in range(batch)]
 
     def _given(self, prompt: tp.Optional[torch.Tensor], conditions: tp.Sequence[ConditioningAttributes],
                num_samples: tp.Optional[int], length: int) -> Given:

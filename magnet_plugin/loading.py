@@ -3,7 +3,8 @@ import typing as tp
 from pathlib import Path
 
 import torch
-from audiocraft.models import CompressionModel, builders as upstream
+from audiocraft.models import CompressionModel
+from audiocraft.models import builders as upstream
 from omegaconf import OmegaConf
 
 from . import builders, checkpoints
@@ -49,5 +50,5 @@ def load_magnet_lm(name: tp.Union[str, Path], compression_model_frame_rate: floa
     checkpoints.load_weights(lm, package["best_state"], name)
     lm.eval()
     OmegaConf.set_struct(cfg, True)
-    lm.cfg = cfg
+    lm.__dict__["cfg"] = cfg
     return tp.cast(MagnetLMModel, lm)

@@ -1,7 +1,6 @@
 """The training objective: cross entropy of the masked tokens of one codebook (section 3.1)."""
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,6 +30,5 @@ def masked_cross_entropy(logits: Tensor, targets: Tensor, mask: Tensor) -> Tenso
     labels = targets.masked_fill(~mask, _IGNORED)
     # Ignoring a label is not enough: the softmax of a logit that is not finite makes the gradient NaN.
     logits = logits.masked_fill(~mask.unsqueeze(-1), 0.0)
-    with torch.autocast(logits.device.type, enabled=False):
-        total = F.cross_entropy(logits.float().flatten(0, -2), labels.flatten(), ignore_index=_IGNORED, reduction="sum")
-        return total / mask.sum().clamp(min=1)
+    total = F.cross_entropy(logits.float().flatten(0, -2), labels.flatten(), ignore_index=_IGNORED, reduction="sum")
+    return total / mask.sum().clamp(min=1)

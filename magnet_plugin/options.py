@@ -44,7 +44,8 @@ class GenerationOptions:
         if not self.temp > 0:
             raise ValueError(f"temperature={self.temp} must be above 0; use_sampling=False takes the most likely tokens")
         if self.span_arrangement not in ARRANGEMENTS:
-            raise ValueError(f"span_arrangement={self.span_arrangement!r} is unknown; choose one of {', '.join(ARRANGEMENTS)}")
+            raise ValueError(f"span_arrangement={self.span_arrangement!r} is unknown; "
+                             f"choose one of {', '.join(ARRANGEMENTS)}")
         if self.span_scoring not in SCORINGS:
             raise ValueError(f"span_scoring={self.span_scoring!r} is unknown; choose one of {', '.join(SCORINGS)}")
         for name in ("max_cfg_coef", "min_cfg_coef"):

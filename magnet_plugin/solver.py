@@ -13,6 +13,7 @@ from audiocraft.utils.utils import get_dataset_from_loader, is_jsonable
 from omegaconf import DictConfig
 
 from . import builders, checkpoints, schedules
+from .lm import MagnetLMModel
 from .losses import masked_cross_entropy
 from .masking import corrupt, stage_mask
 from .training import draws, touch_all
@@ -82,7 +83,7 @@ class MagnetSolver(MusicGenSolver):
         rates = schedules.mask_rate(torch.rand(B, generator=generator, device=generator.device)).to(tokens.device)
         mask = stage_mask(rates, T, self.cfg.masking.span_len, generator)                         # [B, T]
         shown = corrupt(tokens, stage, mask, self.model.special_token_id)
-        logits = self.model.stage_logits(shown, condition_tensors, stage)                         # [B, T, card]
+        logits = tp.cast(MagnetLMModel, self.model).stage_logits(shown, condition_tensors, stage)                         # [B, T, card]
         return masked_cross_entropy(logits, tokens[:, stage], mask & valid[:, stage])
 
     def optimise(self, loss: torch.Tensor, metrics: dict) -> None:
@@ -128,7 +129,7 @@ class MagnetSolver(MusicGenSolver):
 
     def _clip(self, max_norm: float) -> torch.Tensor:
         if self.cfg.fsdp.use:
-            return self.model.clip_grad_norm_(max_norm)
+            return self.model.clip_grad_norm_(max_norm)         # type: ignore[operator]
         return torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
 
     def generate_audio(self) -> dict:
@@ -158,7 +159,7 @@ class MagnetSolver(MusicGenSolver):
         their own."""
         prompts = outputs["prompt_audio"]
         for i, info in enumerate(infos):
-            conditions = {name: value for name, value in info.to_condition_attributes().text.items()
+            conditions = {name: value or "" for name, value in info.to_condition_attributes().text.items()
                           if name in self.model.condition_provider.conditioners and is_jsonable(value)}
             manager.add_sample(outputs["gen_audio"][i].cpu(), self.epoch, first + i, conditions,
                                None if prompts is None else prompts[i].cpu(), audio[i].cpu(),

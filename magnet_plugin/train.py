@@ -12,12 +12,12 @@ import typing as tp
 from pathlib import Path
 
 import flashy
-import hydra
 import numpy as np
 import omegaconf
 import torch
 from audiocraft.environment import AudioCraftEnvironment
 from dora import XP, git_save, hydra_main
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from . import environment, registry
@@ -97,7 +97,7 @@ def get_solver_from_xp(xp: XP, override_cfg: tp.Union[dict, DictConfig, None] = 
                 solver.restore(load_best=load_best, ignore_state_keys=ignored)
         return solver
     finally:
-        hydra.core.global_hydra.GlobalHydra.instance().clear()
+        GlobalHydra.instance().clear()
 
 
 def get_solver_from_sig(sig: str, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
@@ -120,7 +120,7 @@ def init_seed_and_system(cfg: DictConfig) -> None:
 def main(cfg: DictConfig) -> tp.Any:
     init_seed_and_system(cfg)
     name = f"{cfg.execute_only}.log.{{rank}}" if cfg.execute_only else "solver.log.{rank}"
-    flashy.setup_logging(level=str(cfg.logging.level).upper(), log_name=name)
+    flashy.setup_logging(level=logging.getLevelName(str(cfg.logging.level).upper()), log_name=name)
     flashy.distrib.init()
     if cfg.execute_only and not (cfg.execute_inplace or cfg.continue_from):
         raise ValueError("execute_only needs a checkpoint: give continue_from=//sig/SIG (or a path), or "

@@ -31,7 +31,7 @@ class Given:
     def prompt(prompt: torch.Tensor, length: int) -> "Given":
         """The first frames `prompt` [B, K, P] of a clip of `length` frames."""
         B, K, P = prompt.shape
-        if P >= length:
+        if length <= P:
             raise ValueError(f"the prompt has {P} frames, but the clip only {length}; shorten the prompt or raise duration "
                              "(max_gen_len)")
         tokens = torch.zeros(B, K, length, dtype=torch.long, device=prompt.device)
@@ -65,10 +65,11 @@ def decode(predict: Predict, given: Given, options: GenerationOptions, *, mask_i
     options.check_codebooks(K)
     tokens = torch.where(given.known, given.tokens, mask_id)
     done, total = 0, sum(options.decoding_steps)
-    for stage, steps in enumerate(options.decoding_steps):
+    for stage in range(K):
         finite = []
-        for tokens, ok in _decode_stage(predict, tokens, given.known[:, stage], stage, options, mask_id, span_len,
-                                        generator):
+        stage_steps = _decode_stage(predict, tokens, given.known[:, stage], stage, options, mask_id, span_len, generator)
+        for now, ok in stage_steps:
+            tokens = now
             finite.append(ok)
             done += 1
             if callback is not None:

@@ -1,0 +1,49 @@
+# make demo and make test set up all they need on a fresh machine; nothing is installed twice.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help install test test-quick test-gpu demo lint zoo clean
+
+help:
+	@echo "make demo        train for a minute, generate four prompts, write demo/index.html"
+	@echo "make test        the whole suite"
+	@echo "make test-quick  without real Dora runs"
+	@echo "make test-gpu    what needs a GPU"
+	@echo "make lint        ruff and mypy"
+	@echo "make zoo         train and measure the bundled models again"
+
+install: $(READY)
+
+$(READY): setup.py requirements/overrides.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
+		{ echo "Python 3.10 to 3.12 is needed, $(PYTHON) is another: make install PYTHON=python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --python $(BIN)/python --override requirements/overrides.txt --editable '.[dev,metrics]'
+	@touch $@
+
+test: install
+	$(PYTEST) -m "not gpu"
+
+test-quick: install
+	$(PYTEST) -m "not gpu and not integ"
+
+test-gpu: install
+	$(PYTEST) -m gpu -rs
+
+demo: install
+	$(BIN)/magnet demo --out demo
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+zoo: install
+	$(BIN)/python -m magnet_plugin.zoo.build codec --train
+	$(BIN)/python -m magnet_plugin.zoo.build magnet --train
+
+clean:
+	rm -rf build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache
