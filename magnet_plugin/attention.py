@@ -1,7 +1,7 @@
 """Restricted context: which frames a frame may look at, as a value, and the kernels that compute it (section 3.3).
 
-EnCodec's later codebooks depend on a few frames around them, so the model looks at the whole clip for the first codebook
-(`Full`) and at a narrow band for the others (`Band`). `attend` turns such a value into one of these kernels:
+EnCodec's later codebooks depend on a few frames around them, so the model looks at the whole clip for the first
+codebook (`Full`) and at a narrow band for the others (`Band`). `attend` turns such a value into one of these kernels:
 
     torch-full, xformers-full   fused attention without a mask
     xformers-local              flash attention that skips what lies outside of the band (CUDA, float16 and bfloat16)
@@ -26,9 +26,10 @@ logger = logging.getLogger(__name__)
 
 Kernel = tp.Literal["torch-full", "torch-blocked", "torch-dense", "xformers-full", "xformers-local", "xformers-bias"]
 BACKENDS = ("auto", "torch", "xformers")
-_MIN_BLOCK = 24  # measured on CPU at width 5: 16 to 32 are alike, 48 costs 20 % more, 96 twice as much
+_MIN_BLOCK = 24  # frames; measured on CPU at width 5: 24 to 32 are best, 48 costs a quarter more, 96 almost half more
 _ALIGN = 8  # CUDA kernels read masks in rows of a multiple of this
-_BROKEN = (ImportError, OSError, RuntimeError, ValueError, AttributeError)  # a build for another torch fails in many ways
+# What xformers raises where its build does not fit torch or the GPU.
+_BROKEN = (ImportError, OSError, RuntimeError, ValueError, AttributeError)
 _announced: set[tuple[str, torch.dtype, str]] = set()
 
 
@@ -215,7 +216,7 @@ def _torch_dense(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: flo
 
 
 def _block(seq_len: int, width: int) -> int:
-    """Frames per block: with wide bands as many as the halo has, and evened out so that the last block is almost full."""
+    """Frames per block: as many as the halo of a wide band, evened out so that the last block is almost full."""
     count = -(-seq_len // max(_MIN_BLOCK, 2 * width))
     return -(-seq_len // count)
 

@@ -10,9 +10,9 @@ _IGNORED = -100
 def masked_cross_entropy(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
     """Mean cross entropy over the masked positions of the whole batch.
 
-    The softmax is taken in float32, under autocast too. Positions outside of the mask have no part in value or gradient,
-    whatever their logits (NaN where a delay pattern has no prediction) and targets (padding may hold the mask token, which has no logit). The
-    count of targets stays on the device, so that nothing waits for a GPU.
+    The softmax is taken in float32, under autocast too. Positions outside of the mask have no part in value or
+    gradient, whatever their logits (NaN where a delay pattern has no prediction) and targets (padding may hold the mask
+    token, which has no logit). The count of targets stays on the device, so that nothing waits for a GPU.
 
     Args:
         logits: [..., T, card]; [B, T, card] for one stage, [B, K, T, card] where targets lie in several codebooks, as

@@ -15,8 +15,9 @@ def stage_mask(rates: Tensor, seq_len: int, span_len: int, generator: torch.Gene
                valid: Tensor | None = None) -> Tensor:
     """Draws the masked frames of the stage, one mask rate per sample.
 
-    Span starts are drawn without replacement among the frames that may be masked; their number is the one that appendix C
-    gives for the rate and for the number of those frames. Every sample with such a frame has at least one masked one.
+    Span starts are drawn without replacement among the frames that may be masked; their number is the one that
+    appendix C gives for the rate and for the number of those frames. A sample with any such frame gets at least one
+    target, as upstream's do before it takes the padding out.
 
     Args:
         rates: mask rates within [0, 1], float [B]; the mask lies on their device.

@@ -1,8 +1,8 @@
 """Spans of masked frames: mask rate <-> number of span starts, and starts -> spans (section 3.2, appendix C).
 
 Spans of `span_len` frames start at frames drawn without replacement and may overlap, so that the share of masked frames
-is random; appendix C gives its mean, and this module inverts it. Decoding with a fixed grid of spans (`nonoverlap`) takes
-its frame -> span numbering from here as well.
+is random; appendix C gives its mean, and this module inverts it. Decoding with a fixed grid of spans (`nonoverlap`)
+takes its frame -> span numbering from here as well.
 """
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def expected_rate(starts: Tensor, seq_len: int | Tensor, span_len: int) -> Tenso
 def num_starts(rates: Tensor, seq_len: int | Tensor, span_len: int, max_len: int | None = None) -> Tensor:
     """Number of span starts for the asked mask rates.
 
-    For spans of several frames: the rate is rounded to a percent, and the answer is the fewest starts whose expected rate
-    reaches it. For single frames: the rate times T, rounded. At least 1 in either case, as a sample without a target
-    teaches nothing. These are the numbers of upstream's training but for one: a rate of 100 % takes every frame as a
+    For spans of several frames: the rate is rounded to a percent, and the answer is the fewest starts whose expected
+    rate reaches it. For single frames: the rate times T, rounded. At least 1 in either case, as a sample without a
+    target teaches nothing. These are the numbers of upstream's training but for one: a rate of 100 % takes every frame as a
     start (upstream: T - l + 1 of them, which leaves the clip's first frames unmasked now and then), because decoding
     begins with everything masked.
 

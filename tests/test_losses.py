@@ -67,7 +67,8 @@ def test_the_softmax_is_float32(dtype):
 
 
 def test_shapes_that_do_not_fit_are_refused():
-    logits, targets, mask = torch.zeros(2, 5, 6), torch.zeros(2, 5, dtype=torch.long), torch.ones(2, 5, dtype=torch.bool)
+    logits, targets = torch.zeros(2, 5, 6), torch.zeros(2, 5, dtype=torch.long)
+    mask = torch.ones(2, 5, dtype=torch.bool)
     for bad in ((logits, targets[:, :4], mask), (logits, targets, mask[:1]), (logits[:, :4], targets, mask)):
         with pytest.raises(ValueError, match="targets and mask"):
             masked_cross_entropy(*bad)

@@ -88,7 +88,7 @@ def test_edges_of_the_rate():
             lowest, highest = num_starts(torch.tensor([0.0, 1.0]), seq_len, span_len).tolist()
             assert (lowest, highest) == (1, seq_len), f"{seq_len=} {span_len=}"
     assert num_starts(torch.tensor([0.0, 1.0]), 0, 3).tolist() == [0, 0]
-    assert num_starts(torch.tensor([0.25]), 480, 1).item() == 120
+    assert num_starts(torch.tensor([0.25, 0.2499, 0.2501]), 480, 1).tolist() == [120, 120, 120]
 
 
 def test_grid_covers_every_frame():
