@@ -62,9 +62,9 @@ def num_starts(rates: Tensor, seq_len: int | Tensor, span_len: int, max_len: int
 
     For spans of several frames: the rate is rounded to a percent, and the answer is the fewest starts whose expected
     rate reaches it. For single frames: the rate times T, rounded. At least 1 in either case, as a sample without a
-    target teaches nothing. These are the numbers of upstream's training but for one: a rate of 100 % takes every frame as a
-    start (upstream: T - l + 1 of them, which leaves the clip's first frames unmasked now and then), because decoding
-    begins with everything masked.
+    target teaches nothing. These are the numbers of upstream's training but for one: a rate of 100 % takes every frame
+    as a start (upstream: T - l + 1 of them, which leaves the clip's first frames unmasked now and then), because
+    decoding begins with everything masked.
 
     Args:
         rates: mask rates within [0, 1], float [B].
