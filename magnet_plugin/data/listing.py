@@ -5,6 +5,7 @@ import csv
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,8 +136,6 @@ def read_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
 def numbers(cells: dict[str, str]) -> dict[str, Any]:
     """The cells of a row, the tempo as a number where it is one."""
     values: dict[str, Any] = dict(cells)
-    try:
+    with suppress(KeyError, ValueError):
         values["bpm"] = float(values["bpm"])
-    except (KeyError, ValueError):
-        pass
     return values

@@ -1,8 +1,8 @@
 """A map over processes, in order, with a progress bar.
 
-The processes are fresh interpreters that load this package's light modules alone. `multiprocessing` would load the caller's
-main module again in each of them, which for a training script means torch and AudioCraft, and fails for a script without
-a `__main__` guard.
+The processes are fresh interpreters that load this package's light modules alone. `multiprocessing` would load the
+caller's main module again in each of them, which for a training script means torch and AudioCraft, and fails for a
+script without a `__main__` guard.
 """
 from __future__ import annotations
 

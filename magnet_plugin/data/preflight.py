@@ -101,7 +101,8 @@ def check_sizes(metas: Sequence[Meta], name: str, segment: float, batch_size: in
     text = (f"{padding:.0%} of what the model sees is padding ({short} of {len(metas)} clips are shorter than "
             f"`dataset.segment_duration`={segment:g} s, median {median(durations):.1f} s): ")
     if short > len(metas) * PADDING_LIMIT:
-        text += f"lower `dataset.segment_duration` to {sorted(durations)[len(durations) // 20]:.1f} or use longer clips."
+        fitting = sorted(durations)[len(durations) // 20]
+        text += f"lower `dataset.segment_duration` to {fitting:.1f} or use longer clips."
     else:
         text += f"raise `dataset.min_segment_ratio` from {ratio:g} to 1, so that crops end within the clip."
     return [*problems, text]

@@ -41,7 +41,7 @@ class Performance:
         return 60.0 / self.bpm / self.tune.source.beat
 
     def sounding(self, duration: float) -> Notes:
-        """Notes as (onset, length, MIDI pitch) in seconds from the clip's start; the tune repeats as often as needed."""
+        """Notes as (onset, length, MIDI pitch) in seconds from the clip's start; the tune repeats if it has to."""
         cycle, scale = self.tune.length, self.second_per_quarter
         notes: Notes = []
         for turn in range(int((self.start + duration / scale) // cycle) + 1):

@@ -1,7 +1,8 @@
 """A user's own audio: manifests and JSON for it, with splits, and a report of what is wrong with it.
 
-The audio is left alone. AudioCraft looks for the facts of a clip beside the audio file (`path.with_suffix('.json')`; the
-manifest's `info_path` is for archives only), so the output folder holds links to the audio with the JSON files beside them.
+The audio is left alone. AudioCraft looks for the facts of a clip beside the audio file (`path.with_suffix('.json')`;
+the manifest's `info_path` is for archives only), so the output folder holds links to the audio with the JSON files
+beside them.
 """
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def read_chorale(path: Path) -> Source | None:
     fifths = set(re.findall(r"<fifths>(-?\d+)</fifths>", text))
     modes = set(re.findall(r"<mode>(\w+)</mode>", text))
     meters = set(re.findall(r"<beats>(\d+)</beats>\s*<beat-type>(\d+)</beat-type>", text))
-    if len(fifths) != 1 or len(modes) != 1 or not modes <= {"major", "minor"} or meters not in ({("4", "4")}, {("3", "4")}):
+    if len(fifths) != 1 or modes not in ({"major"}, {"minor"}) or meters not in ({("4", "4")}, {("3", "4")}):
         return None
     mode = modes.pop()
     tonic = (7 * int(fifths.pop()) + (9 if mode == "minor" else 0)) % 12

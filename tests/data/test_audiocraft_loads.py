@@ -53,7 +53,8 @@ def test_a_users_own_audio(audiocraft: Any, audio: Path, tmp_path: Path) -> None
     (audio / "one" / "take 0.txt").write_text("a low sine")
     report = scan(audio, tmp_path / "out", {"train": 1.0}, progress=False)
     for kind in (music.MusicDataset, sound.SoundDataset):
-        data = kind.from_meta(report.folders["train"], segment_duration=None, sample_rate=8000, channels=1, shuffle=False)
+        data = kind.from_meta(report.folders["train"], segment_duration=None, sample_rate=8000, channels=1,
+                              shuffle=False)
         assert len(data) == 6
         found = [data[index] for index in range(6)]
         assert [wav.shape[-1] for wav, _ in found] == [8000 * (n + 1) for n in range(6)]

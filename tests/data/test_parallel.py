@@ -28,3 +28,7 @@ def test_a_lost_worker_is_told() -> None:
 
 def test_jobs_are_the_cores_given_to_this_process() -> None:
     assert 1 <= default_jobs() <= (os.cpu_count() or 1)
+
+
+def test_printing_does_not_mix_with_results() -> None:
+    assert parallel_map(print, ["noise"] * 4, 2, progress=False) == [None] * 4

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from magnet_plugin.data import tunes as module
-from magnet_plugin.data.sources import Source, list_sources, read_abc, read_key
+from magnet_plugin.data.sources import Source, felt_beat, list_sources, read_abc, read_key
 from magnet_plugin.data.tunes import CACHE_NAME, Notes, Tune, key_is_plain, load_tunes, outline, split_tunes
 
 SPLITS = {"train": 0.6, "valid": 0.2, "evaluate": 0.2}
@@ -88,10 +88,19 @@ def test_a_key_that_the_notes_deny_is_not_believed() -> None:
 
 
 @pytest.mark.parametrize(("field", "key"), [
-    ("D", (2, "major")), ("Bb", (10, "major")), ("F#m", (6, "minor")), ("Ador", (9, "dorian")), ("A Mix", (9, "mixolydian")),
-    ("Emin", (4, "minor")), ("Glyd", None), ("EM", None), ("HP", None), ("D ^g", None), ("", None)])
+    ("D", (2, "major")), ("Bb", (10, "major")), ("F#m", (6, "minor")), ("Ador", (9, "dorian")),
+    ("A Mix", (9, "mixolydian")), ("Emin", (4, "minor")), ("Glyd", None), ("EM", None), ("HP", None), ("D ^g", None),
+    ("", None)])
 def test_keys_of_abc(field: str, key: tuple[int, str] | None) -> None:
     assert read_key(field) == key
+
+
+@pytest.mark.parametrize(("kind", "meter", "beat"), [
+    ("reel", "2/4", 1.0), ("reel", "C|", 2.0), ("hornpipe", "C", 2.0), ("strathspey", "C", 1.0), ("waltz", "3/4", 1.0),
+    ("jig", "6/8", 1.5), ("slip jig", "9/8", 1.5), ("chorale", "4/4", 1.0)])
+def test_the_beat_is_the_one_that_is_danced(kind: str, meter: str, beat: float) -> None:
+    """A bar of a reel has two beats, however it is written."""
+    assert felt_beat(kind, meter) == beat
 
 
 def test_headers_that_are_not_plain_are_left_out() -> None:
@@ -99,7 +108,8 @@ def test_headers_that_are_not_plain_are_left_out() -> None:
     source = read_abc("n", Path("p"), "1", text)
     assert source is not None
     assert (source.title, source.kind, source.tonic, source.beat) == ("Some", "slip jig", 2, 1.5)
-    for spoiled in (text + "\nK:G\nabc|", text.replace("R:slipjig\n", ""), text.replace("9/8", "5/4"), text + "[M:6/8]"):
+    for spoiled in (text + "\nK:G\nabc|", text.replace("R:slipjig\n", ""), text.replace("9/8", "5/4"),
+                    text + "[M:6/8]"):
         assert read_abc("n", Path("p"), "1", spoiled) is None
 
 
@@ -117,7 +127,8 @@ def test_the_cache_saves_the_parsing(folk: Path, cache: Path, monkeypatch: pytes
     assert [path.name for path in cache.glob("*.gz*")] == [CACHE_NAME]
 
 
-def test_a_damaged_cache_is_made_again(folk: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_cache_is_made_again(folk: Path, cache: Path, tmp_path: Path,
+                                       monkeypatch: pytest.MonkeyPatch) -> None:
     whole = (cache / CACHE_NAME).read_bytes()
     expected = load_tunes(4, progress=False)
     monkeypatch.setenv("MAGNET_CACHE", str(tmp_path))
