@@ -81,10 +81,11 @@ class MagnetSolver(MusicGenSolver):
         """
         B, _, T = tokens.shape
         rates = schedules.mask_rate(torch.rand(B, generator=generator, device=generator.device)).to(tokens.device)
-        mask = stage_mask(rates, T, self.cfg.masking.span_len, generator)                         # [B, T]
+        mask = stage_mask(rates, T, self.cfg.masking.span_len, generator, valid[:, stage])        # [B, T]
         shown = corrupt(tokens, stage, mask, self.model.special_token_id)
-        logits = tp.cast(MagnetLMModel, self.model).stage_logits(shown, condition_tensors, stage)                         # [B, T, card]
-        return masked_cross_entropy(logits, tokens[:, stage], mask & valid[:, stage])
+        model = tp.cast(MagnetLMModel, self.model)
+        logits = model.stage_logits(shown, condition_tensors, stage)                              # [B, T, card]
+        return masked_cross_entropy(logits, tokens[:, stage], mask)
 
     def optimise(self, loss: torch.Tensor, metrics: dict) -> None:
         """One step of the optimiser on a scalar loss; notes learning rate and gradient norm.
