@@ -1,0 +1,1 @@
+"""What can be measured offline: codec quality, the instrument that is heard, Fréchet distance of codec latents."""
