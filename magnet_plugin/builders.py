@@ -73,13 +73,6 @@ def codec_mismatches(cfg: DictConfig, codec: tp.Any) -> list[str]:
             for name, ours, theirs in pairs if ours != theirs]
 
 
-def get_solver(cfg: DictConfig, fallback: tp.Callable[[DictConfig], tp.Any]) -> tp.Any:
-    """This plugin's solver where `cfg.solver` names one, else what `fallback` builds."""
-    from . import solver
-    klass = solver.SOLVERS.get(cfg.solver)
-    return fallback(cfg) if klass is None else klass(cfg)
-
-
 def for_inference(cfg: DictConfig, device: tp.Union[str, torch.device]) -> DictConfig:
     """A copy of a trained model's config, set up to be loaded on `device`: float16 on CUDA, float32 elsewhere.
 

@@ -6,6 +6,7 @@ A release folder holds `state_dict.bin` (the language model) and `compression_st
 import collections
 import logging
 import pickle
+import re
 import typing as tp
 from pathlib import Path
 
@@ -47,7 +48,9 @@ def load(path: tp.Union[str, Path], device: tp.Union[str, torch.device] = "cpu")
         with torch.serialization.safe_globals(SAFE_GLOBALS):
             return torch.load(path, map_location=device, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path} cannot be loaded safely: {error}") from error
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it holds {found[1]}, which is not a tensor or a setting" if found else "it is no checkpoint, or incomplete"
+        raise ValueError(f"{path} cannot be loaded safely: {reason}. Nothing in it was run.") from error
 
 
 def load_as_checkpoint(path: tp.Union[str, Path]) -> dict[str, tp.Any]:

@@ -27,10 +27,11 @@ PROMPTS = (
     "fast banjo jig in A major",
     "a chorale in C major played on the organ",
 )
-#: About a minute on two cores. It starts from a trained model, hence the low rate and the short warm-up.
+#: About a minute on two cores. It starts from a trained model, hence the low rate and the short warm-up. Validation takes
+#: four batches, as each batch scores one codebook.
 TRAINING = (
-    "optim.epochs=4", "optim.updates_per_epoch=15", "optim.lr=2e-4", "schedule.cosine.warmup=10",
-    "dataset.batch_size=8", "dataset.num_workers=0", "dataset.valid.num_samples=16", "dataset.evaluate.num_samples=8",
+    "optim.epochs=4", "optim.updates_per_epoch=15", "optim.lr=2e-4", "schedule.cosine.warmup=10", "logging.log_updates=5",
+    "dataset.batch_size=8", "dataset.num_workers=0", "dataset.valid.num_samples=32", "dataset.evaluate.num_samples=32",
     "dataset.generate.num_samples=2", "dataset.generate.batch_size=2",
 )
 
@@ -150,8 +151,8 @@ def tables(model: MAGNeT, clips: Sequence[page.Clip], times: dict[str, float],
     return [
         page.Table("Loss", [(epoch, f"{train:.3f}", f"{valid:.3f}") for epoch, train, valid in history],
                    ("epoch", "training", "validation"),
-                   "Cross entropy of masked tokens in nats, from the run's history.json. The first epoch "
-                   "starts from the model named above."),
+                   "Cross entropy of masked tokens in nats, from the run's history.json. Validation takes an average over "
+                   "the updates, so its first line is still close to the model that the run started from."),
         page.Table("Time", rows),
         page.Table("Settings of generation", [(name, value) for name, value in settings(model).items()]),
         page.Table("Settings of training", [item.partition("=")[::2] for item in training]),

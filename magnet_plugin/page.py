@@ -78,7 +78,7 @@ def save_clip(path: Path, wav: np.ndarray, sample_rate: int, facts: Mapping[str,
         path: the WAV file; the JSON has the same name.
         wav: [channels, samples]; what is louder than full scale is turned down as a whole.
         sample_rate: in Hz.
-        facts: plain values, such as text, seed and settings; `gain` is added.
+        facts: plain values and numbers of NumPy, such as text, seed and settings; `gain` is added.
     Returns:
         The gain, 1 unless the audio was too loud.
     Raises:
@@ -89,10 +89,17 @@ def save_clip(path: Path, wav: np.ndarray, sample_rate: int, facts: Mapping[str,
     if not np.isfinite(peak):
         raise ValueError(f"{path.name}: samples are not finite; generate in float32, or lower the guidance")
     gain = min(1.0, PEAK / peak) if peak > 0 else 1.0
+    text = json.dumps({**facts, "gain": round(gain, 4)}, indent=2, ensure_ascii=False, default=_plain)
     soundfile.write(path, (wav * gain).T, sample_rate, subtype="PCM_16")
-    text = json.dumps({**facts, "gain": round(gain, 4)}, indent=2, ensure_ascii=False)
     path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
     return gain
+
+
+def _plain(value: tp.Any) -> tp.Any:
+    """Numbers of NumPy, as codecs compute their frame rate with it, as Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r} of type {type(value).__name__} cannot stand in a JSON file")
 
 
 def spectrogram(wav: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:

@@ -144,8 +144,8 @@ def _take_solvers() -> None:
     from audiocraft.solvers import builders as upstream
     from audiocraft.solvers import magnet
 
-    from . import builders, solver
-    get_solver = functools.partial(builders.get_solver, fallback=upstream.get_solver)
+    from . import solver
+    get_solver = functools.partial(solver.get_solver, fallback=upstream.get_solver)
     for owner in (solvers, upstream):
         _put(owner, "get_solver", get_solver)
     _put(magnet, "MagnetSolver", solver.MagnetSolver)

@@ -173,3 +173,9 @@ class AudioMagnetSolver(MagnetSolver):
 
 
 SOLVERS: dict[str, type] = {"magnet": MagnetSolver, "audio_magnet": AudioMagnetSolver}
+
+
+def get_solver(cfg: DictConfig, fallback: tp.Callable[[DictConfig], tp.Any]) -> tp.Any:
+    """This plugin's solver where `cfg.solver` names one, else what `fallback` builds."""
+    klass = SOLVERS.get(cfg.solver)
+    return fallback(cfg) if klass is None else klass(cfg)

@@ -11,7 +11,7 @@ import pytest
 
 from magnet_plugin.data import tunes as module
 from magnet_plugin.data.sources import Source, felt_beat, list_sources, read_abc, read_key
-from magnet_plugin.data.tunes import CACHE_NAME, Notes, Tune, key_is_plain, load_tunes, outline, split_tunes
+from magnet_plugin.data.tunes import CACHE_NAME, Notes, Tune, key_is_plain, load_tunes, outline, parse, split_tunes
 
 SPLITS = {"train": 0.6, "valid": 0.2, "evaluate": 0.2}
 
@@ -135,3 +135,14 @@ def test_a_damaged_cache_is_made_again(folk: Path, cache: Path, tmp_path: Path,
     for damaged in (whole[:1000], b"", gzip.compress(b"[1]")):
         (tmp_path / CACHE_NAME).write_bytes(damaged)
         assert load_tunes(4, jobs=1, progress=False) == expected
+
+
+def test_ties_join_equal_notes_alone(tmp_path: Path) -> None:
+    """Some books write slurs as ties; grace notes and chord names are no notes of the tune."""
+    path = tmp_path / "book.abc"
+    path.write_text('X:1\nT:A\nM:2/4\nL:1/8\nK:C\nC-D E2-|E2 "Am"{c}A-[Ac]|]\n')
+    source = Source("a", "A", "traditional", "reel", 0, "major", 1.0, path, "1")
+    assert parse(source) == ("a", ([(0.0, 0.5, 60), (0.5, 0.5, 62), (1.0, 2.0, 64), (3.0, 1.0, 69), (3.5, 0.5, 72)],
+                                   [0.0, 2.0]))
+    path.write_text("X:1\nK:C\n[[[")
+    assert parse(source) == ("a", None)

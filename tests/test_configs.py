@@ -1,0 +1,82 @@
+"""Every config composes and builds."""
+from pathlib import Path
+
+import pytest
+
+from .conftest import compose
+
+CONFIG = Path(__file__).parents[1] / "config"
+SOLVERS = sorted(str(path.relative_to(CONFIG / "solver").with_suffix("")) for path in (CONFIG / "solver").rglob("*.yaml"))
+RUNNABLE = [name for name in SOLVERS if "default" not in name and "evaluation" not in name]
+SCALES = sorted(path.stem for path in (CONFIG / "model_scale").glob("*.yaml"))
+DATA = ["datasource.max_sample_rate=48000", "datasource.max_channels=2",
+        *(f"datasource.{split}=egs/{split}" for split in ("train", "valid", "evaluate", "generate"))]
+PAPER = {"magnet/magnet_32khz": (1024, 24, 30, [60, 10, 10, 10]), "magnet/audio_magnet_16khz": (1024, 24, 10, [20, 10, 10, 10])}
+
+
+def test_all_kinds_of_solver_are_there() -> None:
+    assert set(RUNNABLE) >= {"magnet", "magnet/debug", "magnet/magnet_32khz", "magnet/audio_magnet_16khz",
+                             "compression/tiny_16khz", "musicgen/tiny_16khz"}
+
+
+@pytest.mark.parametrize("solver", RUNNABLE)
+def test_composes_and_builds(solver: str) -> None:
+    """The whole config resolves, and its models are built; T5 is left out, and large ones at their smallest scale."""
+    import omegaconf
+    import torch
+    from audiocraft.models import builders
+
+    from magnet_plugin.builders import get_generation_options
+    from magnet_plugin.lm import MagnetLMModel
+    cfg = compose(f"solver={solver}", "device=cpu", *(DATA if solver in PAPER else []))
+    omegaconf.OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    if cfg.solver == "compression":
+        codec = builders.get_compression_model(cfg)
+        assert (codec.frame_rate, codec.num_codebooks, codec.sample_rate) == (50, 4, cfg.sample_rate)
+        return
+    small = [] if cfg.conditioners.description.model == "words" else ["conditioner=none", "model_scale=xsmall"]
+    built = builders.get_lm_model(compose(f"solver={solver}", "device=cpu", *small, *(DATA if solver in PAPER else [])))
+    if cfg.lm_model == "transformer_lm_magnet":
+        assert isinstance(built, MagnetLMModel)
+        assert built.segment_frames == cfg.dataset.segment_duration * 50 and built.span_len == 3
+        assert get_generation_options(cfg).span_arrangement == "stride1"
+        with torch.no_grad():
+            assert built.eval()(torch.zeros(1, 4, 9, dtype=torch.long), [],
+                                built.embed_conditions(built._null_conditions(1)), stage=1).shape[1] == 4
+    else:
+        assert not isinstance(built, MagnetLMModel)
+
+
+@pytest.mark.parametrize("solver", PAPER)
+def test_the_papers_recipes(solver: str) -> None:
+    cfg = compose(f"solver={solver}", *DATA)
+    dim, layers, seconds, steps = PAPER[solver]
+    assert (cfg.transformer_lm.dim, cfg.transformer_lm.num_layers) == (dim, layers)
+    assert cfg.dataset.segment_duration == seconds and list(cfg.generate.lm.decoding_steps) == steps
+    assert (cfg.transformer_lm.subcodes_context, cfg.masking.span_len, cfg.transformer_lm.card) == (5, 3, 2048)
+    assert list(cfg.optim.adam.betas) == [0.9, 0.95] and cfg.optim.adam.weight_decay == 0.1 and cfg.optim.max_norm == 1.0
+    music = solver == "magnet/magnet_32khz"
+    assert (cfg.optim.optimizer, cfg.schedule.lr_scheduler) == (("dadam", "cosine") if music else ("adamw", "inverse_sqrt"))
+    assert cfg.generate.lm.max_cfg_coef == (10 if music else 20)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_model_scale_by_both_names(scale: str) -> None:
+    short = compose("solver=magnet", f"model_scale={scale}").transformer_lm
+    assert short == compose("solver=magnet", f"model/lm/model_scale={scale}").transformer_lm
+
+
+def test_solver_magnet_is_the_papers_but_for_its_size() -> None:
+    tiny, paper = compose("solver=magnet").transformer_lm, compose("solver=magnet/magnet_32khz", *DATA).transformer_lm
+    differs = {key for key in paper if tiny.get(key) != paper[key]}
+    assert differs == {"dim", "num_heads", "num_layers", "card", "memory_efficient", "custom", "segment_duration"}
+
+
+def test_a_config_that_does_not_fit_the_codec_is_told_all_at_once(release_folder: Path) -> None:
+    from magnet_plugin.builders import codec_mismatches
+    from magnet_plugin.loading import load_codec
+    cfg = compose("solver=magnet", "sample_rate=32000", "transformer_lm.n_q=8")
+    found = codec_mismatches(cfg, load_codec(release_folder))
+    assert len(found) == 3
+    for name, value in (("sample_rate", 16000), ("transformer_lm.n_q", 4), ("transformer_lm.card", 64)):
+        assert any(f"set {name}={value}" in line for line in found), found

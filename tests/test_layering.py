@@ -1,0 +1,79 @@
+"""Imports run one way, as the table says; light modules stay light; files stay small."""
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "magnet_plugin"
+# Each room may import from rooms of lower rank, and from its own.
+RANKS = {
+    "environment": 0, "schedules": 0, "spans": 0, "options": 0,
+    "masking": 1, "attention": 1, "losses": 1, "decoding": 2,
+    "conditioners": 2, "data": 2, "metrics": 2, "lm": 3, "training": 3, "builders": 4, "checkpoints": 4,
+    "loading": 5, "solver": 6, "api": 7, "registry": 8, "cli": 11, "doctor": 9, "page": 9, "demo": 10, "train": 9,
+    "zoo": 10, "__main__": 12,
+}
+PURE = {"schedules", "spans", "options", "masking", "attention", "losses", "decoding"}
+OMEGACONF = {"builders", "checkpoints", "loading", "solver", "api", "train", "environment"}
+BESIDE = {"data": {"options", "environment"}, "metrics": {"options", "environment"}, "conditioners": {"options"}}
+
+
+def imports_of(path: Path) -> list[str]:
+    """Absolute names that a file imports, anywhere in it."""
+    names = []
+    package = list(path.relative_to(PACKAGE.parent).parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[:len(package) - node.level + 1] if node.level else []
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            names += [f"{stem}.{alias.name}" for alias in node.names] if stem in ("magnet_plugin", "") else [stem]
+    return names
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_one_way(path: Path) -> None:
+    own = room(path)
+    assert own in RANKS, f"{own} is a new room: give it a rank"
+    for name in imports_of(path):
+        parts = name.split(".")
+        if parts[0] == "magnet_plugin" and len(parts) > 1 and parts[1] in RANKS and parts[1] != own:
+            assert RANKS[parts[1]] < RANKS[own], f"{own} imports {name}"
+            assert own not in BESIDE or parts[1] in BESIDE[own], f"{own} imports {name}"
+        if own in PURE:
+            assert parts[0] not in ("audiocraft", "omegaconf", "hydra", "flashy", "dora"), f"{own} imports {name}"
+        if parts[0] == "omegaconf":
+            assert own in OMEGACONF, f"{own} imports omegaconf: a DictConfig is seen by {sorted(OMEGACONF)} alone"
+
+
+def loaded_after(code: str) -> set[str]:
+    script = f"import sys\n{code}\nprint(*sorted(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    return set(out.split())
+
+
+def test_importing_the_package_is_light() -> None:
+    heavy = {"torch", "audiocraft", "omegaconf", "numpy"}
+    assert not heavy & loaded_after("import magnet_plugin, magnet_plugin.environment")
+    assert not heavy & loaded_after("import magnet_plugin.cli")
+    assert "audiocraft" not in loaded_after("import magnet_plugin.decoding, magnet_plugin.attention")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_and_functions_are_small(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= 300
+    assert ast.get_docstring(ast.parse(text)) or path.name == "__main__.py", "a module says what it is"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno <= 60, node.name

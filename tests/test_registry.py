@@ -1,0 +1,76 @@
+"""register() and unregister()."""
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import magnet_plugin
+
+
+def places() -> dict[str, object]:
+    import audiocraft
+    from audiocraft import models, solvers
+    from audiocraft.models import builders, lm_magnet, loaders, magnet
+    from audiocraft.modules import transformer
+    from audiocraft.solvers import builders as solver_builders
+    from audiocraft.solvers.compression import CompressionSolver
+    from audiocraft.utils import checkpoint
+    return {
+        "MAGNeT": models.MAGNeT, "magnet.MAGNeT": magnet.MAGNeT, "lm": lm_magnet.MagnetLMModel,
+        "models.lm": models.MagnetLMModel, "get_lm_model": builders.get_lm_model,
+        "provider": builders.get_conditioner_provider, "load": loaders.load_lm_model_magnet,
+        "get_solver": solvers.get_solver, "builders.get_solver": solver_builders.get_solver,
+        "codec": CompressionSolver.model_from_checkpoint, "resolve": checkpoint.resolve_checkpoint_path,
+        "load_checkpoint": checkpoint.load_checkpoint, "train": getattr(audiocraft, "train", None),
+        "train module": sys.modules.get("audiocraft.train"),
+        "backend": transformer._efficient_attention_backend,
+    }
+
+
+def test_register_is_idempotent_and_undone() -> None:
+    magnet_plugin.unregister()
+    before = places()
+    magnet_plugin.register()
+    during = places()
+    magnet_plugin.register()
+    assert places() == during
+    assert {name for name in before if before[name] is not during[name]} == set(before) - {"backend"}
+    assert all(name == "backend" or "magnet_plugin" in getattr(value, "__module__", "magnet_plugin")
+               for name, value in during.items() if name not in ("resolve", "get_solver", "builders.get_solver"))
+    magnet_plugin.unregister()
+    assert places() == before
+    magnet_plugin.register()
+
+
+def test_allowed_globals_come_and_go() -> None:
+    import torch
+    magnet_plugin.unregister()
+    torch.serialization.add_safe_globals([pytest.ExitCode])
+    before = set(map(id, torch.serialization.get_safe_globals()))
+    magnet_plugin.register()
+    assert len(torch.serialization.get_safe_globals()) > len(before)
+    magnet_plugin.unregister()
+    assert set(map(id, torch.serialization.get_safe_globals())) == before
+    torch.serialization.clear_safe_globals()
+    magnet_plugin.register()
+
+
+def test_audiocraft_train_is_the_plugins() -> None:
+    magnet_plugin.register()
+    from audiocraft import train
+    ours = importlib.import_module("magnet_plugin.train")
+    assert train.main is ours.main and train.get_solver_from_sig is ours.get_solver_from_sig
+    import audiocraft.train as imported
+    assert imported.get_solver_from_xp is ours.get_solver_from_xp
+
+
+def test_the_name_registers_by_itself() -> None:
+    code = ("from magnet_plugin import MAGNeT; import audiocraft.models as m; assert m.MAGNeT is MAGNeT; "
+            "from audiocraft.modules import transformer as t; assert t._efficient_attention_backend == 'torch'")
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(AttributeError, match="MagNet"):
+        magnet_plugin.MagNet  # noqa: B018
