@@ -27,13 +27,22 @@ PROMPTS = (
     "fast banjo jig in A major",
     "a chorale in C major played on the organ",
 )
-#: About a minute on two cores. It starts from a trained model, hence the low rate and the short warm-up. Validation takes
-#: four batches, as each batch scores one codebook.
+#: About a minute on two cores. It starts from a trained model, hence the low rate and the short warm-up. Validation
+#: takes four batches, as each batch scores one codebook.
 TRAINING = (
-    "optim.epochs=4", "optim.updates_per_epoch=15", "optim.lr=2e-4", "schedule.cosine.warmup=10", "logging.log_updates=5",
-    "dataset.batch_size=8", "dataset.num_workers=0", "dataset.valid.num_samples=32", "dataset.evaluate.num_samples=32",
-    "dataset.generate.num_samples=2", "dataset.generate.batch_size=2",
+    "optim.epochs=4", "optim.updates_per_epoch=15", "optim.lr=2e-4", "schedule.cosine.warmup=10",
+    "logging.log_updates=5", "dataset.batch_size=8", "dataset.num_workers=0", "dataset.valid.num_samples=32",
+    "dataset.evaluate.num_samples=32", "dataset.generate.num_samples=2",
+    "dataset.generate.batch_size=2",
 )
+
+
+class Epoch(tp.NamedTuple):
+    """Its number, losses in nats per masked token, and how long training and validation took, in seconds."""
+    number: int
+    train: float
+    valid: float
+    seconds: float
 
 
 class Clock:
@@ -97,10 +106,11 @@ def find_run(runs: Path, settings: Sequence[str]) -> Path:
     return folder
 
 
-def losses(run: Path) -> list[tuple[int, float, float]]:
-    """Epoch, training loss and validation loss (nats per token) of each epoch of a run."""
+def losses(run: Path) -> list[Epoch]:
+    """What a run's history.json holds of each epoch."""
     history = json.loads((run / "history.json").read_text())
-    return [(number + 1, epoch["train"]["ce"], epoch["valid"]["ce"]) for number, epoch in enumerate(history)]
+    return [Epoch(number + 1, epoch["train"]["ce"], epoch["valid"]["ce"],
+                  epoch["train"]["duration"] + epoch["valid"]["duration"]) for number, epoch in enumerate(history)]
 
 
 def check(out: Path, model: str) -> None:
@@ -141,7 +151,7 @@ def make_clips(model: MAGNeT, out: Path, prompts: Sequence[str] = PROMPTS) -> li
 
 
 def tables(model: MAGNeT, clips: Sequence[page.Clip], times: dict[str, float],
-           history: Sequence[tuple[int, float, float]], training: Sequence[str]) -> list[page.Table]:
+           history: Sequence[Epoch], training: Sequence[str]) -> list[page.Table]:
     """Losses, times and settings, for the page."""
     from .api import settings
     audio, took = sum(clip.duration for clip in clips), sum(clip.took for clip in clips)
@@ -149,11 +159,12 @@ def tables(model: MAGNeT, clips: Sequence[page.Clip], times: dict[str, float],
     rows += [("all together", f"{sum(times.values()):.1f} s"),
              ("speed", f"{audio / took:.2f} seconds of audio per second")]
     return [
-        page.Table("Loss", [(epoch, f"{train:.3f}", f"{valid:.3f}") for epoch, train, valid in history],
-                   ("epoch", "training", "validation"),
-                   "Cross entropy of masked tokens in nats, from the run's history.json. Validation takes an average over "
-                   "the updates, so its first line is still close to the model that the run started from."),
-        page.Table("Time", rows),
+        page.Table("Loss", [(epoch.number, f"{epoch.train:.3f}", f"{epoch.valid:.3f}", f"{epoch.seconds:.1f}")
+                            for epoch in history], ("epoch", "training", "validation", "seconds"),
+                   "Cross entropy of masked tokens in nats, from the run's history.json. Validation takes an average "
+                   "over the updates, so its first line is still close to the model that the run started from."),
+        page.Table("Time", rows, note="Of the latest demo in this folder. A data set that is there is not rendered again, "
+                   "and a finished run is not trained again."),
         page.Table("Settings of generation", [(name, value) for name, value in settings(model).items()]),
         page.Table("Settings of training", [item.partition("=")[::2] for item in training]),
     ]
@@ -191,7 +202,7 @@ def run_demo(out: Path, model: str, overrides: Sequence[str] = ()) -> Path:
         magnet = Model.get_pretrained(str(release))
     with clock.stage("generate", f"Generating {len(PROMPTS)} clips on {magnet.device}"):
         clips = make_clips(magnet, out)
-    intro = [f"Four clips by a MAGNeT that was fine-tuned from {model} on this machine a moment ago, by Dora's run "
+    intro = [f"Four clips by a MAGNeT that was fine-tuned from {model} on this machine by Dora's run "
              f"{run.name}, then exported and loaded again. The texts and seeds are fixed.",
              "Each clip is decoded in parallel from masked tokens, codebook after codebook; the lines in a picture are "
              "notes and their overtones."]

@@ -156,9 +156,9 @@ def draw_spectrogram(path: Path, wav: np.ndarray, sample_rate: int) -> None:
     ticks = [kilo for kilo in (0.1, 0.2, 0.5, 1, 2, 4, 8, 16) if edges[0] <= 1000 * kilo <= edges[-1] * 1.001]
     rows = np.interp(np.log(np.multiply(ticks, 1000.0)), np.log(edges), np.arange(ROWS + 1))
     axes.set_yticks(rows, list(map(str, ticks)))
-    axes.set_xlabel("time (s)", color=PALE, fontsize=9)
-    axes.set_ylabel("frequency (kHz)", color=PALE, fontsize=9)
-    axes.tick_params(colors=PALE, labelsize=8, length=3)
+    axes.set_xlabel("time (s)", color=PALE, fontsize=11)
+    axes.set_ylabel("frequency (kHz)", color=PALE, fontsize=11)
+    axes.tick_params(colors=PALE, labelsize=10, length=3)
     axes.spines[:].set_visible(False)
     figure.savefig(path)
 
