@@ -140,9 +140,10 @@ def test_a_damaged_cache_is_made_again(folk: Path, cache: Path, tmp_path: Path,
 def test_ties_join_equal_notes_alone(tmp_path: Path) -> None:
     """Some books write slurs as ties; grace notes and chord names are no notes of the tune."""
     path = tmp_path / "book.abc"
-    path.write_text('X:1\nT:A\nM:2/4\nL:1/8\nK:C\nC-D E2-|E2 "Am"{c}A-[Ac]|]\n')
+    path.write_text('X:1\nT:A\nM:2/4\nL:1/8\nK:C\nC-D E2-|E2 "Am"{c}A[Ac]|B4|c4|]\n')
     source = Source("a", "A", "traditional", "reel", 0, "major", 1.0, path, "1")
-    assert parse(source) == ("a", ([(0.0, 0.5, 60), (0.5, 0.5, 62), (1.0, 2.0, 64), (3.0, 1.0, 69), (3.5, 0.5, 72)],
-                                   [0.0, 2.0]))
+    notes = [(0.0, 0.5, 60), (0.5, 0.5, 62), (1.0, 2.0, 64), (3.0, 0.5, 69), (3.5, 0.5, 69), (3.5, 0.5, 72),
+             (4.0, 2.0, 71), (6.0, 2.0, 72)]
+    assert parse(source) == ("a", (notes, [0.0, 2.0, 4.0, 6.0]))
     path.write_text("X:1\nK:C\n[[[")
     assert parse(source) == ("a", None)
