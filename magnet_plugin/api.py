@@ -167,7 +167,7 @@ class MAGNeT(BaseGenModel):
 def settings(model: MAGNeT) -> dict[str, tp.Any]:
     """All that decides a result beside text and seed, as plain values: for a file beside the audio."""
     return {"model": model.name, "duration": model.duration, "sample_rate": model.sample_rate,
-            "frame_rate": model.frame_rate, "device": str(model.device), "span_len": model.lm.span_len,
+            "frame_rate": float(model.frame_rate), "device": str(model.device), "span_len": model.lm.span_len,
             "subcodes_context": model.lm.subcodes_context, **dataclasses.asdict(model.options)}
 
 

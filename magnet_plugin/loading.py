@@ -45,7 +45,7 @@ def load_magnet_lm(name: tp.Union[str, Path], compression_model_frame_rate: floa
     if cfg.get("lm_model") != builders.MAGNET_LM:
         raise ValueError(f"{name} holds lm_model={cfg.get('lm_model')!r}, not a MAGNeT ({builders.MAGNET_LM}); load it with "
                          "AudioCraft's MusicGen or AudioGen")
-    cfg.transformer_lm.compression_model_framerate = compression_model_frame_rate
+    cfg.transformer_lm.compression_model_framerate = float(compression_model_frame_rate)    # EnCodec gives a NumPy number
     lm = builders.get_lm_model(cfg)
     checkpoints.load_weights(lm, package["best_state"], name)
     lm.eval()
