@@ -49,7 +49,7 @@ def load(path: tp.Union[str, Path], device: tp.Union[str, torch.device] = "cpu")
             return torch.load(path, map_location=device, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"it holds {found[1]}, which is not a tensor or a setting" if found else "it is no checkpoint, or incomplete"
+        reason = f"it holds {found[1]}, neither tensor nor setting" if found else "it is no checkpoint, or incomplete"
         raise ValueError(f"{path} cannot be loaded safely: {reason}. Nothing in it was run.") from error
 
 

@@ -17,8 +17,8 @@ def config_dir() -> Path:
 
 def cache_dir(name: str = "") -> Path:
     """Folder for what is made on this machine: rendered data sets, parsed tunes. MAGNET_CACHE moves it."""
-    root = os.environ.get("MAGNET_CACHE")
-    return (Path(root) if root else Path(os.environ.get("HOME", "/tmp")) / ".cache" / "magnet_plugin") / name
+    root = os.environ.get("MAGNET_CACHE") or Path(os.environ.get("HOME", "/tmp")) / ".cache" / "magnet_plugin"
+    return Path(root).expanduser() / name
 
 
 def default_device() -> str:

@@ -1,6 +1,7 @@
 """MagnetSolver: AudioCraft's MusicGenSolver with MAGNeT's masking, loss and decoding (paper, section 3.1)."""
 import math
 import typing as tp
+from pathlib import Path
 
 import flashy
 import torch
@@ -13,6 +14,7 @@ from audiocraft.utils.utils import get_dataset_from_loader, is_jsonable
 from omegaconf import DictConfig
 
 from . import builders, checkpoints, schedules
+from .data.preflight import preflight
 from .lm import MagnetLMModel
 from .losses import masked_cross_entropy
 from .masking import corrupt, stage_mask
@@ -47,6 +49,23 @@ class MagnetSolver(MusicGenSolver):
                              + "; ".join(mismatches)) from failed
         if failed is not None:
             raise failed
+
+    def build_dataloaders(self) -> None:
+        """AudioCraft's data loaders, after a look at the manifests: what would spoil the run is logged with its remedy."""
+        if flashy.distrib.is_rank_zero():
+            wanted = [self.cfg.execute_only] if self.cfg.execute_only else ["train", "valid"]
+            folders = {split: Path(self.cfg.datasource[split]) for split in wanted}
+            for problem in preflight(folders, self.cfg.dataset.segment_duration,
+                                     self.cfg.dataset.batch_size * flashy.distrib.world_size(), self.cfg.sample_rate,
+                                     self.cfg.dataset.min_segment_ratio, bool(self.cfg.conditioners)):
+                self.logger.warning(problem)
+        super().build_dataloaders()
+
+    def load_checkpoints(self, load_best: bool = False, ignore_state_keys: tp.Sequence[str] = ()) -> tp.Optional[dict]:
+        if self.cfg.continue_from and self.checkpoint_path(use_fsdp=False).exists():
+            self.logger.warning(f"This run goes on from its own checkpoint; continue_from={self.cfg.continue_from} is not "
+                                "read again. Give label=NAME to start anew from it.")
+        return super().load_checkpoints(load_best, list(ignore_state_keys))
 
     def load_from_pretrained(self, name: str) -> dict:
         return {"best_state": {"model": checkpoints.load_package(name, checkpoints.LM_FILE)["best_state"]}}

@@ -11,7 +11,8 @@ RUNNABLE = [name for name in SOLVERS if "default" not in name and "evaluation" n
 SCALES = sorted(path.stem for path in (CONFIG / "model_scale").glob("*.yaml"))
 DATA = ["datasource.max_sample_rate=48000", "datasource.max_channels=2",
         *(f"datasource.{split}=egs/{split}" for split in ("train", "valid", "evaluate", "generate"))]
-PAPER = {"magnet/magnet_32khz": (1024, 24, 30, [60, 10, 10, 10]), "magnet/audio_magnet_16khz": (1024, 24, 10, [20, 10, 10, 10])}
+PAPER = {"magnet/magnet_32khz": (1024, 24, 30, [60, 10, 10, 10]),
+         "magnet/audio_magnet_16khz": (1024, 24, 10, [20, 10, 10, 10])}
 
 
 def test_all_kinds_of_solver_are_there() -> None:

@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ..environment import cache_dir
 from .manifests import read_manifest, write_manifest
-from .tunes import cache_folder
 
 OURS = ("audio", "egs")
 LEFTOVER_AGE = 24 * 3600    # seconds
@@ -67,7 +67,7 @@ def locked(out: Path) -> Iterator[None]:
     except ImportError:   # Windows
         yield
         return
-    folder = cache_folder() / "locks"
+    folder = cache_dir("locks")
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / hashlib.sha256(str(out).encode()).hexdigest()[:16], "w") as file:
         with suppress(OSError):

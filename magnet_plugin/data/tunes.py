@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..environment import cache_dir
 from .captions import MODES
 from .parallel import parallel_map
 from .sources import Source, list_sources
@@ -44,11 +45,6 @@ class Tune:
         """The largest number of notes that begin at once."""
         onsets = [onset for onset, _, _ in self.notes]
         return max(len(list(group)) for _, group in itertools.groupby(sorted(onsets)))
-
-
-def cache_folder() -> Path:
-    """`$MAGNET_CACHE`, or `~/.cache/magnet_plugin`."""
-    return Path(os.environ.get("MAGNET_CACHE") or Path.home() / ".cache" / "magnet_plugin").expanduser()
 
 
 def parse(source: Source) -> tuple[str, tuple[Notes, list[float]] | None]:
@@ -141,7 +137,7 @@ def key_is_plain(source: Source, notes: Notes) -> bool:
 def load_tunes(count: int, jobs: int | None = None, progress: bool = True) -> list[Tune]:
     """The usable ones among the first `count` tunes of the corpus, parsed where the cache lacks them."""
     sources = list_sources()[:count]
-    path = cache_folder() / CACHE_NAME
+    path = cache_dir(CACHE_NAME)
     known = read_cache(path)
     missing = [source for source in sources if source.name not in known]
     if missing:

@@ -1,0 +1,95 @@
+"""The package as users get it: a wheel in a new environment, and the README's commands."""
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from .runs import DEBUG, ROOT, dora, history, signature
+
+pytestmark = pytest.mark.integ
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    source = out / "source"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(source)], check=True)
+    subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(source)],
+                   check=True, capture_output=True)
+    return next(out.glob("*.whl"))
+
+
+def test_the_wheel_holds_configs_and_grids_inside_the_package(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"magnet_plugin"}
+    for name in ("config/config.yaml", "config/solver/magnet.yaml", "config/teams/default.yaml",
+                 "zoo/codec-16khz/compression_state_dict.bin", "decoding/loop.py", "page.html"):
+        assert f"magnet_plugin/{name}" in names, name
+
+
+def test_a_wheel_trains_from_any_directory(wheel: Path, tmp_path: Path) -> None:
+    """A new environment that sees this one's packages, but the plugin from the wheel alone."""
+    site = next(path for path in map(Path, sys.path) if (path / "audiocraft").is_dir())
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env")], check=True)
+    own = next((tmp_path / "env" / "lib").glob("python*/site-packages"))
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(own)
+    (own / "shared.pth").write_text(f"{site}\n")
+    # The checkout's own editable install is named by a .pth of that folder, which a .pth does not follow.
+    python = str(tmp_path / "env" / "bin" / "python")
+    found = subprocess.run([python, "-c", "import magnet_plugin; print(magnet_plugin.__file__)"], cwd=tmp_path,
+                           capture_output=True, text=True, check=True).stdout
+    assert str(own) in found
+    one_epoch = [*DEBUG, "optim.epochs=1", "optim.updates_per_epoch=2"]
+    package = ("-P", "magnet_plugin")
+    dora(tmp_path, *package, "run", *one_epoch, cwd=tmp_path, python=python)
+    assert len(history(tmp_path, signature(tmp_path, *one_epoch, cwd=tmp_path, package=package))) == 1
+
+
+def commands() -> list[str]:
+    """Lines of the README's shell blocks."""
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    return [line.split("#")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def test_the_readme_names_make_targets_and_commands_that_exist() -> None:
+    found = commands()
+    targets = set(re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), re.M))
+    assert {"make demo", "make test"} <= set(found)
+    for command in found:
+        if command.startswith("make "):
+            assert command.split()[1] in targets, command
+
+
+def test_the_readmes_python_runs(tmp_path: Path) -> None:
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[0]
+    assert len([line for line in code.splitlines() if line.strip()]) == 5
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert list(tmp_path.glob("*.wav"))
+
+
+def test_the_readmes_training_command_shortened(tmp_path: Path) -> None:
+    training = next(command for command in commands() if command.startswith(".venv/bin/dora run"))
+    overrides = training.split()[2:]
+    short = [*overrides, "optim.epochs=1", "optim.updates_per_epoch=1", "dataset.batch_size=2",
+             "dataset.train.num_samples=2", "dataset.valid.num_samples=2", "dataset.evaluate.num_samples=2",
+             "dataset.generate.num_samples=1", "dataset.generate.batch_size=1", "datasource.folk.clips=48"]
+    dora(tmp_path, "run", *short)
+    assert len(history(tmp_path, signature(tmp_path, *short))) == 1
+
+
+def test_make_install_does_nothing_the_second_time(tmp_path: Path) -> None:
+    """Make itself, with a stand-in for the environment that is already there."""
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    (tmp_path / "setup.py").write_text("")
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements" / "overrides.txt").write_text("")
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".ready").write_text("")
+    out = subprocess.run(["make", "install"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "pip" not in out and "Nothing to be done" in out
