@@ -32,7 +32,7 @@ PROMPTS = (
 TRAINING = (
     "optim.epochs=4", "optim.updates_per_epoch=15", "optim.lr=2e-4", "schedule.cosine.warmup=10",
     "logging.log_updates=5", "dataset.batch_size=8", "dataset.num_workers=0", "dataset.valid.num_samples=32",
-    "dataset.evaluate.num_samples=32", "dataset.generate.num_samples=2",
+    "dataset.evaluate.num_samples=32", "dataset.evaluate.batch_size=8", "dataset.generate.num_samples=2",
     "dataset.generate.batch_size=2",
 )
 
@@ -163,8 +163,8 @@ def tables(model: MAGNeT, clips: Sequence[page.Clip], times: dict[str, float],
                             for epoch in history], ("epoch", "training", "validation", "seconds"),
                    "Cross entropy of masked tokens in nats, from the run's history.json. Validation takes an average "
                    "over the updates, so its first line is still close to the model that the run started from."),
-        page.Table("Time", rows, note="Of the latest demo in this folder. A data set that is there is not rendered again, "
-                   "and a finished run is not trained again."),
+        page.Table("Time", rows, note="Of the latest demo in this folder. A data set that is there is not rendered "
+                   "again, and a finished run is not trained again."),
         page.Table("Settings of generation", [(name, value) for name, value in settings(model).items()]),
         page.Table("Settings of training", [item.partition("=")[::2] for item in training]),
     ]
@@ -192,9 +192,10 @@ def run_demo(out: Path, model: str, overrides: Sequence[str] = ()) -> Path:
         make_folk(data, clips=CLIPS, seed=0, sample_rate=SAMPLE_RATE, duration=SECONDS)
     with clock.stage("train", f"Fine-tuning {model} on them with `dora run`"):
         train(runs, training)
-    with clock.stage("export", "Exporting the run as a release folder, reloaded and compared"):
+    with clock.stage("import", "Importing AudioCraft, the plugin in its place"):
         from . import checkpoints, register
         register()
+    with clock.stage("export", "Exporting the run as a release folder, reloaded and compared"):
         run = find_run(runs, training)
         release = checkpoints.export(str(run), out / "release", half=True)
     with clock.stage("load", f"Loading {release} by audiocraft.models.MAGNeT.get_pretrained"):

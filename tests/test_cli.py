@@ -67,7 +67,7 @@ def test_debug_and_unexpected_errors_keep_their_traceback(monkeypatch, capsys):
 def test_describe_shows_every_cause():
     try:
         try:
-            {}["key"]
+            dict[str, int]()["key"]
         except KeyError as error:
             raise OSError("two\n  lines") from error
     except OSError as error:

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
-from magnet_plugin import demo, page
+from magnet_plugin import cli, demo, page
 
 EVIL = '<script>alert("x")</script> & \'co\''
 
@@ -147,22 +147,26 @@ def test_losses_of_each_epoch(tmp_path):
     assert demo.losses(tmp_path) == [(1, 3.0, 2.5, 6.0), (2, 2.0, 1.5, 4.5)]
 
 
-def magnet(*args: str) -> str:
-    """Standard output of a `magnet` command that works."""
-    done = subprocess.run([sys.executable, "-m", "magnet_plugin", *args], capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
-    return done.stdout
+@pytest.fixture(scope="module")
+def registered():
+    """The plugin in AudioCraft's place for these tests only."""
+    from magnet_plugin import register, registry, unregister
+    before = bool(registry._undo)
+    register()
+    yield
+    if not before:
+        unregister()
 
 
 @pytest.fixture(scope="module")
-def stand_in(tmp_path_factory) -> Path:
+def stand_in(tmp_path_factory, registered) -> Path:
     """Release folder of a model trained for seconds."""
     folder = tmp_path_factory.mktemp("stand_in")
     environment = {**demo.os.environ, "AUDIOCRAFT_DORA_DIR": str(folder / "dora"), "USER": "tests"}
     subprocess.run([sys.executable, "-m", "dora", "-P", "magnet_plugin", "run", "solver=magnet/debug"], env=environment,
                    check=True, timeout=280)
     run = next((folder / "dora" / "xps").iterdir())
-    magnet("export", str(run), "--out", str(folder / "release"), "--half")
+    assert cli.main(["export", str(run), "--out", str(folder / "release"), "--half"]) == 0
     return folder / "release"
 
 
@@ -178,7 +182,7 @@ def test_demo_from_a_small_model(stand_in, tmp_path, monkeypatch):
     reader = Reader(index.read_text())
     for link in reader.links():
         assert (out / unquote(link)).stat().st_size > 100, link
-    for text in (*demo.PROMPTS, "render", "train", "export", "load", "generate", "decoding_steps", "model_scale"):
+    for text in (*demo.PROMPTS, "render", "train", "import", "export", "load", "generate", "decoding_steps", "model_scale"):
         assert text in reader.text, text
     (run,) = (out / "dora" / "xps").iterdir()
     written = (run / "history.json").read_text()
@@ -192,11 +196,11 @@ def test_demo_from_a_small_model(stand_in, tmp_path, monkeypatch):
 
 
 @pytest.mark.integ
-def test_generate_from_a_small_model(stand_in, tmp_path):
+def test_generate_from_a_small_model(stand_in, tmp_path, capsys):
     def generate(*args: str) -> list[Path]:
-        out = magnet("generate", "--model", str(stand_in), "--decoding-steps", "3,1,1,1", "--duration", "1.5",
-                     "--out", str(tmp_path), *args)
-        return [Path(line) for line in out.splitlines()]
+        assert cli.main(["generate", "--model", str(stand_in), "--decoding-steps", "3,1,1,1", "--duration", "1.5",
+                         "--out", str(tmp_path), *args]) == 0
+        return [Path(line) for line in capsys.readouterr().out.splitlines()]
     import soundfile
     one, two = generate("a reel", "a reel", "--seed", "5", "--span-arrangement", "nonoverlap", "--top-p", "0.7")
     assert one != two and one.read_bytes() != two.read_bytes()
