@@ -16,8 +16,13 @@ BANDS, SPAN = 64, 60.0      # mel distance: bands from 50 Hz up, dynamic range i
 class Codec(tp.Protocol):
     """What is used of AudioCraft's CompressionModel."""
 
-    sample_rate: int
-    channels: int
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+
+    @property
+    def channels(self) -> int:
+        """1 or 2."""
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, tp.Optional[torch.Tensor]]:
         """[B, C, samples] -> codes [B, K, T] and a scale or None."""

@@ -1,0 +1,56 @@
+"""Fréchet distance of Gaussians, against closed forms and SciPy's matrix root."""
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+
+from magnet_plugin.metrics.frechet import Gaussian, frechet_distance, gaussian, latents
+
+from .conftest import RATE, RoundingCodec
+
+
+def diagonal(mean: list[float], variances: list[float]) -> Gaussian:
+    return Gaussian(torch.tensor(mean, dtype=torch.float64), torch.diag(torch.tensor(variances, dtype=torch.float64)))
+
+
+def test_axis_parallel_gaussians() -> None:
+    one, other = diagonal([0, 1, 2], [1, 4, 9]), diagonal([3, 1, -2], [4, 4, 1])
+    # |m1 - m2|^2 = 9 + 16; sum of (s1 - s2)^2 = 1 + 0 + 4
+    assert frechet_distance(one, other) == pytest.approx(30, rel=1e-5)
+    assert frechet_distance(one, one) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_full_covariances_agree_with_scipy(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    roots = [rng.normal(size=(6, 6)) for _ in range(2)]
+    means, covariances = rng.normal(size=(2, 6)), [root @ root.T + 0.1 * np.eye(6) for root in roots]
+    one, other = (Gaussian(torch.from_numpy(m), torch.from_numpy(c)) for m, c in zip(means, covariances, strict=True))
+    root = scipy.linalg.sqrtm(covariances[0] @ covariances[1]).real
+    expected = ((means[0] - means[1]) ** 2).sum() + np.trace(covariances[0] + covariances[1] - 2 * root)
+    assert frechet_distance(one, other) == pytest.approx(expected, rel=1e-3), seed
+    assert frechet_distance(other, one) == pytest.approx(frechet_distance(one, other), rel=1e-6)
+
+
+def test_singular_covariances() -> None:
+    flat, still = diagonal([0, 0], [1, 0]), diagonal([0, 0], [0, 0])
+    assert frechet_distance(flat, still) == pytest.approx(1, rel=0.01)
+    assert frechet_distance(still, still) == 0
+
+
+def test_statistics_of_drawn_points() -> None:
+    points = torch.randn(20000, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 3.0]) + 5
+    drawn = gaussian(points)
+    assert torch.allclose(drawn.covariance, torch.from_numpy(np.cov(points.double().numpy().T)))
+    assert frechet_distance(drawn, diagonal([5, 5], [1, 9])) < 0.01 < frechet_distance(drawn, diagonal([5, 4], [1, 9]))
+    with pytest.raises(ValueError, match="at least 2"):
+        gaussian(points[:1])
+
+
+def test_latents_are_points_of_frames() -> None:
+    wav = torch.randn(2, 1, RATE, generator=torch.Generator().manual_seed(0))
+    codec = RoundingCodec()
+    points = latents(codec, wav)
+    codes, _ = codec.encode(wav)
+    assert points.shape == (2 * (RATE // 16 + 1), 9)
+    assert torch.equal(points[1], codec.decode_latent(codes)[0, :, 1])            # the second frame of the first clip
