@@ -18,6 +18,7 @@ from .data.preflight import preflight
 from .lm import MagnetLMModel
 from .losses import masked_cross_entropy
 from .masking import corrupt, stage_mask
+from .tokens import remember_tokens
 from .training import draws, touch_all
 
 Batch = tuple[torch.Tensor, list[SegmentWithAttributes]]
@@ -49,6 +50,8 @@ class MagnetSolver(MusicGenSolver):
                              + "; ".join(mismatches)) from failed
         if failed is not None:
             raise failed
+        if self.cfg.cache.get("tokens"):
+            remember_tokens(self.compression_model, self.cfg.cache.tokens)
 
     def build_dataloaders(self) -> None:
         """AudioCraft's data loaders, after a look at the manifests: what would spoil the run is logged with its remedy."""
