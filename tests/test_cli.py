@@ -195,6 +195,8 @@ def test_doctor_models_and_folders(monkeypatch, tmp_path):
     assert not (tmp_path / "new").exists()                              # a look leaves nothing behind
     blocked = doctor._folder("cache", tmp_path / "file" / "below", "MAGNET_CACHE")
     assert blocked.state == "problem" and "MAGNET_CACHE" in blocked.remedy
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
+    assert doctor._folder("cache", tmp_path, "MAGNET_CACHE").state == "problem"
 
 
 def test_doctor_ffmpeg_and_slurm(monkeypatch):

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -31,6 +31,11 @@ class Reader(html.parser.HTMLParser):
 
     def links(self) -> list[str]:
         return [attrs[name] for _, attrs in self.tags for name in ("src", "href") if attrs.get(name)]
+
+
+def file_of(page_path: Path, link: str) -> Path:
+    """What a browser opens: `?` and `#` end a path."""
+    return page_path.parent / unquote(urlsplit(link).path)
 
 
 @pytest.fixture
@@ -63,7 +68,7 @@ def test_page_needs_only_the_files_beside_it(made):
     assert len(links) == 2 * 4                                           # picture, player, WAV, settings of each clip
     for link in links:
         assert not link.startswith(("http", "//", "/", "data:"))
-        assert (made.parent / unquote(link)).is_file(), link
+        assert file_of(made, link).is_file(), link
     assert "url(" not in made.read_text() and "@import" not in made.read_text()
 
 
@@ -83,6 +88,14 @@ def test_tone_is_brightest_at_its_frequency(rate, freq):
     row = int(picture[:, picture.shape[1] // 2].argmax())
     assert edges[row] - 8 < freq < edges[row + 1] + 8                    # 8 Hz: the window's resolution on a row's edge
     assert picture.max() == 0 and picture.min() >= -page.FLOOR
+
+
+def test_click_is_equally_bright_at_all_frequencies():
+    click = np.zeros(16000)
+    click[8000] = 1.0
+    picture, _ = page.spectrogram(click, 16000)
+    bright = picture[:, picture.sum(axis=0).argmax()]
+    assert bright.max() - bright.min() < 0.1                             # dB: no row, narrow or wide, loses or gains
 
 
 def test_spectrogram_keeps_time():
@@ -181,8 +194,9 @@ def test_demo_from_a_small_model(stand_in, tmp_path, monkeypatch):
     index = demo.run_demo(out, str(stand_in), SMALL)
     reader = Reader(index.read_text())
     for link in reader.links():
-        assert (out / unquote(link)).stat().st_size > 100, link
-    for text in (*demo.PROMPTS, "render", "train", "import", "export", "load", "generate", "decoding_steps", "model_scale"):
+        assert file_of(index, link).stat().st_size > 100, link
+    for text in (*demo.PROMPTS, "render", "train", "import", "export", "load", "generate",
+                 "decoding_steps", "model_scale"):
         assert text in reader.text, text
     (run,) = (out / "dora" / "xps").iterdir()
     written = (run / "history.json").read_text()
