@@ -27,7 +27,8 @@ LABELS: dict[str, str] = {
 }
 SECTIONS: tuple[tuple[str, str], ...] = (
     ("Measured on the held-out split", "heldout"), ("Loss on the validation split, in nats a token", "validation"),
-    ("Model", "model"), ("Training", "training"), ("Data", "data"), ("Made with", "made_with"), ("Files, in bytes", "files"))
+    ("Model", "model"), ("Training", "training"), ("Data", "data"), ("Made with", "made_with"),
+    ("Files, in bytes", "files"))
 
 
 def write_card(folder: Path, card: dict[str, tp.Any]) -> None:

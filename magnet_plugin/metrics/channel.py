@@ -1,5 +1,8 @@
-"""Real clips as a poor channel leaves them, drawn at random: a classifier that learned from these too knows an instrument
-by more than its brightness. Codecs take high bands away and fill the gaps with noise; no codec is asked here."""
+"""Real clips as a poor channel leaves them, drawn at random.
+
+A classifier that learned from these too knows an instrument by more than its brightness. Codecs take high bands away
+and fill the gaps with noise; no codec is asked here.
+"""
 from __future__ import annotations
 
 import torch

@@ -23,8 +23,8 @@ class Clip(tp.NamedTuple):
             ValueError: the JSON beside the audio lacks it.
         """
         if not self.facts.get(name):
-            raise ValueError(f"{self.path.with_suffix('.json')} has no `{name}`: this measure needs it for every clip, as "
-                             "the folk set has it.")
+            raise ValueError(f"{self.path.with_suffix('.json')} has no `{name}`: this measure needs it for every "
+                             "clip, as the folk set has it.")
         return str(self.facts[name])
 
 
@@ -34,17 +34,18 @@ def read_clips(folder: tp.Union[str, Path], limit: tp.Optional[int] = None) -> l
     Raises:
         ValueError: there is no manifest, it is empty, or `limit` is below 1.
     """
-    path = next((Path(folder) / name for name in ("data.jsonl.gz", "data.jsonl") if (Path(folder) / name).exists()), None)
+    paths = [Path(folder) / name for name in ("data.jsonl.gz", "data.jsonl")]
+    path = next((path for path in paths if path.exists()), None)
     if path is None:
-        raise ValueError(f"{folder} holds no data.jsonl.gz: give a manifest folder, such as egs/evaluate of the folk set.")
+        raise ValueError(f"{folder} holds no data.jsonl.gz: give a manifest folder, as egs/evaluate of the folk set.")
     if limit is not None and limit < 1:
         raise ValueError(f"limit={limit} leaves no clip: give at least 1, or None for all.")
     raw = path.read_bytes()
     lines = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode().splitlines()
-    paths = [Path(json.loads(line)["path"]) for line in lines if line.strip()][:limit]
-    if not paths:
+    files = [Path(json.loads(line)["path"]) for line in lines if line.strip()][:limit]
+    if not files:
         raise ValueError(f"{path} lists no clip.")
-    return [Clip(audio, _facts(audio.with_suffix(".json"))) for audio in paths]
+    return [Clip(file, _facts(file.with_suffix(".json"))) for file in files]
 
 
 def _facts(path: Path) -> dict[str, tp.Any]:

@@ -51,8 +51,9 @@ def si_snr(reference: torch.Tensor, estimate: torch.Tensor) -> torch.Tensor:
 def mel_distance(reference: torch.Tensor, estimate: torch.Tensor, sample_rate: int) -> torch.Tensor:
     """Mean absolute difference of log-mel spectrograms in dB, lower is better: [B, C, T] each -> [B].
 
-    64 bands from 50 Hz to half the sample rate, window 1024 and hop 256 samples, power in dB levelling out 60 dB below the
-    reference's loudest point. A change of both levels by the same factor changes nothing; a gain of the estimate counts.
+    64 bands from 50 Hz to half the sample rate, window 1024 and hop 256 samples, power in dB levelling out 60 dB below
+    the reference's loudest point. A change of both levels by the same factor changes nothing; a gain of the estimate
+    counts.
 
     Raises:
         ValueError: the shapes differ.
@@ -66,7 +67,8 @@ def mel_distance(reference: torch.Tensor, estimate: torch.Tensor, sample_rate: i
 
 def _same_shape(reference: torch.Tensor, estimate: torch.Tensor) -> None:
     if reference.shape != estimate.shape or reference.dim() != 3:
-        raise ValueError(f"reference {list(reference.shape)} and estimate {list(estimate.shape)} must both be [B, C, T]")
+        raise ValueError(f"reference {list(reference.shape)} and estimate {list(estimate.shape)} must both be "
+                         "[B, C, T]")
 
 
 @torch.no_grad()

@@ -42,8 +42,8 @@ def gaussian(points: torch.Tensor) -> Gaussian:
 def frechet_distance(one: Gaussian, other: Gaussian, epsilon: float = 1e-6) -> float:
     """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), at least 0.
 
-    The trace of the root is taken from the eigenvalues of C1^(1/2) C2 C1^(1/2), which is symmetric: nothing turns complex
-    where covariances are singular.
+    The trace of the root is taken from the eigenvalues of C1^(1/2) C2 C1^(1/2), which is symmetric: nothing turns
+    complex where covariances are singular.
 
     Args:
         epsilon: added to the diagonals, as a share of the mean variance of both.

@@ -69,7 +69,8 @@ def training_figures(runs: tp.Sequence[Run]) -> dict[str, tp.Any]:
                      "steps": len(run.history) * run.updates_per_epoch, "batch_size": run.batch_size,
                      "device": run.device, "threads": run.threads,
                      "training_seconds": _seconds(run, "train"), "validation_seconds": _seconds(run, "valid")})
-    sums = {name: sum(figures[name] for figures in each) for name in ("steps", "training_seconds", "validation_seconds")}
+    names = ("steps", "training_seconds", "validation_seconds")
+    sums = {name: sum(figures[name] for figures in each) for name in names}
     return {**sums, "runs": each}
 
 

@@ -1,8 +1,9 @@
 """Which instrument is heard: a classifier learned from real clips alone, to judge generated ones.
 
-Its features are statistics of a log-mel spectrogram over time: which bands sound, how much each of them moves, how fast it
-rises and falls. They span 20 dB: what a low-rate codec leaves of quieter sound is mostly its own. For the same reason it
-learns each real clip twice more, as a poor channel leaves it. It never hears a codec or a model while it learns.
+Its features are statistics of a log-mel spectrogram over time: which bands sound, how much each of them moves, how fast
+it rises and falls. They span 20 dB: what a low-rate codec leaves of quieter sound is mostly its own. For the same
+reason it learns each real clip twice more, as a poor channel leaves it. It never hears a codec or a model while it
+learns.
 """
 from __future__ import annotations
 
@@ -88,7 +89,7 @@ class InstrumentClassifier:
         except ImportError as error:
             raise ImportError("judging instruments needs scikit-learn: pip install magnet-plugin[metrics]") from error
         if len(set(labels)) < 2:
-            raise ValueError(f"all clips are labelled {set(labels) or '{}'}: a classifier needs two instruments at least")
+            raise ValueError(f"all clips are labelled {', '.join(set(labels))}: a classifier needs two instruments")
         generator = torch.Generator().manual_seed(0)
         rows = [timbre(power) for power in powers]
         for _ in range(COPIES):

@@ -42,13 +42,13 @@ def judge(model: Generator, train_folder: tp.Union[str, Path], heldout_folder: t
           seed: int = 0, training_clips: tp.Optional[int] = None) -> dict[str, float]:
     """Judge a model by the first `clips` held-out captions.
 
-    The classifier learns from real training clips alone. It hears the held-out clips themselves (real), what the codec makes
-    of them (codec: the best that any model of its tokens can do) and what the model generates from their captions
-    (generated). Shuffled is the control: generated clips against one another's labels, a mean over many shuffles; a model
-    that ignores its text scores no better.
+    The classifier learns from real training clips alone. It hears the held-out clips themselves (real), what the codec
+    makes of them (codec: about the best that a model of its tokens can do) and what the model generates from their
+    captions (generated). Shuffled is the control: generated clips against one another's labels, a mean over many
+    shuffles; a model that ignores its text scores no better.
 
-    Fréchet distances are between codec latents of a set and of the real held-out clips: `train` is as many real training
-    clips, the floor; `noise` is white noise, the ceiling.
+    Fréchet distances are between codec latents of a set and of the real held-out clips: `train` is as many real
+    training clips, the floor; `noise` is white noise, something that is no music.
 
     Args:
         train_folder: manifest folder of the split that the classifier learns from.

@@ -4,8 +4,8 @@
     python -m magnet_plugin.zoo.build codec --from SIG --after OLDER --after OLDEST
     python -m magnet_plugin.zoo.build magnet --from SIG --clips 96
 
-`--from` names the run whose weights are exported, `--after` the runs that it was continued from, whose steps and seconds
-count as well. The release folder is replaced once all is measured; until then nothing in it changes.
+`--from` names the run whose weights are exported, `--after` the runs that it was continued from, whose steps and
+seconds count as well. The release folder is replaced once all is measured; until then nothing in it changes.
 """
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ NAMES = {"codec": "codec-16khz", "magnet": "magnet-16khz"}
 PACKAGES = ("magnet-plugin", "audiocraft", "torch", "torchaudio")
 MOST_BYTES = {CODEC_FILE: 4_000_000, LM_FILE: 10_000_000}
 ABOUT = {
-    "codec": ["A small EnCodec for folk tunes on sampled instruments: audio to tokens and back. MAGNeT's default recipe and "
-              "its demo run on it, on any machine, without a download.",
-              "It knows the folk set alone, and the table says how close it comes. It is no codec for speech or for music "
-              "in general, and no stand-in for the published EnCodec models."],
-    "magnet": ["A tiny MAGNeT with its codec: it plays a folk tune from a sentence such as `a fast reel in D major played "
-               "on the violin`. It shows the whole path from data to audio, and gives tests a model that was really "
-               "trained.",
-               "It has learned the words of the folk set and no others, and the table says how far it heeds them. It is no "
-               "model for making music with: those are the published ones, which are far larger."],
+    "codec": ["A small EnCodec for folk tunes on sampled instruments: audio to tokens and back. MAGNeT's default "
+              "recipe and its demo run on it, on any machine, without a download.",
+              "It knows the folk set alone, and the table says how close it comes. It is no codec for speech or for "
+              "music in general, and no stand-in for the published EnCodec models."],
+    "magnet": ["A tiny MAGNeT with its codec: it plays a folk tune from a sentence such as `a fast reel in D major "
+               "played on the violin`. It shows the whole path from data to audio, and gives tests a model that was "
+               "really trained.",
+               "It has learned the words of the folk set and no others, and the table says how far it heeds them. It "
+               "is no model for making music with: those are the published ones, which are far larger."],
 }
 LICENCE = [
-    "The tunes behind the training audio are traditional or of the 19th century, the chorales are by J. S. Bach; none is "
-    "under copyright. No recording of a performance was used.",
-    "The audio was rendered with the SoundFont TimGM6mb, which is under the GPL. The SoundFont is not included here; the "
-    "weights are under the plugin's own licence.",
+    "The tunes behind the training audio are traditional or of the 19th century, the chorales are by J. S. Bach; none "
+    "is under copyright. No recording of a performance was used.",
+    "The audio was rendered with the SoundFont TimGM6mb, which is under the GPL. The SoundFont is not included here; "
+    "the weights are under the plugin's own licence.",
 ]
 
 
@@ -66,8 +66,9 @@ def read_run(source: str) -> tuple[Run, tp.Any]:
     if not cfg.optim.updates_per_epoch:
         raise ValueError(f"{source} was trained without optim.updates_per_epoch: its steps cannot be told")
     older = checkpoints.resolve(cfg.continue_from) if cfg.continue_from else None
-    return Run(path.parent.name, read_json(path.parent / ".argv.json"), history, int(cfg.optim.updates_per_epoch),
-               int(cfg.dataset.batch_size), str(cfg.device), int(cfg.num_threads), older.parent.name if older else None), cfg
+    run = Run(path.parent.name, read_json(path.parent / ".argv.json"), history, int(cfg.optim.updates_per_epoch),
+              int(cfg.dataset.batch_size), str(cfg.device), int(cfg.num_threads), older.parent.name if older else None)
+    return run, cfg
 
 
 def train(kind: str, overrides: tp.Sequence[str]) -> str:
@@ -83,7 +84,7 @@ def train(kind: str, overrides: tp.Sequence[str]) -> str:
 
 
 def find_data(cfg: tp.Any, folder: tp.Optional[str]) -> tuple[Path, Path]:
-    """Manifest folders of training and of held-out clips: below `folder`, or the run's own, rendered again if need be."""
+    """Manifest folders of training and of held-out clips: below `folder`, or the run's own, made if need be."""
     if folder:
         return Path(folder) / "egs" / "train", Path(folder) / "egs" / "evaluate"
     heldout = Path(cfg.datasource.evaluate)
@@ -95,7 +96,7 @@ def find_data(cfg: tp.Any, folder: tp.Optional[str]) -> tuple[Path, Path]:
 
 def measure(kind: str, folder: Path, run: Run, splits: tuple[Path, Path], clips: tp.Optional[int], seed: int
             ) -> dict[str, tp.Any]:
-    """`model`, `heldout` and, for a MAGNeT, `validation`: figures of the exported files, and of the run's own history."""
+    """`model`, `heldout` and, for a MAGNeT, `validation`: figures of the exported files and of the run's history."""
     from magnet_plugin.loading import load_codec
     codec = load_codec(folder)
     bits = math.log2(codec.cardinality)
@@ -110,8 +111,8 @@ def measure(kind: str, folder: Path, run: Run, splits: tuple[Path, Path], clips:
     from magnet_plugin.metrics.report import judge
     model = MAGNeT.get_pretrained(str(folder))
     sizes = model.lm.cfg.transformer_lm
-    figures |= {"parameters": parameters(model.lm), "dim": sizes.dim, "layers": sizes.num_layers, "heads": sizes.num_heads,
-                "span_len": model.lm.span_len, "longest_clip_in_seconds": model.max_duration}
+    figures |= {"parameters": parameters(model.lm), "dim": sizes.dim, "layers": sizes.num_layers,
+                "heads": sizes.num_heads, "span_len": model.lm.span_len, "longest_clip_in_seconds": model.max_duration}
     return {"model": figures, "heldout": judge(model, *splits, clips=clips or 96, seed=seed),
             "validation": {"uniform": math.log(codec.cardinality), **loss_figures(run.history)}}
 
@@ -166,7 +167,7 @@ def main(arguments: tp.Optional[tp.Sequence[str]] = None) -> int:
     start = parser.add_mutually_exclusive_group(required=True)
     start.add_argument("--from", dest="source", help="Dora signature or checkpoint of a trained model")
     start.add_argument("--train", action="store_true", help="train first, with the overrides that follow --")
-    parser.add_argument("--after", action="append", default=[], help="a run that it was continued from; may be repeated")
+    parser.add_argument("--after", action="append", default=[], help="a run that it was continued from, if any")
     parser.add_argument("--clips", type=int, help="held-out clips to measure on (codec: all, magnet: 96)")
     parser.add_argument("--data", help="folder of the folk set, where it is not the run's own")
     parser.add_argument("--out", type=Path, help="release folder (the bundled model's own)")
@@ -176,8 +177,8 @@ def main(arguments: tp.Optional[tp.Sequence[str]] = None) -> int:
         parser.error("overrides after -- are for --train")
     try:
         source = args.source or train(args.kind, overrides)
-        card = build(args.kind, source, args.after, args.out or ZOO / NAMES[args.kind], data=args.data, clips=args.clips,
-                     seed=args.seed, command=["python", "-m", "magnet_plugin.zoo.build", *given])
+        card = build(args.kind, source, args.after, args.out or ZOO / NAMES[args.kind], data=args.data,
+                     clips=args.clips, seed=args.seed, command=["python", "-m", "magnet_plugin.zoo.build", *given])
     except (ValueError, ImportError, subprocess.CalledProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

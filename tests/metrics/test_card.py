@@ -8,9 +8,12 @@ from magnet_plugin.metrics.card import plain, write_card
 from magnet_plugin.metrics.history import Run, loss_figures, read_json, training_figures
 
 HISTORY = [
-    {"train": {"ce": 6.0, "duration": 100.0}, "valid": {"ce": 5.5, "ce_q1": 5.0, "ce_q2": 6.0, "ppl": 9.0, "duration": 3.0}},
-    {"train": {"ce": 5.0, "duration": 110.0}, "valid": {"ce": 4.5, "ce_q1": 4.0, "ce_q2": 5.0, "ppl": 8.0, "duration": 4.0}},
-    {"train": {"ce": 4.0, "duration": 120.0}, "valid": {"ce": 4.8, "ce_q1": 4.2, "ce_q2": 5.4, "ppl": 8.5, "duration": 5.0}},
+    {"train": {"ce": 6.0, "duration": 100.0},
+     "valid": {"ce": 5.5, "ce_q1": 5.0, "ce_q2": 6.0, "ppl": 9.0, "duration": 3.0}},
+    {"train": {"ce": 5.0, "duration": 110.0},
+     "valid": {"ce": 4.5, "ce_q1": 4.0, "ce_q2": 5.0, "ppl": 8.0, "duration": 4.0}},
+    {"train": {"ce": 4.0, "duration": 120.0},
+     "valid": {"ce": 4.8, "ce_q1": 4.2, "ce_q2": 5.4, "ppl": 8.5, "duration": 5.0}},
 ]
 
 
@@ -56,9 +59,9 @@ def test_the_card_says_what_its_figures_say(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "card.json").read_text()) == card
     text = (tmp_path / "README.md").read_text()
     for line in ("# tiny", "What it is not.", "| instrument recognised: generated from the captions | 0.8765 |",
-                 "| seconds that generating took | 1234 |", "| best, ce q1 | 4 |", "| last, ce | 4.8 |", "| steps | 540 |",
-                 "| runs 1, signature | a |", "| runs 2, arguments | `solver=magnet` |", "| commit | unknown |",
-                 "| uncommitted changes | no |", "| state_dict.bin | 7654321 |", "Free."):
+                 "| seconds that generating took | 1234 |", "| best, ce q1 | 4 |", "| last, ce | 4.8 |",
+                 "| steps | 540 |", "| runs 1, signature | a |", "| runs 2, arguments | `solver=magnet` |",
+                 "| commit | unknown |", "| uncommitted changes | no |", "| state_dict.bin | 7654321 |", "Free."):
         assert line in text.splitlines(), line
 
 
@@ -73,7 +76,8 @@ def test_nan_and_damage_are_refused(tmp_path: Path) -> None:
         read_json(tmp_path / "nothing.json")
 
 
-@pytest.mark.parametrize("value, expected", [(0.00123456, "0.001235"), (96, "96"), (7_654_321, "7654321"), (True, "yes"),
-                                             (12345.6, "12346"), ("a|b", "a\\|b"), ([], "none"), (None, "unknown")])
+@pytest.mark.parametrize("value, expected", [(0.00123456, "0.001235"), (96, "96"), (7_654_321, "7654321"),
+                                             (True, "yes"), (12345.6, "12346"), ("a|b", "a\\|b"), ([], "none"),
+                                             (None, "unknown")])
 def test_cells(value: object, expected: str) -> None:
     assert plain(value) == expected

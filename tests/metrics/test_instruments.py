@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from magnet_plugin.metrics import instruments
 from magnet_plugin.metrics.channel import poor_channel
 from magnet_plugin.metrics.clips import batches, read_clips
 from magnet_plugin.metrics.instruments import InstrumentClassifier, agreement, mel_of, timbre
@@ -45,11 +46,19 @@ def test_level_changes_nothing(unheard: tuple[torch.Tensor, list[str]]) -> None:
     assert torch.allclose(timbre(mel_of(unheard[0] * 0.01, RATE)), loud, atol=1e-3)
 
 
-def test_other_rates_channels_and_noise(classifier: InstrumentClassifier, unheard: tuple[torch.Tensor, list[str]]
-                                        ) -> None:
+def test_other_rates_channels_and_noise(classifier: InstrumentClassifier, unheard: tuple[torch.Tensor, list[str]],
+                                        monkeypatch: pytest.MonkeyPatch) -> None:
     wav, labels = unheard
-    doubled = wav.repeat_interleave(2, -1).expand(-1, 2, -1)
-    assert classifier.accuracy(doubled, labels, sample_rate=2 * RATE) > 0.9
+    seen: list[tuple[torch.Size, int]] = []
+
+    def watched(wav: torch.Tensor, rate: int) -> torch.Tensor:
+        seen.append((wav.shape, rate))
+        return mel_of(wav, rate)
+
+    monkeypatch.setattr(instruments, "mel_of", watched)
+    upsampled = torch.nn.functional.interpolate(wav, scale_factor=2, mode="linear").expand(-1, 2, -1)
+    assert classifier.accuracy(upsampled, labels, sample_rate=2 * RATE) > 0.9
+    assert seen == [((len(wav), 2, RATE), RATE)]
     hiss = torch.randn(wav.shape, generator=torch.Generator().manual_seed(0)) * wav.std(-1, keepdim=True)
     assert classifier.accuracy(wav + 10 ** (-20 / 20) * hiss, labels) > 0.9
 
