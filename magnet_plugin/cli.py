@@ -51,7 +51,10 @@ def load_model(args: argparse.Namespace) -> MAGNeT:
             raise ValueError(f"--device {args.device}: torch sees no CUDA device; `magnet doctor` tells more")
     print(f"Loading {args.model} …", file=sys.stderr, flush=True)
     from . import MAGNeT
-    model = MAGNeT.get_pretrained(args.model, device=args.device)
+    try:
+        model = MAGNeT.get_pretrained(args.model, device=args.device)
+    except OSError as error:                        # the hub's client names files, but not the model
+        raise ValueError(f"--model {args.model} cannot be loaded") from error
     given = {name: getattr(args, name) for name in ("temperature", "top_p", "top_k", "max_cfg_coef", "min_cfg_coef",
                                                     "decoding_steps", "span_arrangement", "duration")}
     chosen = {name: value for name, value in given.items() if value is not None}

@@ -1,6 +1,6 @@
 """`magnet demo`: fine-tune, export, load, generate, and a page to hear it on. `make demo` is this.
 
-Everything it makes lies in one folder: the data set, Dora's runs, the release folder, the clips and index.html.
+Everything it makes lies in one folder: the data set and its tokens, Dora's runs, the release folder, the clips and index.html.
 """
 from __future__ import annotations
 
@@ -70,11 +70,12 @@ def quoted(value: str | Path) -> str:
     return "'" + str(value).replace("'", "\\'") + "'"
 
 
-def training_settings(data: Path, model: str, overrides: Sequence[str]) -> list[str]:
-    """Arguments of `dora run`; `overrides` come last and win."""
+def training_settings(out: Path, model: str, overrides: Sequence[str]) -> list[str]:
+    """Arguments of `dora run` with data and tokens in `out`; `overrides` come last and win."""
     if os.path.exists(model):
         model = os.path.abspath(model)              # the run changes folders
-    return ["solver=magnet", f"continue_from={quoted(model)}", f"datasource.folk.out={quoted(data)}",
+    return ["solver=magnet", f"continue_from={quoted(model)}", f"datasource.folk.out={quoted(out / 'folk')}",
+            f"cache.tokens={quoted(out / 'tokens')}",
             f"datasource.folk.clips={CLIPS}", f"datasource.folk.duration={SECONDS:g}", *TRAINING, *overrides]
 
 
@@ -186,7 +187,7 @@ def run_demo(out: Path, model: str, overrides: Sequence[str] = ()) -> Path:
     check(out, model)
     out.mkdir(parents=True, exist_ok=True)
     data, runs, clock = out / "folk", out / "dora", Clock()
-    training = training_settings(data, model, overrides)
+    training = training_settings(out, model, overrides)
     with clock.stage("render", f"Rendering {CLIPS} clips of folk tunes to {data}"):
         from .data.folk import make_folk
         make_folk(data, clips=CLIPS, seed=0, sample_rate=SAMPLE_RATE, duration=SECONDS)

@@ -44,7 +44,8 @@ def describe(error: BaseException) -> str:
         text = " ".join(str(cause).split())
         if parts or not text:
             text = f"{type(cause).__name__}{': ' if text else ''}{text}"
-        parts.append(text)
+        if text not in parts:                       # layers of one library often hand the same error on
+            parts.append(text)
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return "; caused by ".join(parts)
 

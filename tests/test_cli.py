@@ -77,6 +77,10 @@ def test_describe_shows_every_cause():
             assert top.__context__ is error
             assert describe(top) == "top; caused by OSError: two lines; caused by KeyError: 'key'"
     assert describe(ValueError()) == "ValueError"
+    twice = ValueError("top")
+    twice.__cause__ = OSError("low")
+    twice.__cause__.__cause__ = OSError("low")
+    assert describe(twice) == "top; caused by OSError: low"
     hidden = ValueError("told")
     hidden.__context__, hidden.__suppress_context__ = KeyError("not told"), True
     assert describe(hidden) == "told"
