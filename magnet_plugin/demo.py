@@ -1,6 +1,6 @@
 """`magnet demo`: fine-tune, export, load, generate, and a page to hear it on. `make demo` is this.
 
-Everything it makes lies in one folder: the data set and its tokens, Dora's runs, the release folder, the clips and index.html.
+All that it makes lies in one folder: data set and tokens, Dora's runs, release folder, clips and index.html.
 """
 from __future__ import annotations
 
