@@ -29,7 +29,7 @@ setup(
     package_dir={"magnet_plugin": "magnet_plugin",
                  **{f"magnet_plugin.{name.replace('/', '.')}": name for name in CONFIG},
                  **{f"magnet_plugin.{name}": folder for name, folder in GRIDS.items()}},
-    package_data={"": ["*.yaml", "*.json", "*.html", "*.md", "*.bin"]},
+    package_data={"": ["*.yaml", "*.html"], "magnet_plugin.zoo": ["*/*.bin", "*/*.json", "*/*.md"]},
     install_requires=[
         "audiocraft>=1.3.0,<1.5",
         "torch>=2.1",

@@ -121,7 +121,7 @@ def main(cfg: DictConfig) -> tp.Any:
     init_seed_and_system(cfg)
     name = f"{cfg.execute_only}.log.{{rank}}" if cfg.execute_only else "solver.log.{rank}"
     flashy.setup_logging(level=logging.getLevelName(str(cfg.logging.level).upper()), log_name=name)
-    flashy.distrib.init()
+    flashy.distrib.init(backend="nccl" if torch.cuda.is_available() else "gloo")
     if cfg.execute_only and not (cfg.execute_inplace or cfg.continue_from):
         raise ValueError("execute_only needs a checkpoint: give continue_from=//sig/SIG (or a path), or "
                          "execute_inplace=true to use this experiment's own")

@@ -123,7 +123,8 @@ def parameters(model: tp.Any) -> int:
 
 
 def build(kind: str, source: str, after: tp.Sequence[str], out: Path, *, data: tp.Optional[str] = None,
-          clips: tp.Optional[int] = None, seed: int = 0, command: tp.Sequence[str] = ()) -> dict[str, tp.Any]:
+          clips: tp.Optional[int] = None, seed: int = 0, notes: tp.Sequence[str] = (), command: tp.Sequence[str] = ()
+          ) -> dict[str, tp.Any]:
     """Export, measure, write the card, and put all in place; gives the card.
 
     Raises:
@@ -147,7 +148,7 @@ def build(kind: str, source: str, after: tp.Sequence[str], out: Path, *, data: t
         if large:
             raise ValueError("too large to be bundled: " + "; ".join(large))
         mark = splits[1].parent.parent / "folk.json"
-        card = {"name": NAMES[kind], "about": ABOUT[kind], **measure(kind, folder, run, splits, clips, seed),
+        card = {"name": NAMES[kind], "about": [*ABOUT[kind], *notes], **measure(kind, folder, run, splits, clips, seed),
                 "training": training, "data": read_json(mark)["arguments"] if mark.exists() else str(splits[1]),
                 "made_with": {"command": shlex.join(command), **made_with(ZOO.parent, PACKAGES)},
                 "files": files, "licence": LICENCE}
@@ -172,13 +173,15 @@ def main(arguments: tp.Optional[tp.Sequence[str]] = None) -> int:
     parser.add_argument("--data", help="folder of the folk set, where it is not the run's own")
     parser.add_argument("--out", type=Path, help="release folder (the bundled model's own)")
     parser.add_argument("--seed", type=int, default=0, help="of the generated clips")
+    parser.add_argument("--note", action="append", default=[], help="a sentence for the card, on what no figure tells")
     args = parser.parse_args(own)
     if overrides and not args.train:
         parser.error("overrides after -- are for --train")
     try:
         source = args.source or train(args.kind, overrides)
         card = build(args.kind, source, args.after, args.out or ZOO / NAMES[args.kind], data=args.data,
-                     clips=args.clips, seed=args.seed, command=["python", "-m", "magnet_plugin.zoo.build", *given])
+                     clips=args.clips, seed=args.seed, notes=args.note,
+                     command=["python", "-m", "magnet_plugin.zoo.build", *given])
     except (ValueError, ImportError, subprocess.CalledProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

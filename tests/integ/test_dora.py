@@ -33,7 +33,7 @@ def test_a_run_leaves_history_samples_and_tensorboard(finished: tuple[Path, str]
     folder, sig = finished
     epochs = history(folder, sig)
     assert len(epochs) == 3
-    assert {"ce_q1", "ce_q2"} <= set(epochs[0]["valid"]), "validation takes the stages in turn"
+    assert {"ce_q1", "ce_q2", "ce_q3", "ce_q4"} <= set(epochs[0]["valid"]), "validation takes the stages in turn"
     assert set(epochs[-1]) == {"train", "valid", "evaluate", "generate"}
     run = folder / "runs" / "xps" / sig
     samples = list((run / "samples").glob("3/*.wav"))
@@ -106,7 +106,9 @@ def test_two_ranks_train_together(tmp_path: Path) -> None:
     """Dora's DDP on gloo: both ranks go through an epoch and agree."""
     two = [*DEBUG, "num_threads=1", "optim.epochs=1", "optim.updates_per_epoch=4"]
     dora(tmp_path, "run", "--ddp_workers", "2", "-d", *two)
-    assert history(tmp_path, signature(tmp_path, *two))[0]["train"]["ce"] < 8
+    sig = signature(tmp_path, *two)
+    assert history(tmp_path, sig)[0]["train"]["ce"] < 8
+    assert "Train Summary" in (tmp_path / "runs" / "xps" / sig / "solver.log.1").read_text(), "a second rank has trained"
 
 
 def test_from_another_directory_by_package_name(tmp_path: Path) -> None:
