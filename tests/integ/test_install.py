@@ -1,4 +1,5 @@
 """The package as users get it: a wheel in a new environment, and the README's commands."""
+import json
 import re
 import subprocess
 import sys
@@ -93,3 +94,15 @@ def test_make_install_does_nothing_the_second_time(tmp_path: Path) -> None:
     (tmp_path / ".venv" / ".ready").write_text("")
     out = subprocess.run(["make", "install"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert "pip" not in out and "Nothing to be done" in out
+
+
+def test_the_readmes_figures_are_the_cards() -> None:
+    card = json.loads((ROOT / "magnet_plugin" / "zoo" / "magnet-16khz" / "card.json").read_text())
+    readme = (ROOT / "README.md").read_text()
+    measured = readme[readme.index("**Measured:**"):readme.index("```bash")]
+    heldout = card["heldout"]
+    for name in ("generated", "codec", "real", "shuffled"):
+        assert f"{heldout[f'instrument_accuracy_{name}']:.0%}" in measured, name
+    for figure in (f"{heldout['clips']} held-out", f"{heldout['instruments']} instruments",
+                   f"{card['files']['state_dict.bin'] / 1e6:.1f} MB", f"{card['training']['training_seconds'] / 60:.0f} minutes"):
+        assert figure in measured, figure
