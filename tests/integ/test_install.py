@@ -103,6 +103,7 @@ def test_the_readmes_figures_are_the_cards() -> None:
     heldout = card["heldout"]
     for name in ("generated", "codec", "real", "shuffled"):
         assert f"{heldout[f'instrument_accuracy_{name}']:.0%}" in measured, name
-    for figure in (f"{heldout['clips']} held-out", f"{heldout['instruments']} instruments",
-                   f"{card['files']['state_dict.bin'] / 1e6:.1f} MB", f"{card['training']['training_seconds'] / 60:.0f} minutes"):
+    size, minutes = card["files"]["state_dict.bin"] / 1e6, card["training"]["training_seconds"] / 60
+    for figure in (f"{heldout['clips']} held-out", f"{heldout['instruments']} instruments", f"{size:.1f} MB",
+                   f"{minutes:.0f} minutes"):
         assert figure in measured, figure
