@@ -57,7 +57,7 @@ setup(
         "app": ["gradio>=4"],
         "metrics": ["scipy>=1.11", "scikit-learn>=1.3"],
         "data": ["librosa>=0.10"],
-        "dev": ["pytest>=8", "ruff>=0.6", "mypy>=1.10", "matplotlib>=3.8", "scipy>=1.11", "build>=1.2", "wheel"],
+        "dev": ["pytest>=8", "ruff>=0.6", "mypy>=1.10", "matplotlib>=3.8", "scipy>=1.11", "build>=1.2", "setuptools>=68", "wheel"],
     },
     entry_points={"console_scripts": ["magnet = magnet_plugin.cli:main"]},
     classifiers=["Programming Language :: Python :: 3", "License :: OSI Approved :: MIT License"],

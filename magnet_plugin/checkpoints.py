@@ -128,7 +128,13 @@ def load_package(name: tp.Union[str, Path], file: str) -> dict[str, tp.Any]:
 
 
 def load_weights(model: torch.nn.Module, state: dict[str, torch.Tensor], source: tp.Union[str, Path]) -> None:
-    """Load `state` whole or not at all.
+    """Load `state` whole or not at all; see `check_weights` for the errors."""
+    check_weights(model, state, source)
+    model.load_state_dict(state)
+
+
+def check_weights(model: torch.nn.Module, state: dict[str, torch.Tensor], source: tp.Union[str, Path]) -> None:
+    """See that `state` fits `model` exactly.
 
     Raises:
         ValueError: keys are missing or unknown, or shapes differ; all of them are listed.
@@ -141,7 +147,6 @@ def load_weights(model: torch.nn.Module, state: dict[str, torch.Tensor], source:
              (("missing keys", missing), ("unknown keys", unknown), ("other shapes", shapes)) if items]
     if found:
         raise ValueError(f"{source} does not fit the model its config describes; nothing was loaded. " + "; ".join(found))
-    model.load_state_dict(state)
 
 
 def release(best_state: dict[str, torch.Tensor], cfg: DictConfig, path: Path, half: bool = False) -> None:

@@ -70,6 +70,12 @@ class MagnetSolver(MusicGenSolver):
                                 "read again. Give label=NAME to start anew from it.")
         return super().load_checkpoints(load_best, list(ignore_state_keys))
 
+    def load_state_dict(self, state: dict) -> None:
+        weights = state.get("best_state", {}).get("model")
+        if weights and not self.cfg.fsdp.use:               # a shard has other shapes
+            checkpoints.check_weights(self.model, weights, self.cfg.continue_from or self.checkpoint_path())
+        super().load_state_dict(state)
+
     def load_from_pretrained(self, name: str) -> dict:
         return {"best_state": {"model": checkpoints.load_package(name, checkpoints.LM_FILE)["best_state"]}}
 

@@ -9,11 +9,12 @@ magnet_plugin.unregister()              # AudioCraft's own class, whatever ran b
 from audiocraft.models.lm_magnet import MagnetLMModel as UpstreamMagnet  # noqa: E402
 from audiocraft.modules.codebooks_patterns import ParallelPatternProvider  # noqa: E402
 from audiocraft.modules.conditioners import ConditionFuser, ConditioningAttributes, ConditioningProvider  # noqa: E402
+from audiocraft.solvers.magnet import MagnetSolver as UpstreamSolver  # noqa: E402
 
 from magnet_plugin.conditioners import WordsConditioner  # noqa: E402
 from magnet_plugin.lm import MagnetLMModel  # noqa: E402
 
-__all__ = ["MagnetLMModel", "UpstreamMagnet", "build", "conditions", "twins"]
+__all__ = ["MagnetLMModel", "UpstreamMagnet", "UpstreamSolver", "build", "conditions", "twins"]
 
 K, CARD, DIM = 4, 40, 64
 

@@ -102,6 +102,11 @@ def test_a_misfit_is_told_before_any_training(tmp_path: Path) -> None:
     assert failed.returncode and "set transformer_lm.card=512" in failed.stdout and "Epoch 1" not in failed.stdout
 
 
+def test_weights_of_another_size_are_told(tmp_path: Path) -> None:
+    failed = dora(tmp_path, "run", *DEBUG, "continue_from=//bundled/magnet-16khz", check=False)
+    assert failed.returncode and "does not fit the model" in failed.stdout and "other shapes: emb.0.weight" in failed.stdout
+
+
 def test_two_ranks_train_together(tmp_path: Path) -> None:
     """Dora's DDP on gloo: both ranks go through an epoch and agree."""
     two = [*DEBUG, "num_threads=1", "optim.epochs=1", "optim.updates_per_epoch=4"]
