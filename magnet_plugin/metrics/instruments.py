@@ -53,7 +53,7 @@ class InstrumentClassifier:
     """A support vector machine on `timbre`.
 
     >>> judge = InstrumentClassifier.train("folk/egs/train")         # doctest: +SKIP
-    >>> judge.predict(wav, 16000)                                     # wav [B, C, T], doctest: +SKIP
+    >>> judge.predict(wav, 16000)               # wav is [B, C, T]   # doctest: +SKIP
     ['violin', 'organ']
     """
 
