@@ -4,7 +4,6 @@ A release folder holds `state_dict.bin` (the language model) and `compression_st
 `best_state`, `xp.cfg` (YAML text), `version` and `exported`, as AudioCraft publishes them.
 """
 import collections
-import logging
 import pickle
 import re
 import typing as tp
@@ -16,8 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from . import __version__
 from .environment import PACKAGE
-
-logger = logging.getLogger(__name__)
 
 LM_FILE, CODEC_FILE, CHECKPOINT = "state_dict.bin", "compression_state_dict.bin", "checkpoint.th"
 ZOO = PACKAGE / "zoo"

@@ -1,6 +1,5 @@
 """MagnetLMModel: AudioCraft's transformer without the causal mask, restricted in context by stage (paper, section 3)."""
 import functools
-import logging
 import math
 import typing as tp
 
@@ -15,7 +14,6 @@ from .attention import Band, Context, Full, attend
 from .decoding import Given, decode
 from .options import GenerationOptions
 
-logger = logging.getLogger(__name__)
 ConditionTensors = dict[str, ConditionType]
 
 

@@ -4,6 +4,7 @@ Batched and free of host synchronisation. The number of positions asked for may 
 """
 import torch
 
+from ..spans import chunk_index
 from .scoring import KEEP
 
 
@@ -26,7 +27,7 @@ def mask_chunks(scores: torch.Tensor, count: torch.Tensor, span_len: int, length
         Bool [B, T], True where masked.
     """
     chosen = ranks(scores) < count[:, None]
-    return chosen.repeat_interleave(span_len, dim=-1)[:, :length]
+    return chosen[:, chunk_index(length, span_len, scores.device)]
 
 
 def mask_overlapping(scores: torch.Tensor, target: torch.Tensor, span_len: int) -> torch.Tensor:
