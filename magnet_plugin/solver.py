@@ -11,7 +11,7 @@ from audiocraft.solvers import builders as upstream
 from audiocraft.solvers.musicgen import MusicGenSolver
 from audiocraft.utils.samples.manager import SampleManager
 from audiocraft.utils.utils import get_dataset_from_loader, is_jsonable
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from . import builders, checkpoints, schedules
 from .data.preflight import preflight
@@ -50,8 +50,6 @@ class MagnetSolver(MusicGenSolver):
                              + "; ".join(mismatches)) from failed
         if failed is not None:
             raise failed
-        if self.cfg.cache.get("tokens"):
-            remember_tokens(self.compression_model, self.cfg.cache.tokens)
 
     def build_dataloaders(self) -> None:
         """AudioCraft's data loaders, after a look at the manifests: what would spoil the run is logged with its remedy."""
@@ -204,6 +202,10 @@ SOLVERS: dict[str, type] = {"magnet": MagnetSolver, "audio_magnet": AudioMagnetS
 
 
 def get_solver(cfg: DictConfig, fallback: tp.Callable[[DictConfig], tp.Any]) -> tp.Any:
-    """This plugin's solver where `cfg.solver` names one, else what `fallback` builds."""
+    """This plugin's solver where `cfg.solver` names one, else what `fallback` builds; either with `cache.tokens`."""
     klass = SOLVERS.get(cfg.solver)
-    return fallback(cfg) if klass is None else klass(cfg)
+    solver = fallback(cfg) if klass is None else klass(cfg)
+    folder = OmegaConf.select(cfg, "cache.tokens")
+    if folder:
+        remember_tokens(solver.compression_model, folder)
+    return solver
