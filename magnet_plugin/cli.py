@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .data.commands import add_parser as add_data_parser
 from .doctor import describe
-from .options import ARRANGEMENTS
+from .options import CHOICES
 
 if tp.TYPE_CHECKING:
     import torch
@@ -205,7 +205,7 @@ def add_generate(one: argparse.ArgumentParser) -> None:
     group.add_argument("--max-cfg-coef", type=float, help="guidance while all is masked (10)")
     group.add_argument("--min-cfg-coef", type=float, help="guidance once nothing is (1)")
     group.add_argument("--decoding-steps", type=steps, metavar="N,N,…", help="one per codebook (20,10,10,10)")
-    group.add_argument("--span-arrangement", choices=ARRANGEMENTS, help="(stride1)")
+    group.add_argument("--span-arrangement", choices=CHOICES["span_arrangement"], help="(stride1)")
     group.add_argument("--greedy", action="store_true", help="take the likeliest tokens instead of sampling")
     one.set_defaults(run=generate)
 
