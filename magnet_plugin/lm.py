@@ -239,9 +239,9 @@ class MagnetLMModel(LMModel):
         """The engine's forward pass, None where it is not asked for or, with engine=auto, does not serve this model."""
         if options.engine == "plain":
             return None
-        dtype = next(self.parameters()).dtype
-        if torch.is_autocast_enabled(self.emb[0].weight.device.type):
-            dtype = torch.get_autocast_dtype(self.emb[0].weight.device.type)
+        weight = next(self.parameters())
+        autocast = torch.is_autocast_enabled(weight.device.type)
+        dtype = torch.get_autocast_dtype(weight.device.type) if autocast else weight.dtype
         try:
             engine = engine_for(self, options.precision, dtype)
         except NotLean as error:
@@ -251,15 +251,15 @@ class MagnetLMModel(LMModel):
             logger.info("%s; decoding takes the model's own forward pass (engine=plain)", error)
             return None
         rows = len(next(iter(tensors.values()))[0]) if tensors else 0
-        _, source = self.fuser(self.emb[0].weight.new_zeros(rows, 1, self.dim), tensors)
+        _, source = self.fuser(weight.new_zeros(rows, 1, self.dim), tensors)
         if source is None:
             return engine.session(None)
-        source = source.to(self.emb[0].weight.dtype)
+        source = source.to(weight.dtype)
         return engine.session(*source.chunk(2)) if guided else engine.session(source)
 
     def position_embeddings(self, length: int) -> torch.Tensor:
         """What is added to the embeddings of frames 0 to length - 1, [T, dim]."""
-        weight, body = self.emb[0].weight, self.transformer
+        weight, body = next(self.parameters()), self.transformer
         places = torch.arange(length, device=weight.device).view(1, -1, 1)
         embedding = create_sin_embedding(places, self.dim, max_period=body.max_period, dtype=weight.dtype)
         return body.positional_scale * embedding[0]

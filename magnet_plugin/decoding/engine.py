@@ -172,8 +172,9 @@ class Session:
                 ) -> torch.Tensor:
         """[B, K, T] -> [rows, M, D], or [rows, T, D] where `positions` is None."""
         weights = self.engine.weights
-        x = sum(F.embedding(tokens[:, k], table) for k, table in enumerate(weights.embeddings))
-        x = x + self.engine.positions(tokens.shape[-1]).to(x.dtype)                    # [B, T, D]
+        x = self.engine.positions(tokens.shape[-1]).to(weights.embeddings[0].dtype)
+        for k, table in enumerate(weights.embeddings):
+            x = x + F.embedding(tokens[:, k], table)                                   # [B, T, D]
         last = len(self.engine.layers) - 1
         for i, layer in enumerate(self.engine.layers):
             wanted = None if i < last or positions is None else _twice(positions, both and i > 0)
