@@ -52,13 +52,14 @@ class MAGNeT(BaseGenModel):
                               temperature: float = 3.0, max_cfg_coef: float = 10.0, min_cfg_coef: float = 1.0,
                               decoding_steps: tp.Optional[tp.Sequence[int]] = None, span_arrangement: str = "stride1",
                               span_scoring: str = "max", anneal_temp: bool = True,
-                              duration: tp.Optional[float] = None) -> None:
+                              duration: tp.Optional[float] = None, **faster: tp.Any) -> None:
         """Set how to decode; what is not named goes back to its default. See `GenerationOptions` for the meanings.
 
         Args:
             temperature: softmax temperature at the start of each stage.
             decoding_steps: steps of each codebook; 20 for the first and 10 for the others by default.
             duration: seconds to generate, at most the length the model was trained on, which is the default.
+            **faster: `engine`, `precision`, `guidance_interval`, `guidance_every`, as in `GenerationOptions`.
         Raises:
             ValueError: a value that cannot work.
         """
@@ -66,7 +67,7 @@ class MAGNeT(BaseGenModel):
         options = GenerationOptions(use_sampling=use_sampling, top_k=top_k, top_p=top_p, temp=temperature,
                                     max_cfg_coef=max_cfg_coef, min_cfg_coef=min_cfg_coef,
                                     decoding_steps=tuple(steps), span_arrangement=span_arrangement,
-                                    span_scoring=span_scoring, anneal_temp=anneal_temp)
+                                    span_scoring=span_scoring, anneal_temp=anneal_temp, **faster)
         options.check_codebooks(self.lm.n_q)
         duration = self.max_duration if duration is None else duration
         if not 0 < duration <= self.max_duration:

@@ -13,7 +13,7 @@ RANKS = {
     "masking": 1, "attention": 1, "losses": 1, "decoding": 2,
     "conditioners": 2, "data": 2, "metrics": 2, "lm": 3, "training": 3, "tokens": 3, "builders": 4, "checkpoints": 4,
     "loading": 5, "solver": 6, "api": 7, "registry": 8, "cli": 11, "doctor": 9, "page": 9, "demo": 10, "train": 9,
-    "zoo": 10, "__main__": 12,
+    "zoo": 10, "bench": 10, "__main__": 12,
 }
 PURE = {"schedules", "spans", "options", "masking", "attention", "losses", "decoding"}
 OMEGACONF = {"builders", "checkpoints", "loading", "solver", "api", "train", "environment"}
