@@ -13,6 +13,7 @@ from audiocraft.modules.conditioners import ConditioningAttributes
 from .conditions import conditions_for
 from .rescorers import check_causal
 
+TOP_K = 250
 Seed = tp.Union[int, torch.Generator, None]
 
 
@@ -24,7 +25,7 @@ class PromptWriter:
         lm: MusicGen's, AudioGen's or another causal model, in evaluation mode.
         name: for errors and records.
         params: keyword arguments of `LMModel.generate`: use_sampling, temp, top_k, top_p, cfg_coef, two_step_cfg. What is
-            missing is AudioCraft's default: temperature 1, top-k 250, the guidance the model was published with.
+            missing is MusicGen's default: temperature 1, top-k 250, the guidance the model was published with.
     Raises:
         ValueError: the model is not causal, or in training mode.
     """
@@ -61,9 +62,11 @@ class PromptWriter:
         # The null conditions of an unconditional generation are told as well: cross-attention needs a source.
         attributes = conditions_for(self.lm, conditions, batch, self.name)
         device = next(self.lm.parameters()).device
+        # AudioCraft's top-k fails where the vocabulary is smaller, and its default is 250.
+        params = {**self.params, "top_k": min(self.params.get("top_k", TOP_K), self.lm.card)}
         with seeded(seed, device):
             return self.lm.generate(prompt, attributes, num_samples=batch, max_gen_len=length, callback=callback,
-                                    **self.params)
+                                    **params)
 
 
 @contextlib.contextmanager

@@ -46,7 +46,8 @@ def musicgen_folder(folder: Path, codec_folder: Path, *overrides: str) -> Path:
     from magnet_plugin import checkpoints
     from tests.conftest import compose
     cfg = compose("solver=musicgen/tiny_16khz", "device=cpu", "transformer_lm.card=64", "transformer_lm.dim=32",
-                  "transformer_lm.num_heads=2", "transformer_lm.num_layers=2", *overrides)
+                  "transformer_lm.num_heads=2", "transformer_lm.num_layers=2",
+                  "dataset.segment_duration=30", *overrides)          # MusicGen refuses less than 18 s
     torch.manual_seed(5)
     lm = lively(builders.get_lm_model(cfg))
     checkpoints.release(lm.state_dict(), cfg, folder / checkpoints.LM_FILE)
