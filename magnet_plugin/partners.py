@@ -70,7 +70,7 @@ class Partner:
 
     Attributes:
         lm: in evaluation mode.
-        name: as it was given.
+        name: as it was given, or the model's own.
         params: how it generates, where it came with such settings (MusicGen's and AudioGen's `set_generation_params`).
     """
     lm: LMModel
@@ -102,13 +102,13 @@ def load_partner(source: Source, codec: CompressionModel, device: Device, role: 
     else:
         raise ValueError(f"{role} must be a name, a folder or a model (MusicGen, AudioGen, MAGNeT, LMModel), not "
                          f"{type(source).__name__}")
-    name = f"{role} {name}"
+    plain, name = name, f"{role} {name}"
     check_text_only(lm.condition_provider.conditioners, lm.condition_provider.text_conditions, name)
     check_tokens(tokens, Tokens.of_codec(codec), name)
     where = next(lm.parameters()).device
     if where.type != torch.device(device).type:
         raise ValueError(f"{name} is on {where}, but the MAGNeT on {device}; load both on the same device")
-    return Partner(lm, name, params)
+    return Partner(lm, plain, params)
 
 
 def _load(source: str, codec: CompressionModel, device: Device, role: str) -> Partner:
@@ -124,17 +124,46 @@ def _load(source: str, codec: CompressionModel, device: Device, role: str) -> Pa
     theirs = get_wrapped_compression_model(load_codec(source), cfg)
     check_tokens(Tokens.of_codec(theirs, cfg.transformer_lm.n_q, cfg.transformer_lm.card), Tokens.of_codec(codec), name)
     if cfg.lm_model == builders.MAGNET_LM:
-        return Partner(load_magnet_lm(source, codec.frame_rate, device), name, {})
-    return Partner(build_lm(package, source, device), name, {})
+        return Partner(load_magnet_lm(source, codec.frame_rate, device), source, {})
+    return Partner(build_lm(package, source, device), source, {})
 
 
 def load_rescorer(source: Source, codec: CompressionModel, device: Device = "cpu") -> Rescorer:
     """A model as rescorer; arguments and errors of `load_partner`."""
-    partner = load_partner(source, codec, device, "rescorer")
-    return rescorer_of(partner.lm, partner.name)
+    return Partners(codec, device).rescorer(source)
 
 
 def load_prompt_model(source: Source, codec: CompressionModel, device: Device = "cpu") -> PromptWriter:
     """A model that writes the first seconds; arguments and errors of `load_partner`, and it has to be causal."""
-    partner = load_partner(source, codec, device, "prompt_model")
-    return PromptWriter(partner.lm, partner.name, partner.params)
+    return Partners(codec, device).prompt_writer(source)
+
+
+class Partners:
+    """The models beside one MAGNeT. What is named twice, or in two roles, is loaded once.
+
+    Args:
+        codec: the MAGNeT's.
+        device: where the MAGNeT is.
+    """
+
+    def __init__(self, codec: CompressionModel, device: Device) -> None:
+        self.codec = codec
+        self.device = device
+        self._loaded: dict[str, Partner] = {}
+
+    def rescorer(self, source: Source) -> Rescorer:
+        """See `load_rescorer`."""
+        partner = self._get(source, "rescorer")
+        return rescorer_of(partner.lm, f"rescorer {partner.name}")
+
+    def prompt_writer(self, source: Source) -> PromptWriter:
+        """See `load_prompt_model`."""
+        partner = self._get(source, "prompt_model")
+        return PromptWriter(partner.lm, f"prompt_model {partner.name}", partner.params)
+
+    def _get(self, source: Source, role: str) -> Partner:
+        if not isinstance(source, (str, Path)):
+            return load_partner(source, self.codec, self.device, role)
+        if str(source) not in self._loaded:
+            self._loaded[str(source)] = load_partner(source, self.codec, self.device, role)
+        return self._loaded[str(source)]

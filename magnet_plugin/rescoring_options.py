@@ -61,6 +61,20 @@ class RescoringOptions:
                              f"{', '.join(map(str, beyond))}")
 
 
+def weight_of(weight: tp.Optional[float], source: tp.Any) -> float:
+    """The weight in force: what is named, or else `DEFAULT_WEIGHT` with a rescorer and 1 without.
+
+    Raises:
+        ValueError: a weight below 1 without a rescorer.
+    """
+    if weight is None:
+        return 1.0 if source is None else DEFAULT_WEIGHT
+    if weight < 1 and source is None:
+        raise ValueError(f"rescorer_weight={weight} needs a rescorer; give rescorer=, a name or a model, or leave the "
+                         "weight out")
+    return weight
+
+
 def _stages(values: tp.Iterable[int]) -> tuple[int, ...]:
     try:
         stages = tuple(sorted({int(value) for value in values}))

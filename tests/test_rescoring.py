@@ -114,6 +114,8 @@ def test_weight_one_is_nothing_at_all() -> None:
     assert combine(own, torch.full_like(own, float("nan")), 1.0) is own
 
     class Untouchable:
+        name = "untouchable"
+
         def scorer(self, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
             raise AssertionError("the rescorer was touched")
 
@@ -127,6 +129,8 @@ def test_conditions_are_embedded_once_and_settings_are_passed_on() -> None:
     calls: list[tuple[tp.Any, ...]] = []
 
     class Noting:
+        name = "noting"
+
         def scorer(self, *args: tp.Any) -> tp.Any:
             calls.append(args)
             return lambda tokens, stage: probs(0, B, T)

@@ -19,7 +19,8 @@ Draw = tp.Callable[[torch.Tensor], torch.Tensor]
 
 
 class Rescorer(tp.Protocol):
-    """A model that can give opinions; see `magnet_plugin.rescorers`."""
+    """A model that can give opinions; see `magnet_plugin.rescorers`. `name` is for errors and records."""
+    name: str
 
     def scorer(self, conditions: tp.Sequence[tp.Any], batch: int, cfg_coef: float = 1.0, fill: str = "special") -> Score:
         """Embed the conditions, once, and return the function that scores candidates under them."""
