@@ -2,12 +2,14 @@
 import dataclasses
 import typing as tp
 
+from .rescoring_options import RescoringOptions
+
 ARRANGEMENTS = ("stride1", "nonoverlap")
 SCORINGS = ("max", "prod")
 
 
 @dataclasses.dataclass(frozen=True)
-class GenerationOptions:
+class GenerationOptions(RescoringOptions):
     """Settings of the iterative decoding (paper, sections 3 and 4; defaults are those of ten seconds of music).
 
     Attributes:
@@ -21,6 +23,7 @@ class GenerationOptions:
         decoding_steps: steps of each stage, one number per codebook.
         span_arrangement: `stride1`, overlapping spans (the authors' better one), or `nonoverlap`, spans on a grid.
         span_scoring: how a `nonoverlap` span is scored: by its likeliest token (`max`) or by all of them (`prod`).
+        rescorer_…: see `RescoringOptions`.
     Raises:
         ValueError: a value that cannot work, named with its remedy.
     """
@@ -36,6 +39,7 @@ class GenerationOptions:
     span_scoring: str = "max"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "decoding_steps", _steps(self.decoding_steps))
         if not 0 <= self.top_p <= 1:
             raise ValueError(f"top_p={self.top_p} is outside [0, 1]; give a probability such as 0.9, or 0 to switch it off")
@@ -54,13 +58,14 @@ class GenerationOptions:
 
     def check_codebooks(self, n_q: int) -> None:
         """Raise ValueError unless there is a number of steps for each of the model's `n_q` codebooks."""
+        self.check_rescorer_stages(n_q)
         if len(self.decoding_steps) != n_q:
             raise ValueError(f"decoding_steps={list(self.decoding_steps)} has {len(self.decoding_steps)} entries, but the "
                              f"model has {n_q} codebooks; give one number of steps per codebook")
 
     def plain(self) -> dict[str, tp.Any]:
         """The settings as numbers, strings and lists, ready for JSON and for `lm.generate(**...)`."""
-        return {**dataclasses.asdict(self), "decoding_steps": list(self.decoding_steps)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()}
 
 
 def _steps(values: tp.Iterable[int]) -> tuple[int, ...]:

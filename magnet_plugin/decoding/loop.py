@@ -7,6 +7,7 @@ import torch
 from .. import schedules
 from ..options import GenerationOptions
 from . import remask, sampling, scoring
+from .rescoring import Draw, Rescoring
 
 Predict = tp.Callable[[torch.Tensor, int, float], torch.Tensor]
 Callback = tp.Callable[[int, int], None]
@@ -43,7 +44,7 @@ class Given:
 
 def decode(predict: Predict, given: Given, options: GenerationOptions, *, mask_id: int, span_len: int,
            generator: tp.Optional[torch.Generator] = None, callback: tp.Optional[Callback] = None,
-           describe: tp.Callable[[], str] = lambda: "") -> torch.Tensor:
+           describe: tp.Callable[[], str] = lambda: "", rescoring: tp.Optional[Rescoring] = None) -> torch.Tensor:
     """Fill in everything that is not given.
 
     Args:
@@ -55,6 +56,7 @@ def decode(predict: Predict, given: Given, options: GenerationOptions, *, mask_i
         generator: source of all randomness, on the tokens' device.
         callback: called with (steps done, steps in all) after each step.
         describe: words on dtype and backend for the error about non-finite logits.
+        rescoring: an external model's part in it; None is MAGNeT alone.
     Returns:
         Tokens, Long [B, K, T], none of them `mask_id`.
     Raises:
@@ -67,7 +69,8 @@ def decode(predict: Predict, given: Given, options: GenerationOptions, *, mask_i
     done, total = 0, sum(options.decoding_steps)
     for stage in range(K):
         finite = []
-        stage_steps = _decode_stage(predict, tokens, given.known[:, stage], stage, options, mask_id, span_len, generator)
+        stage_steps = _decode_stage(predict, tokens, given.known[:, stage], stage, options, mask_id, span_len, generator,
+                                    rescoring)
         for now, ok in stage_steps:
             tokens = now
             finite.append(ok)
@@ -79,7 +82,7 @@ def decode(predict: Predict, given: Given, options: GenerationOptions, *, mask_i
 
 
 def _decode_stage(predict: Predict, tokens: torch.Tensor, known: torch.Tensor, stage: int, options: GenerationOptions,
-                  mask_id: int, span_len: int, generator: tp.Optional[torch.Generator]
+                  mask_id: int, span_len: int, generator: tp.Optional[torch.Generator], rescoring: tp.Optional[Rescoring]
                   ) -> tp.Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Decode codebook `stage`, yielding after each step the tokens and whether the logits were finite (on the device)."""
     spans = _SpanMasker(known, span_len, options)
@@ -94,16 +97,34 @@ def _decode_stage(predict: Predict, tokens: torch.Tensor, known: torch.Tensor, s
         logits = predict(tokens, stage, guidance).float()                # [B, T, card]
         temperature = schedules.temperature_at(step, steps, options.temp, options.anneal_temp)
         probs = torch.softmax(logits / temperature, dim=-1)
-        if options.use_sampling:
-            sampled = sampling.draw(sampling.truncate(probs, options.top_k, options.top_p), generator)
-        else:
-            sampled = logits.argmax(dim=-1)
-        unknown = codes == mask_id
-        codes = torch.where(unknown, sampled, codes)
-        tokens = torch.cat([tokens[:, :stage], codes[:, None], tokens[:, stage + 1:]], dim=1)
+        draw = _drawer(probs, options, generator)
+        sampled = draw(probs) if options.use_sampling else logits.argmax(dim=-1)
+        unknown, finite = codes == mask_id, logits.isfinite().all()
+        tokens = _fill(tokens, stage, unknown, sampled)
         # Scored before top-p: how likely the token was to the model, not to the sampler.
-        spans.score(probs.gather(-1, sampled[..., None])[..., 0], unknown)
-        yield tokens, logits.isfinite().all()
+        sampled_probs = probs.gather(-1, sampled[..., None])[..., 0]
+        if rescoring is not None and rescoring.applies(stage, step, steps):
+            everywhere = torch.arange(tokens.shape[-1], device=tokens.device).expand(len(tokens), -1)
+            rescored = rescoring.rescore(probs, everywhere, tokens, stage, temperature, draw)
+            sampled_probs, finite = rescored.probs, finite & rescored.finite
+            tokens = _fill(tokens, stage, unknown, rescored.tokens)
+        codes = tokens[:, stage]
+        spans.score(sampled_probs, unknown)
+        yield tokens, finite
+
+
+def _drawer(probs: torch.Tensor, options: GenerationOptions, generator: tp.Optional[torch.Generator]) -> Draw:
+    """The step's way of choosing tokens; asked again it draws with the same noise."""
+    if not options.use_sampling:
+        return lambda weights: weights.argmax(dim=-1)
+    race = sampling.race(probs, generator)
+    return lambda weights: race(sampling.truncate(weights, options.top_k, options.top_p))
+
+
+def _fill(tokens: torch.Tensor, stage: int, where: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """`values` [B, T] put into codebook `stage` of `tokens` [B, K, T], where `where` [B, T] is True."""
+    codes = torch.where(where, values, tokens[:, stage])
+    return torch.cat([tokens[:, :stage], codes[:, None], tokens[:, stage + 1:]], dim=1)
 
 
 class _SpanMasker:

@@ -30,5 +30,11 @@ def draw(weights: torch.Tensor, generator: tp.Optional[torch.Generator] = None) 
     An exponential race: index i wins with probability w_i / sum(w). Unlike torch.multinomial it neither checks its
     input on the host nor needs rows that sum to one.
     """
-    noise = torch.empty_like(weights).exponential_(generator=generator)
-    return (weights / noise.clamp_min(torch.finfo(noise.dtype).tiny)).argmax(dim=-1)
+    return race(weights, generator)(weights)
+
+
+def race(like: torch.Tensor, generator: tp.Optional[torch.Generator] = None) -> tp.Callable[[torch.Tensor], torch.Tensor]:
+    """A way of drawing from weights shaped as `like`, always with the same noise: near weights give the same index."""
+    noise = torch.empty_like(like).exponential_(generator=generator)
+    noise = noise.clamp_min(torch.finfo(noise.dtype).tiny)
+    return lambda weights: (weights / noise).argmax(dim=-1)
