@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from .attention import Band, Context, Full, attend
 from .decoding import Given, Guide, NotLean, decode, engine_for
 from .decoding.guidance import Forward
+from .decoding.rescoring import Rescorer, Rescoring
 from .options import GenerationOptions
 
 logger = logging.getLogger(__name__)
@@ -179,7 +180,7 @@ class MagnetLMModel(LMModel):
                  max_gen_len: int = 256, *, seed: tp.Optional[int] = None, given: tp.Optional[Given] = None,
                  callback: tp.Optional[tp.Callable[[int, int], None]] = None, cfg_coef: None = None,
                  two_step_cfg: None = None, remove_prompts: bool = False, check: bool = False,
-                 **options: tp.Any) -> torch.Tensor:
+                 rescorer: tp.Optional[Rescorer] = None, **options: tp.Any) -> torch.Tensor:
         """Decode tokens from text, a prompt, known tokens, or nothing.
 
         Args:
@@ -191,6 +192,7 @@ class MagnetLMModel(LMModel):
             given: known tokens anywhere in the clip, in place of `prompt` and `max_gen_len`.
             callback: called with (steps done, steps in all).
             remove_prompts: cut the prompt's frames off the result.
+            rescorer: a model to be asked where `rescorer_weight` is below 1 (see `magnet_plugin.rescorers`).
             **options: fields of `GenerationOptions`.
         Returns:
             Long [B, K, T].
@@ -206,9 +208,11 @@ class MagnetLMModel(LMModel):
         given = given or self._given(prompt, conditions, num_samples, max_gen_len)
         device = given.tokens.device
         generator = None if seed is None else torch.Generator(device).manual_seed(seed)
+        rescoring = Rescoring.of(rescorer, settings, conditions, len(given.tokens))
         tokens = decode(self.predictor(list(conditions), len(given.tokens), settings), given, settings,
                         mask_id=self.special_token_id, span_len=self.span_len, generator=generator, callback=callback,
-                        describe=self._describe)
+                        describe=lambda: self._describe() + (", MAGNeT's or the rescorer's" if rescoring else ""),
+                        rescoring=rescoring)
         return tokens[..., prompt.shape[-1]:] if remove_prompts and prompt is not None else tokens
 
     def predictor(self, conditions: list[ConditioningAttributes], batch: int, options: GenerationOptions) -> Guide:

@@ -9,13 +9,14 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "magnet_plugin"
 # Each room may import from rooms of lower rank, and from its own.
 RANKS = {
-    "environment": 0, "schedules": 0, "spans": 0, "options": 0,
+    "rescoring_options": -1, "environment": 0, "schedules": 0, "spans": 0, "options": 0,
     "masking": 1, "attention": 1, "losses": 1, "decoding": 2,
-    "conditioners": 2, "data": 2, "metrics": 2, "lm": 3, "training": 3, "tokens": 3, "builders": 4, "checkpoints": 4,
-    "loading": 5, "solver": 6, "api": 7, "registry": 8, "cli": 11, "doctor": 9, "page": 9, "demo": 10, "train": 9,
-    "zoo": 10, "bench": 10, "__main__": 12,
+    "conditioners": 2, "data": 2, "metrics": 2, "lm": 3, "training": 3, "tokens": 3, "conditions": 3, "rescorers": 4,
+    "builders": 4, "checkpoints": 4, "cascade": 5, "loading": 5, "partners": 6, "solver": 6,
+    "api": 7, "registry": 8, "cli": 11, "doctor": 9, "page": 9, "demo": 10, "train": 9, "zoo": 10,
+    "bench": 10, "__main__": 12,
 }
-PURE = {"schedules", "spans", "options", "masking", "attention", "losses", "decoding"}
+PURE = {"schedules", "spans", "options", "rescoring_options", "masking", "attention", "losses", "decoding"}
 OMEGACONF = {"builders", "checkpoints", "loading", "solver", "api", "train", "environment"}
 BESIDE = {"data": {"options", "environment"}, "metrics": {"options", "environment"}, "conditioners": {"options"}}
 
