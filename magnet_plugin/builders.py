@@ -6,22 +6,51 @@ import torch
 from audiocraft.models import builders as upstream
 from audiocraft.models.lm import LMModel
 from audiocraft.modules.conditioners import ConditioningProvider
+from audiocraft.utils.utils import dict_from_config
 from omegaconf import DictConfig, OmegaConf
 
 from .conditioners import WordsConditioner
+from .lm_hybrid import HybridMagnetLMModel
 from .options import GenerationOptions
 
-MAGNET_LM = "transformer_lm_magnet"
+MAGNET_LM, HYBRID_LM = "transformer_lm_magnet", "transformer_lm_hybrid_magnet"
 # Kept by name: register() puts our functions in their place.
 _upstream_lm_model = upstream.get_lm_model
 _upstream_provider = upstream.get_conditioner_provider
 
 
 def get_lm_model(cfg: DictConfig) -> LMModel:
-    """AudioCraft's `get_lm_model`, which builds this plugin's `MagnetLMModel` for `lm_model: transformer_lm_magnet`."""
+    """AudioCraft's `get_lm_model`, which builds this plugin's `MagnetLMModel` for `lm_model: transformer_lm_magnet`,
+    and `HybridMagnetLMModel` where the config says hybrid."""
+    if is_hybrid(cfg):
+        return get_hybrid(cfg)
     if cfg.lm_model != MAGNET_LM:
         return _upstream_lm_model(cfg)
     return _upstream_lm_model(derive_magnet(cfg))
+
+
+def is_hybrid(cfg: DictConfig) -> bool:
+    """Whether a config is of a hybrid model. AudioCraft's unreleased branch names the solver `hybrid_magnet`, but the model
+    `transformer_lm_magnet`."""
+    lm_model = str(cfg.get("lm_model"))
+    return "hybrid" in lm_model or (lm_model == MAGNET_LM and "hybrid" in str(cfg.get("solver")))
+
+
+def get_hybrid(cfg: DictConfig) -> HybridMagnetLMModel:
+    """The hybrid model of a config: the same keys as a MAGNeT's, and a delay pattern."""
+    cfg = derive_magnet(cfg)
+    kwargs = dict_from_config(cfg.transformer_lm)
+    kwargs.pop("q_modeling", None)                              # of old configs; the pattern says it
+    fuser = upstream.get_condition_fuser(cfg)
+    if fuser.fuse2cond["cross"]:
+        kwargs["cross_attention"] = True
+    guidance = cfg.classifier_free_guidance
+    return HybridMagnetLMModel(
+        pattern_provider=upstream.get_codebooks_pattern_provider(kwargs["n_q"], cfg.codebooks_pattern),
+        condition_provider=get_conditioner_provider(kwargs["dim"], cfg).to(cfg.device), fuser=fuser,
+        cfg_dropout=guidance.training_dropout, cfg_coef=guidance.inference_coef,
+        attribute_dropout=dict_from_config(cfg.attribute_dropout), dtype=getattr(torch, cfg.dtype), device=cfg.device,
+        **kwargs).to(cfg.device)
 
 
 def derive_magnet(cfg: DictConfig) -> DictConfig:

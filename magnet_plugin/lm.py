@@ -47,7 +47,10 @@ class ContextAttentionLayer(StreamingTransformerLayer):
 
     def _attention(self, weights: StreamingMultiheadAttention, queries: torch.Tensor, keys: torch.Tensor,
                    context: Context) -> torch.Tensor:
-        q, k, v = project(weights, queries, keys)
+        return self._weigh(weights, *project(weights, queries, keys), context)
+
+    def _weigh(self, weights: StreamingMultiheadAttention, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor,
+               context: Context) -> torch.Tensor:
         dtype = q.dtype
         if weights.attention_as_float32:
             q, k, v = q.float(), k.float(), v.float()
@@ -99,6 +102,8 @@ class MagnetLMModel(LMModel):
         ValueError: the transformer is causal, or a length makes no sense.
     """
 
+    layer_class: type[ContextAttentionLayer] = ContextAttentionLayer
+
     def __init__(self, subcodes_context: int = 5, compression_model_framerate: float = 50,
                  segment_duration: float = 10, span_len: int = 3, attention_backend: str = "auto",
                  **kwargs: tp.Any) -> None:
@@ -108,7 +113,7 @@ class MagnetLMModel(LMModel):
             raise ValueError(f"masking.span_len={span_len} must be at least 1 frame")
         if kwargs.get("past_context") is not None:
             raise ValueError("transformer_lm.past_context is for causal models; use transformer_lm.subcodes_context")
-        layer = functools.partial(ContextAttentionLayer, attention_backend=attention_backend)
+        layer = functools.partial(self.layer_class, attention_backend=attention_backend)
         super().__init__(layer_class=layer, **kwargs)
         self.attention_backend = attention_backend
         self.subcodes_context = subcodes_context

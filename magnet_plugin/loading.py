@@ -42,7 +42,7 @@ def load_magnet_lm(name: tp.Union[str, Path], compression_model_frame_rate: floa
     """
     package = checkpoints.load_package(name, checkpoints.LM_FILE)
     cfg = builders.for_inference(package["xp.cfg"], device)
-    if cfg.get("lm_model") != builders.MAGNET_LM:
+    if cfg.get("lm_model") != builders.MAGNET_LM and not builders.is_hybrid(cfg):
         raise ValueError(f"{name} holds lm_model={cfg.get('lm_model')!r}, not a MAGNeT ({builders.MAGNET_LM}); load it with "
                          "AudioCraft's MusicGen or AudioGen")
     cfg.transformer_lm.compression_model_framerate = float(compression_model_frame_rate)    # EnCodec gives a NumPy number

@@ -1,0 +1,52 @@
+"""HybridMagnetSolver: trains one model for both ways of decoding, token by token up to a switch and masked after it."""
+import typing as tp
+
+import torch
+from omegaconf import DictConfig
+
+from . import builders, schedules
+from .hybrid import Layout, ask, check_switch, draw_switch, hybrid_loss
+from .lm_hybrid import HybridMagnetLMModel
+from .solver import SOLVERS, Batch, MagnetSolver
+from .training import draws
+
+
+class HybridMagnetSolver(MagnetSolver):
+    """MagnetSolver with a switch per sample, and one loss over what lies before it and what is masked behind it."""
+
+    def __init__(self, cfg: DictConfig) -> None:
+        check_switch(cfg.hybrid.switch, cfg.hybrid.parallel)           # a bad setting is told before anything is built
+        if not builders.is_hybrid(cfg):
+            raise ValueError(f"solver=hybrid_magnet trains lm_model={builders.HYBRID_LM}, not {cfg.lm_model}; set "
+                             f"lm_model={builders.HYBRID_LM}")
+        super().__init__(cfg)
+
+    def run_step(self, idx: int, batch: Batch, metrics: dict) -> dict:
+        """One batch of training or validation. `ce_prompt` is the autoregressive part, `ce_q1`, ... the masked one."""
+        condition_tensors, tokens, padding_mask = self._prepare_tokens_and_attributes(batch)
+        self.deadlock_detect.update("tokens_and_conditions")
+        stage, generator = draws(self.cfg.seed, self.epoch if self.is_training else None, idx, tokens.shape[1],
+                                 self.device)
+        with self.autocast:
+            loss, prompt, masked = self.hybrid_loss(tokens, padding_mask, condition_tensors, stage, generator)
+        self.deadlock_detect.update("loss")
+        if self.is_training:
+            self.optimise(loss, metrics)
+        metrics.update({"ce": loss.detach(), "ppl": loss.detach().exp(), "ce_prompt": prompt,
+                        f"ce_q{stage + 1}": masked, f"ppl_q{stage + 1}": masked.exp()})
+        return metrics
+
+    def hybrid_loss(self, tokens: torch.Tensor, valid: torch.Tensor, condition_tensors: dict, stage: int,
+                    generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The loss and its two parts, see `hybrid.hybrid_loss`; arguments as `MagnetSolver.loss` takes them."""
+        (B, K, T), hybrid = tokens.shape, self.cfg.hybrid
+        model = tp.cast(HybridMagnetLMModel, self.model)
+        rates = schedules.mask_rate(torch.rand(B, generator=generator, device=generator.device)).to(tokens.device)
+        switch = draw_switch(B, T, hybrid.switch, generator, hybrid.parallel).to(tokens.device)
+        layout = Layout.of(switch, T, K)
+        question = ask(tokens, valid, layout, stage, rates, self.cfg.masking.span_len, model.special_token_id, generator)
+        logits = model.joint_logits(question.shown, condition_tensors, stage, layout)
+        return hybrid_loss(logits, tokens, question)
+
+
+SOLVERS["hybrid_magnet"] = HybridMagnetSolver
