@@ -10,8 +10,9 @@ from tqdm import tqdm
 
 from .environment import default_device
 from .lm import frames
+from .lm_hybrid import HybridMagnetLMModel
 from .loading import load_codec, load_magnet_lm
-from .options import PRESETS, GenerationOptions, preset
+from .options import PRESETS, GenerationOptions, PromptOptions, preset
 
 Audio = torch.Tensor
 AudioAndTokens = tuple[torch.Tensor, torch.Tensor]
@@ -52,13 +53,19 @@ class MAGNeT(BaseGenModel):
                               temperature: float = 3.0, max_cfg_coef: float = 10.0, min_cfg_coef: float = 1.0,
                               decoding_steps: tp.Optional[tp.Sequence[int]] = None, span_arrangement: str = "stride1",
                               span_scoring: str = "max", anneal_temp: bool = True,
-                              duration: tp.Optional[float] = None) -> None:
+                              duration: tp.Optional[float] = None, *, prompt_duration: tp.Optional[float] = None,
+                              prompt_cfg_coef: float = PromptOptions.cfg_coef,
+                              prompt_temperature: float = PromptOptions.temperature,
+                              prompt_top_k: int = PromptOptions.top_k) -> None:
         """Set how to decode; what is not named goes back to its default. See `GenerationOptions` for the meanings.
 
         Args:
             temperature: softmax temperature at the start of each stage.
             decoding_steps: steps of each codebook; 20 for the first and 10 for the others by default.
             duration: seconds to generate, at most the length the model was trained on, which is the default.
+            prompt_duration: seconds that a hybrid model writes token by token before it goes on in parallel; 0 for none,
+                `duration` for all. Default: 1 s, at most half of the clip. Other models have none.
+            prompt_cfg_coef: guidance coefficient in those seconds, `prompt_temperature` and `prompt_top_k` likewise.
         Raises:
             ValueError: a value that cannot work.
         """
@@ -72,8 +79,21 @@ class MAGNeT(BaseGenModel):
         if not 0 < duration <= self.max_duration:
             raise ValueError(f"duration={duration} s: this model was trained on {self.max_duration:g} s; give a duration "
                              f"above 0 and up to {self.max_duration:g}")
+        writing = self._prompt_options(duration, prompt_duration, prompt_cfg_coef, prompt_temperature, prompt_top_k)
         self.duration = duration
         self.generation_params = options.plain()
+        self.prompt_params = writing.plain() if isinstance(self.lm, HybridMagnetLMModel) else {}
+
+    def _prompt_options(self, duration: float, seconds: tp.Optional[float], *others: tp.Any) -> PromptOptions:
+        hybrid = isinstance(self.lm, HybridMagnetLMModel)
+        if seconds and not hybrid:
+            raise ValueError(f"prompt_duration={seconds} s: this model writes nothing token by token; give 0, or load a "
+                             "hybrid model")
+        if seconds is None:
+            seconds = min(1.0, duration / 2) if hybrid else 0.0
+        if not 0 <= seconds <= duration:
+            raise ValueError(f"prompt_duration={seconds} s must be from 0 to duration={duration:g} s")
+        return PromptOptions(frames(seconds, self.frame_rate), *others)
 
     def set_preset(self, name: str) -> None:
         """The paper's settings: `music-10s`, `music-30s` or `sound-10s`."""
@@ -147,16 +167,17 @@ class MAGNeT(BaseGenModel):
                          progress: bool = False, num_samples: tp.Optional[int] = None,
                          seed: tp.Optional[int] = None) -> torch.Tensor:
         length = frames(self.duration, self.frame_rate)
-        total = sum(self.generation_params["decoding_steps"])
-        with tqdm(total=total, unit="step", desc="MAGNeT", disable=not progress or bool(self._progress_callback)) as bar:
+        with tqdm(unit="step", desc="MAGNeT", disable=not progress or bool(self._progress_callback)) as bar:
             def show(done: int, steps: int) -> None:
                 if self._progress_callback is not None:
                     self._progress_callback(done, steps)
+                bar.total = steps
                 bar.update(done - bar.n)
 
             with self.autocast:
                 return self.lm.generate(prompt_tokens, attributes, num_samples=num_samples, max_gen_len=length,
-                                        seed=seed, callback=show if progress else None, **self.generation_params)
+                                        seed=seed, callback=show if progress else None, **self.prompt_params,
+                                        **self.generation_params)
 
     @property
     def options(self) -> GenerationOptions:
@@ -168,7 +189,7 @@ def settings(model: MAGNeT) -> dict[str, tp.Any]:
     """All that decides a result beside text and seed, as plain values: for a file beside the audio."""
     return {"model": model.name, "duration": model.duration, "sample_rate": model.sample_rate,
             "frame_rate": float(model.frame_rate), "device": str(model.device), "span_len": model.lm.span_len,
-            "subcodes_context": model.lm.subcodes_context, **dataclasses.asdict(model.options)}
+            "subcodes_context": model.lm.subcodes_context, **dataclasses.asdict(model.options), **model.prompt_params}
 
 
 __all__ = ["MAGNeT", "PRESETS", "settings"]

@@ -10,8 +10,9 @@ from audiocraft.utils.utils import dict_from_config
 from omegaconf import DictConfig, OmegaConf
 
 from .conditioners import WordsConditioner
+from .lm import frames
 from .lm_hybrid import HybridMagnetLMModel
-from .options import GenerationOptions
+from .options import GenerationOptions, PromptOptions
 
 MAGNET_LM, HYBRID_LM = "transformer_lm_magnet", "transformer_lm_hybrid_magnet"
 # Kept by name: register() puts our functions in their place.
@@ -37,7 +38,11 @@ def is_hybrid(cfg: DictConfig) -> bool:
 
 
 def get_hybrid(cfg: DictConfig) -> HybridMagnetLMModel:
-    """The hybrid model of a config: the same keys as a MAGNeT's, and a delay pattern."""
+    """The hybrid model of a config: the same keys as a MAGNeT's, and a delay pattern.
+
+    Raises:
+        ValueError: `transformer_lm` holds a setting that the model does not have, or that cannot work.
+    """
     cfg = derive_magnet(cfg)
     kwargs = dict_from_config(cfg.transformer_lm)
     kwargs.pop("q_modeling", None)                              # of old configs; the pattern says it
@@ -45,12 +50,17 @@ def get_hybrid(cfg: DictConfig) -> HybridMagnetLMModel:
     if fuser.fuse2cond["cross"]:
         kwargs["cross_attention"] = True
     guidance = cfg.classifier_free_guidance
-    return HybridMagnetLMModel(
-        pattern_provider=upstream.get_codebooks_pattern_provider(kwargs["n_q"], cfg.codebooks_pattern),
-        condition_provider=get_conditioner_provider(kwargs["dim"], cfg).to(cfg.device), fuser=fuser,
-        cfg_dropout=guidance.training_dropout, cfg_coef=guidance.inference_coef,
-        attribute_dropout=dict_from_config(cfg.attribute_dropout), dtype=getattr(torch, cfg.dtype), device=cfg.device,
-        **kwargs).to(cfg.device)
+    pattern = upstream.get_codebooks_pattern_provider(kwargs["n_q"], cfg.codebooks_pattern)
+    provider = get_conditioner_provider(kwargs["dim"], cfg).to(cfg.device)
+    try:
+        model = HybridMagnetLMModel(
+            pattern_provider=pattern, condition_provider=provider, fuser=fuser, cfg_dropout=guidance.training_dropout,
+            cfg_coef=guidance.inference_coef, attribute_dropout=dict_from_config(cfg.attribute_dropout),
+            dtype=getattr(torch, cfg.dtype), device=cfg.device, **kwargs)
+    except TypeError as error:
+        raise ValueError(f"transformer_lm holds a setting that this model does not have ({error}); take it out of the "
+                         "config, or load the model with the code that trained it") from error
+    return model.to(cfg.device)
 
 
 def derive_magnet(cfg: DictConfig) -> DictConfig:
@@ -87,6 +97,13 @@ def get_generation_options(cfg: DictConfig) -> GenerationOptions:
     lm = cfg.generate.lm
     fields = {name: lm[name] for name in GenerationOptions.__dataclass_fields__ if name in lm}
     return GenerationOptions(**OmegaConf.to_container(OmegaConf.create(fields), resolve=True))  # type: ignore[arg-type]
+
+
+def get_prompt_options(cfg: DictConfig) -> PromptOptions:
+    """`hybrid.prompt` of a hybrid model's config as validated options."""
+    prompt = cfg.hybrid.prompt
+    return PromptOptions(frames(prompt.duration, cfg.transformer_lm.compression_model_framerate), prompt.cfg_coef,
+                         prompt.temperature, prompt.top_k)
 
 
 def codec_mismatches(cfg: DictConfig, codec: tp.Any) -> list[str]:

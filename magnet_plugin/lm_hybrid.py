@@ -4,50 +4,18 @@ import typing as tp
 
 import torch
 from audiocraft.models.lm import LMOutput
-from audiocraft.modules.conditioners import ConditioningAttributes
-from audiocraft.modules.transformer import StreamingMultiheadAttention, create_sin_embedding
+from audiocraft.modules.conditioners import ClassifierFreeGuidanceDropout, ConditioningAttributes
+from audiocraft.modules.transformer import create_sin_embedding
 from torch import nn
+from torch.nn import functional as F
 
 from .attention import Context, Full
+from .decoding import Given, decode
+from .decoding.prompt import write
 from .hybrid import Layout
-from .lm import ConditionTensors, ContextAttentionLayer, MagnetLMModel, project
-
-
-@dataclasses.dataclass(eq=False)
-class Past(Context):
-    """A context over columns that were computed before and those at hand; it keeps their keys and values by layer.
-
-    Attributes:
-        context: what the columns at hand attend to, among all.
-        memory: keys and values [B, H, columns so far, d] of each layer's attention.
-        keep: remember the columns at hand as well.
-    """
-    context: Context
-    memory: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] = dataclasses.field(default_factory=dict)
-    keep: bool = True
-
-    def dense(self, num_queries: int, num_keys: int, device: tp.Any = None) -> torch.Tensor:
-        return self.context.dense(num_queries, num_keys, device)
-
-    def extend(self, owner: nn.Module, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of all columns, given those at hand."""
-        if owner in self.memory:
-            old_k, old_v = self.memory[owner]
-            k, v = torch.cat([old_k, k], dim=2), torch.cat([old_v, v], dim=2)
-        if self.keep:
-            self.memory[owner] = k, v
-        return k, v
-
-
-class RememberingLayer(ContextAttentionLayer):
-    """A layer whose self-attention goes on from a `Past`."""
-
-    def _attention(self, weights: StreamingMultiheadAttention, queries: torch.Tensor, keys: torch.Tensor,
-                   context: Context) -> torch.Tensor:
-        if not isinstance(context, Past):
-            return super()._attention(weights, queries, keys, context)
-        q, k, v = project(weights, queries, keys)
-        return self._weigh(weights, q, *context.extend(weights, k, v), context.context)
+from .kvcache import Memory, Past, RememberingLayer
+from .lm import ConditionTensors, MagnetLMModel
+from .options import GenerationOptions, PromptOptions
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -144,5 +112,118 @@ class HybridMagnetLMModel(MagnetLMModel):
         logits = self.joint_logits(codes, condition_tensors, 0, layout)
         return LMOutput(logits.masked_fill(~layout.prefix[..., None], float("nan")), layout.prefix)
 
+    @torch.no_grad()
+    def generate(self, prompt: tp.Optional[torch.Tensor] = None,    # type: ignore[override]
+                 conditions: tp.Sequence[ConditioningAttributes] = (), num_samples: tp.Optional[int] = None,
+                 max_gen_len: int = 256, *, prompt_frames: int = 0, prompt_cfg_coef: float = PromptOptions.cfg_coef,
+                 prompt_temperature: float = PromptOptions.temperature, prompt_top_k: int = PromptOptions.top_k,
+                 seed: tp.Optional[int] = None, given: tp.Optional[Given] = None,
+                 callback: tp.Optional[tp.Callable[[int, int], None]] = None, remove_prompts: bool = False,
+                 **options: tp.Any) -> torch.Tensor:
+        """Decode tokens as `MagnetLMModel.generate` does, the first frames of them one after another.
 
-__all__ = ["Columns", "Full", "HybridMagnetLMModel", "Past", "RememberingLayer"]
+        Args:
+            prompt_frames: frames to write autoregressively, after those of `prompt`; 0 is a plain MAGNeT. What reaches the
+                end of the clip makes all of it autoregressive. Tokens of `given` are kept.
+            prompt_cfg_coef: guidance coefficient there.
+            prompt_temperature: softmax temperature there.
+            prompt_top_k: likeliest tokens to draw from there; 0 draws from all.
+        Returns:
+            Long [B, K, T].
+        """
+        writing = PromptOptions(prompt_frames, prompt_cfg_coef, prompt_temperature, prompt_top_k)
+        if not writing.frames:
+            return super().generate(prompt, conditions, num_samples, max_gen_len, seed=seed, given=given,
+                                    callback=callback, remove_prompts=remove_prompts, **options)
+        if options.pop("cfg_coef", None) is not None or options.pop("two_step_cfg", None) is not None:
+            raise ValueError("cfg_coef and two_step_cfg are MusicGen's; a hybrid's guidance is set by prompt_cfg_coef, "
+                             "max_cfg_coef and min_cfg_coef")
+        options.pop("check", None)
+        if self.training:
+            raise ValueError("generate() needs the model in evaluation mode; call model.eval() first")
+        settings = GenerationOptions(**options)
+        settings.check_codebooks(self.n_q)
+        given = given or self._given(prompt, conditions, num_samples, max_gen_len)
+        tokens = self._decode(given, list(conditions), settings, writing, 0 if prompt is None else prompt.shape[-1], seed,
+                              callback)
+        return tokens[..., prompt.shape[-1]:] if remove_prompts and prompt is not None else tokens
+
+    def _decode(self, given: Given, conditions: list[ConditioningAttributes], settings: GenerationOptions,
+                writing: PromptOptions, given_frames: int, seed: tp.Optional[int],
+                callback: tp.Optional[tp.Callable[[int, int], None]]) -> torch.Tensor:
+        B, K, T = given.tokens.shape
+        switch, last = given_frames + writing.frames, T + K - 1
+        switch = last if switch >= T else switch
+        total = switch + (sum(settings.decoding_steps) if switch < last else 0)
+
+        def report(before: int) -> tp.Optional[tp.Callable[[int, int], None]]:
+            return None if callback is None else lambda done, _: callback(before + done, total)
+
+        device = given.tokens.device
+        generator = None if seed is None else torch.Generator(device).manual_seed(seed)
+        decoder = HybridDecoder(self, conditions, B, switch, T)
+        given = write(decoder.next_logits, given, switch, writing, special=self.special_token_id,
+                      use_sampling=settings.use_sampling, generator=generator, callback=report(0),
+                      describe=self._describe)
+        if switch == last:
+            return given.tokens
+        return decode(decoder.stage_logits, given, settings, mask_id=self.special_token_id, span_len=self.span_len,
+                      generator=generator, callback=report(switch), describe=self._describe)
+
+
+class HybridDecoder:
+    """One clip's decoding: remembers the keys and values of the columns before the switch, for both ways.
+
+    Conditional and null rows go through the model together, as `MagnetLMModel.predictor` has them.
+
+    Args:
+        model: the model.
+        conditions: one entry per sample; none means unconditional.
+        batch: samples B.
+        switch: autoregressive steps n.
+        length: frames T.
+    Raises:
+        ValueError: there is not one condition per sample, or no such step.
+    """
+
+    def __init__(self, model: HybridMagnetLMModel, conditions: list[ConditioningAttributes], batch: int, switch: int,
+                 length: int) -> None:
+        if conditions and len(conditions) != batch:
+            raise ValueError(f"{len(conditions)} conditions (descriptions) for {batch} samples; give one per sample")
+        self.model, self.switch, self.steps = model, switch, 0
+        self.copies = 2 if conditions else 1
+        null = ClassifierFreeGuidanceDropout(p=1.0)(conditions) if conditions else model._null_conditions(batch)
+        self.tensors = model.embed_conditions(conditions + null)
+        device = next(model.parameters()).device
+        self.layout = Layout.single(switch, self.copies * batch, length, model.n_q, device)
+        self.memory: Memory = {}
+        # One mask serves all rows. The first stage sees all there is, which needs none.
+        one = Layout.single(switch, 1, length, model.n_q, device)
+        width = model.subcodes_context
+        self.contexts = [Full() if k == 0 or width < 0 else one.context(k, width) for k in range(model.n_q)]
+
+    def next_logits(self, column: torch.Tensor, guidance: float) -> torch.Tensor:
+        """Logits [B, K, card] of the next step, after the column [B, K] that was written before it."""
+        if self.steps >= self.switch:
+            raise ValueError(f"all {self.switch} steps are written")
+        columns = Columns(self.layout.positions[:, self.steps:self.steps + 1], Past(Full(), self.memory))
+        sequence = column.repeat(self.copies, 1)[..., None]
+        logits = self.model.column_logits(sequence, self.tensors, columns)[:, :, 0]
+        self.steps += 1
+        return self._guide(logits, guidance)
+
+    def stage_logits(self, tokens: torch.Tensor, stage: int, guidance: float) -> torch.Tensor:
+        """Logits [B, T, card] of codebook `stage`, given tokens [B, K, T] with the special token where unknown; zero for
+        frames that have no column of their own: they are known."""
+        if self.steps != self.switch:
+            raise ValueError(f"{self.steps} of {self.switch} steps are written: the rest cannot be filled in yet")
+        columns = Columns(self.layout.positions[:, self.switch:], Past(self.contexts[stage], self.memory, keep=False))
+        sequence = self.layout.place(tokens.repeat(self.copies, 1, 1), self.model.special_token_id)[..., self.switch:]
+        logits = self._guide(self.model.column_logits(sequence, self.tensors, columns, stage, one_head=True), guidance)
+        return F.pad(logits, (0, 0, tokens.shape[-1] - logits.shape[1], 0))
+
+    def _guide(self, logits: torch.Tensor, guidance: float) -> torch.Tensor:
+        if self.copies == 1:
+            return logits.float()
+        conditional, unconditional = logits.float().chunk(2)
+        return unconditional + (conditional - unconditional) * guidance

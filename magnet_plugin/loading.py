@@ -1,4 +1,5 @@
 """From a name to models ready to play: codec and language model."""
+import logging
 import typing as tp
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from omegaconf import OmegaConf
 from . import builders, checkpoints
 from .lm import MagnetLMModel
 
+logger = logging.getLogger(__name__)
 Device = tp.Union[str, torch.device]
 
 
@@ -37,6 +39,8 @@ def load_magnet_lm(name: tp.Union[str, Path], compression_model_frame_rate: floa
                    cache_dir: tp.Optional[str] = None) -> MagnetLMModel:
     """The language model of `name`, its config at `.cfg`; AudioCraft's `load_lm_model_magnet` in name and arguments.
 
+    A hybrid model of another code, whose config does not tell how it lays out its columns, is loaded with a warning.
+
     Raises:
         ValueError: nothing is there, it is no MAGNeT, or the weights do not fit.
     """
@@ -48,6 +52,10 @@ def load_magnet_lm(name: tp.Union[str, Path], compression_model_frame_rate: floa
     cfg.transformer_lm.compression_model_framerate = float(compression_model_frame_rate)    # EnCodec gives a NumPy number
     lm = builders.get_lm_model(cfg)
     checkpoints.load_weights(lm, package["best_state"], name)
+    if builders.is_hybrid(cfg) and "hybrid" not in cfg:
+        logger.warning("%s is a hybrid model that this plugin has not trained. Its weights fit, but its config does not "
+                       "say how it mixes both ways of decoding: it is decoded in this plugin's layout "
+                       "(magnet_plugin/hybrid.py), which nobody has checked against its training.", name)
     lm.eval()
     OmegaConf.set_struct(cfg, True)
     lm.__dict__["cfg"] = cfg

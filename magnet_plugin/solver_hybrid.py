@@ -19,7 +19,9 @@ class HybridMagnetSolver(MagnetSolver):
         if not builders.is_hybrid(cfg):
             raise ValueError(f"solver=hybrid_magnet trains lm_model={builders.HYBRID_LM}, not {cfg.lm_model}; set "
                              f"lm_model={builders.HYBRID_LM}")
+        prompt = builders.get_prompt_options(cfg)
         super().__init__(cfg)
+        self.generation_params = {**self.generation_params, **prompt.plain()}
 
     def run_step(self, idx: int, batch: Batch, metrics: dict) -> dict:
         """One batch of training or validation. `ce_prompt` is the autoregressive part, `ce_q1`, ... the masked one."""
