@@ -56,7 +56,7 @@ class MAGNeT(BaseGenModel):
                               duration: tp.Optional[float] = None, *, prompt_duration: tp.Optional[float] = None,
                               prompt_cfg_coef: float = PromptOptions.cfg_coef,
                               prompt_temperature: float = PromptOptions.temperature,
-                              prompt_top_k: int = PromptOptions.top_k) -> None:
+                              prompt_top_k: int = PromptOptions.top_k, **faster: tp.Any) -> None:
         """Set how to decode; what is not named goes back to its default. See `GenerationOptions` for the meanings.
 
         Args:
@@ -66,6 +66,7 @@ class MAGNeT(BaseGenModel):
             prompt_duration: seconds that a hybrid model writes token by token before it goes on in parallel; 0 for none,
                 `duration` for all. Default: 1 s, at most half of the clip. Other models have none.
             prompt_cfg_coef: guidance coefficient in those seconds, `prompt_temperature` and `prompt_top_k` likewise.
+            **faster: `engine`, `precision`, `guidance_interval`, `guidance_every`, as in `GenerationOptions`.
         Raises:
             ValueError: a value that cannot work.
         """
@@ -73,7 +74,7 @@ class MAGNeT(BaseGenModel):
         options = GenerationOptions(use_sampling=use_sampling, top_k=top_k, top_p=top_p, temp=temperature,
                                     max_cfg_coef=max_cfg_coef, min_cfg_coef=min_cfg_coef,
                                     decoding_steps=tuple(steps), span_arrangement=span_arrangement,
-                                    span_scoring=span_scoring, anneal_temp=anneal_temp)
+                                    span_scoring=span_scoring, anneal_temp=anneal_temp, **faster)
         options.check_codebooks(self.lm.n_q)
         duration = self.max_duration if duration is None else duration
         if not 0 < duration <= self.max_duration:

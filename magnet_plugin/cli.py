@@ -13,9 +13,10 @@ import typing as tp
 import warnings
 from pathlib import Path
 
+from .bench.command import add_parser as add_bench_parser
 from .data.commands import add_parser as add_data_parser
 from .doctor import describe
-from .options import ARRANGEMENTS
+from .options import CHOICES
 
 if tp.TYPE_CHECKING:
     import torch
@@ -56,7 +57,7 @@ def load_model(args: argparse.Namespace) -> MAGNeT:
     except OSError as error:                        # the hub's client names files, but not the model
         raise ValueError(f"--model {args.model} cannot be loaded") from error
     given = {name: getattr(args, name) for name in ("temperature", "top_p", "top_k", "max_cfg_coef", "min_cfg_coef",
-                                                    "decoding_steps", "span_arrangement", "duration")}
+                                                    "decoding_steps", "span_arrangement", "duration", "engine", "precision")}
     chosen = {name: value for name, value in given.items() if value is not None}
     model.set_generation_params(use_sampling=not args.greedy, **chosen)
     return model
@@ -177,6 +178,7 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("doctor", parents=[common], help="versions, devices, attention kernels, what is amiss")
     one.set_defaults(run=doctor)
     add_data_parser(commands)
+    add_bench_parser(commands, common)
     one = commands.add_parser("demo", parents=[common], help="fine-tune for a minute, export, generate, show")
     one.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="folder for all of it (demo)")
     one.add_argument("--model", default=MODEL, help=f"model to start from ({MODEL})")
@@ -205,7 +207,10 @@ def add_generate(one: argparse.ArgumentParser) -> None:
     group.add_argument("--max-cfg-coef", type=float, help="guidance while all is masked (10)")
     group.add_argument("--min-cfg-coef", type=float, help="guidance once nothing is (1)")
     group.add_argument("--decoding-steps", type=steps, metavar="N,N,…", help="one per codebook (20,10,10,10)")
-    group.add_argument("--span-arrangement", choices=ARRANGEMENTS, help="(stride1)")
+    group.add_argument("--span-arrangement", choices=CHOICES["span_arrangement"], help="(stride1)")
+    group.add_argument("--engine", choices=CHOICES["engine"], help="forward pass: lean, the model's own, or what fits (auto)")
+    group.add_argument("--precision", choices=CHOICES["precision"], help="of the matrix products; others than model are "
+                       "faster and approximate (model)")
     group.add_argument("--greedy", action="store_true", help="take the likeliest tokens instead of sampling")
     one.set_defaults(run=generate)
 

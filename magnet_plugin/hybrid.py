@@ -211,6 +211,17 @@ class Question:
     mask: Tensor
     stage: int
 
+    @property
+    def asked(self) -> Tensor:
+        """Bool [B, K, T], all that is to be predicted."""
+        asked = self.prompt.clone()
+        asked[:, self.stage] |= self.mask
+        return asked
+
+    def rows(self, which: slice) -> Question:
+        """The question to some of the samples."""
+        return Question(self.shown[which], self.prompt[which], self.mask[which], self.stage)
+
 
 def ask(tokens: Tensor, valid: Tensor, layout: Layout, stage: int, rates: Tensor, span_len: int, special: int,
         generator: torch.Generator) -> Question:
@@ -234,22 +245,27 @@ def ask(tokens: Tensor, valid: Tensor, layout: Layout, stage: int, rates: Tensor
     return Question(shown, valid & layout.prefix, mask, stage)
 
 
-def hybrid_loss(logits: Tensor, tokens: Tensor, question: Question) -> tuple[Tensor, Tensor, Tensor]:
+def hybrid_loss(logits: Tensor, tokens: Tensor, question: Question, whole: Question | None = None
+                ) -> tuple[Tensor, Tensor]:
     """One mean cross entropy over all tokens that are asked for, in nats.
 
     Args:
         logits: [B, K, T, card].
         tokens: Long [B, K, T].
         question: which tokens are asked for.
+        whole: the question to the whole batch, where these samples are part of a larger one; the results are then their
+            shares of its means.
     Returns:
-        The loss, and for reports its two parts: means over the autoregressive and over the masked tokens; a part
-        without tokens is zero.
+        The loss, and for reports the mean over the masked tokens alone; zero where there are none.
     """
-    stage, mask, prompt = question.stage, question.mask, question.prompt
-    asked = prompt.clone()
-    asked[:, stage] |= mask
-    loss = masked_cross_entropy(logits, tokens, asked)
+    whole, stage = whole or question, question.stage
+    loss = masked_cross_entropy(logits, tokens, question.asked, whole.asked.sum())
     with torch.no_grad():
-        masked = masked_cross_entropy(logits[:, stage], tokens[:, stage], mask)
-        written = (loss * asked.sum() - masked * mask.sum()) / prompt.sum().clamp(min=1) * prompt.any()
-    return loss, written, masked
+        masked = masked_cross_entropy(logits[:, stage], tokens[:, stage], question.mask, whole.mask.sum())
+    return loss, masked
+
+
+def prompt_part(loss: Tensor, masked: Tensor, question: Question) -> Tensor:
+    """The mean over the autoregressive tokens, of the means over all and over the masked ones; zero where there are none."""
+    total = loss.detach() * question.asked.sum() - masked * question.mask.sum()
+    return total / question.prompt.sum().clamp(min=1) * question.prompt.any()

@@ -29,9 +29,9 @@ class Past(Context):
         return self.context.dense(num_queries, num_keys, device)
 
     def extend(self, owner: nn.Module, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of all columns, given those at hand."""
+        """Keys and values of all columns, given those at hand; of the first rows, where there are fewer at hand."""
         if owner in self.memory:
-            old_k, old_v = self.memory[owner]
+            old_k, old_v = (old[:len(k)] for old in self.memory[owner])
             k, v = torch.cat([old_k, k], dim=2), torch.cat([old_v, v], dim=2)
         if self.keep:
             self.memory[owner] = k, v

@@ -1,19 +1,22 @@
 """MagnetLMModel: AudioCraft's transformer without the causal mask, restricted in context by stage (paper, section 3)."""
 import functools
+import logging
 import math
 import typing as tp
 
 import torch
 from audiocraft.models.lm import LMModel
 from audiocraft.modules.conditioners import ClassifierFreeGuidanceDropout, ConditioningAttributes, ConditionType
-from audiocraft.modules.transformer import StreamingMultiheadAttention, StreamingTransformerLayer
+from audiocraft.modules.transformer import StreamingMultiheadAttention, StreamingTransformerLayer, create_sin_embedding
 from torch import nn
 from torch.nn import functional as F
 
 from .attention import Band, Context, Full, attend
-from .decoding import Given, decode
+from .decoding import Given, Guide, NotLean, decode, engine_for
+from .decoding.guidance import Forward
 from .options import GenerationOptions
 
+logger = logging.getLogger(__name__)
 ConditionTensors = dict[str, ConditionType]
 
 
@@ -208,31 +211,63 @@ class MagnetLMModel(LMModel):
         given = given or self._given(prompt, conditions, num_samples, max_gen_len)
         device = given.tokens.device
         generator = None if seed is None else torch.Generator(device).manual_seed(seed)
-        tokens = decode(self.predictor(list(conditions), given.tokens.shape[0]), given, settings,
+        tokens = decode(self.predictor(list(conditions), len(given.tokens), settings), given, settings,
                         mask_id=self.special_token_id, span_len=self.span_len, generator=generator, callback=callback,
                         describe=self._describe)
         return tokens[..., prompt.shape[-1]:] if remove_prompts and prompt is not None else tokens
 
-    def predictor(self, conditions: list[ConditioningAttributes], batch: int
-                  ) -> tp.Callable[[torch.Tensor, int, float], torch.Tensor]:
+    def predictor(self, conditions: list[ConditioningAttributes], batch: int, options: GenerationOptions) -> Guide:
         """`predict(tokens [B, K, T], stage, guidance) -> logits [B, T, card]`, float32, classifier-free guidance applied.
 
-        Conditional and null rows go through the model together, as upstream does: padding changes numbers.
+        Conditional and null conditions are embedded together, as upstream does: padding changes numbers.
         """
         if conditions and len(conditions) != batch:
             raise ValueError(f"{len(conditions)} conditions (descriptions) for {batch} samples; give one per sample")
         guided = bool(conditions)
         null = ClassifierFreeGuidanceDropout(p=1.0)(conditions) if guided else self._null_conditions(batch)
         tensors = self.embed_conditions(conditions + null if guided else null)
+        forward = self._lean_forward(tensors, guided, options) or self._plain_forward(tensors, guided)
+        return Guide(forward, guided, options.guidance_every)
 
-        def predict(tokens: torch.Tensor, stage: int, guidance: float) -> torch.Tensor:
-            if not guided:
-                return self.stage_logits(tokens, tensors, stage).float()
-            logits = self.stage_logits(tokens.repeat(2, 1, 1), tensors, stage).float()
-            conditional, unconditional = logits.chunk(2)
-            return unconditional + (conditional - unconditional) * guidance
+    def _plain_forward(self, tensors: ConditionTensors, guided: bool) -> Forward:
+        """The model's own forward pass, for `Guide`."""
+        def forward(tokens: torch.Tensor, stage: int, positions: torch.Tensor, both: bool) -> torch.Tensor:
+            rows = len(tokens) * (1 + both)
+            conditions = {name: (value[:rows], mask[:rows]) for name, (value, mask) in tensors.items()}
+            tokens, positions = (tokens.repeat(2, 1, 1), positions.repeat(2, 1)) if both else (tokens, positions)
+            logits = self.stage_logits(tokens, conditions, stage)
+            return logits.gather(1, positions[..., None].expand(-1, -1, logits.shape[-1]))
 
-        return predict
+        return forward
+
+    def _lean_forward(self, tensors: ConditionTensors, guided: bool, options: GenerationOptions) -> tp.Optional[Forward]:
+        """The engine's forward pass, None where it is not asked for or, with engine=auto, does not serve this model."""
+        if options.engine == "plain":
+            return None
+        weight = next(self.parameters())
+        autocast = torch.is_autocast_enabled(weight.device.type)
+        dtype = torch.get_autocast_dtype(weight.device.type) if autocast else weight.dtype
+        try:
+            engine = engine_for(self, options.precision, dtype)
+        except NotLean as error:
+            if options.engine == "lean" or options.precision != "model":
+                raise ValueError(f"engine={options.engine}, precision={options.precision}: {error}; set engine=plain and "
+                                 "precision=model") from None
+            logger.info("%s; decoding takes the model's own forward pass (engine=plain)", error)
+            return None
+        rows = len(next(iter(tensors.values()))[0]) if tensors else 0
+        _, source = self.fuser(weight.new_zeros(rows, 1, self.dim), tensors)
+        if source is None:
+            return engine.session(None)
+        source = source.to(weight.dtype)
+        return engine.session(*source.chunk(2)) if guided else engine.session(source)
+
+    def position_embeddings(self, length: int) -> torch.Tensor:
+        """What is added to the embeddings of frames 0 to length - 1, [T, dim]."""
+        weight, body = next(self.parameters()), self.transformer
+        places = torch.arange(length, device=weight.device).view(1, -1, 1)
+        embedding = create_sin_embedding(places, self.dim, max_period=body.max_period, dtype=weight.dtype)
+        return body.positional_scale * embedding[0]
 
     def _null_conditions(self, batch: int) -> list[ConditioningAttributes]:
         names = list(self.condition_provider.conditioners)

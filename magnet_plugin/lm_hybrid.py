@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .attention import Context, Full
-from .decoding import Given, decode
+from .decoding import Given, Guide, decode
 from .decoding.prompt import write
 from .hybrid import Layout
 from .kvcache import Memory, Past, RememberingLayer
@@ -143,6 +143,10 @@ class HybridMagnetLMModel(MagnetLMModel):
             raise ValueError("generate() needs the model in evaluation mode; call model.eval() first")
         settings = GenerationOptions(**options)
         settings.check_codebooks(self.n_q)
+        if settings.engine == "lean" or settings.precision != "model":
+            raise ValueError(f"engine={settings.engine}, precision={settings.precision}: the lean engine does not decode "
+                             "after a prompt that was written token by token; set engine=auto and precision=model, or "
+                             "prompt_duration=0")
         given = given or self._given(prompt, conditions, num_samples, max_gen_len)
         tokens = self._decode(given, list(conditions), settings, writing, 0 if prompt is None else prompt.shape[-1], seed,
                               callback)
@@ -167,14 +171,15 @@ class HybridMagnetLMModel(MagnetLMModel):
                       describe=self._describe)
         if switch == last:
             return given.tokens
-        return decode(decoder.stage_logits, given, settings, mask_id=self.special_token_id, span_len=self.span_len,
-                      generator=generator, callback=report(switch), describe=self._describe)
+        return decode(Guide(decoder.forward, decoder.guided, settings.guidance_every), given, settings,
+                      mask_id=self.special_token_id, span_len=self.span_len, generator=generator,
+                      callback=report(switch), describe=self._describe)
 
 
 class HybridDecoder:
     """One clip's decoding: remembers the keys and values of the columns before the switch, for both ways.
 
-    Conditional and null rows go through the model together, as `MagnetLMModel.predictor` has them.
+    Conditional and null conditions are embedded together, as `MagnetLMModel.predictor` has them.
 
     Args:
         model: the model.
@@ -191,11 +196,11 @@ class HybridDecoder:
         if conditions and len(conditions) != batch:
             raise ValueError(f"{len(conditions)} conditions (descriptions) for {batch} samples; give one per sample")
         self.model, self.switch, self.steps = model, switch, 0
-        self.copies = 2 if conditions else 1
-        null = ClassifierFreeGuidanceDropout(p=1.0)(conditions) if conditions else model._null_conditions(batch)
+        self.guided = bool(conditions)
+        null = ClassifierFreeGuidanceDropout(p=1.0)(conditions) if self.guided else model._null_conditions(batch)
         self.tensors = model.embed_conditions(conditions + null)
         device = next(model.parameters()).device
-        self.layout = Layout.single(switch, self.copies * batch, length, model.n_q, device)
+        self.layout = Layout.single(switch, batch * (1 + self.guided), length, model.n_q, device)
         self.memory: Memory = {}
         # One mask serves all rows. The first stage sees all there is, which needs none.
         one = Layout.single(switch, 1, length, model.n_q, device)
@@ -203,27 +208,38 @@ class HybridDecoder:
         self.contexts = [Full() if k == 0 or width < 0 else one.context(k, width) for k in range(model.n_q)]
 
     def next_logits(self, column: torch.Tensor, guidance: float) -> torch.Tensor:
-        """Logits [B, K, card] of the next step, after the column [B, K] that was written before it."""
+        """Guided logits [B, K, card] of the next step, after the column [B, K] that was written before it."""
         if self.steps >= self.switch:
             raise ValueError(f"all {self.switch} steps are written")
         columns = Columns(self.layout.positions[:, self.steps:self.steps + 1], Past(Full(), self.memory))
-        sequence = column.repeat(self.copies, 1)[..., None]
-        logits = self.model.column_logits(sequence, self.tensors, columns)[:, :, 0]
+        sequence = column.repeat(1 + self.guided, 1)[..., None]
+        logits = self.model.column_logits(sequence, self.tensors, columns)[:, :, 0].float()
         self.steps += 1
-        return self._guide(logits, guidance)
+        if not self.guided:
+            return logits
+        conditional, null = logits.chunk(2)      # both are always computed: what follows needs the memory of both
+        return null + (conditional - null) * guidance
 
-    def stage_logits(self, tokens: torch.Tensor, stage: int, guidance: float) -> torch.Tensor:
-        """Logits [B, T, card] of codebook `stage`, given tokens [B, K, T] with the special token where unknown; zero for
-        frames that have no column of their own: they are known."""
+    def forward(self, tokens: torch.Tensor, stage: int, positions: torch.Tensor, both: bool) -> torch.Tensor:
+        """For `Guide`: logits of codebook `stage` at some frames.
+
+        Args:
+            tokens: Long [B, K, T], the special token where unknown.
+            stage: the codebook.
+            positions: frames, Long [B, M].
+            both: compute the null branch too.
+        Returns:
+            [B, M, card], or [2 B, M, card]; zero for frames that have no column of their own: they are known.
+        """
         if self.steps != self.switch:
             raise ValueError(f"{self.steps} of {self.switch} steps are written: the rest cannot be filled in yet")
-        columns = Columns(self.layout.positions[:, self.switch:], Past(self.contexts[stage], self.memory, keep=False))
-        sequence = self.layout.place(tokens.repeat(self.copies, 1, 1), self.model.special_token_id)[..., self.switch:]
-        logits = self._guide(self.model.column_logits(sequence, self.tensors, columns, stage, one_head=True), guidance)
-        return F.pad(logits, (0, 0, tokens.shape[-1] - logits.shape[1], 0))
-
-    def _guide(self, logits: torch.Tensor, guidance: float) -> torch.Tensor:
-        if self.copies == 1:
-            return logits.float()
-        conditional, unconditional = logits.float().chunk(2)
-        return unconditional + (conditional - unconditional) * guidance
+        if both:
+            tokens, positions = tokens.repeat(2, 1, 1), positions.repeat(2, 1)
+        rows = len(tokens)
+        layout = dataclasses.replace(self.layout, switch=self.layout.switch[:rows])
+        tensors = {name: (value[:rows], mask[:rows]) for name, (value, mask) in self.tensors.items()}
+        columns = Columns(layout.positions[:, self.switch:], Past(self.contexts[stage], self.memory, keep=False))
+        sequence = layout.place(tokens, self.model.special_token_id)[..., self.switch:]
+        logits = self.model.column_logits(sequence, tensors, columns, stage, one_head=True)
+        logits = F.pad(logits, (0, 0, tokens.shape[-1] - logits.shape[1], 0))
+        return logits.gather(1, positions[..., None].expand(-1, -1, logits.shape[-1]))

@@ -5,7 +5,7 @@ import torch
 from omegaconf import DictConfig
 
 from . import builders, schedules
-from .hybrid import Layout, ask, check_switch, draw_switch, hybrid_loss
+from .hybrid import Layout, ask, check_switch, draw_switch, hybrid_loss, prompt_part
 from .lm_hybrid import HybridMagnetLMModel
 from .solver import SOLVERS, Batch, MagnetSolver
 from .training import draws
@@ -29,8 +29,7 @@ class HybridMagnetSolver(MagnetSolver):
         self.deadlock_detect.update("tokens_and_conditions")
         stage, generator = draws(self.cfg.seed, self.epoch if self.is_training else None, idx, tokens.shape[1],
                                  self.device)
-        with self.autocast:
-            loss, prompt, masked = self.hybrid_loss(tokens, padding_mask, condition_tensors, stage, generator)
+        loss, prompt, masked = self.hybrid_loss(tokens, padding_mask, condition_tensors, stage, generator)
         self.deadlock_detect.update("loss")
         if self.is_training:
             self.optimise(loss, metrics)
@@ -40,15 +39,28 @@ class HybridMagnetSolver(MagnetSolver):
 
     def hybrid_loss(self, tokens: torch.Tensor, valid: torch.Tensor, condition_tensors: dict, stage: int,
                     generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The loss and its two parts, see `hybrid.hybrid_loss`; arguments as `MagnetSolver.loss` takes them."""
+        """The loss, and for reports the means over its autoregressive and its masked tokens.
+
+        Arguments, and what `optim.accumulate` does, are those of `MagnetSolver.loss`.
+        """
         (B, K, T), hybrid = tokens.shape, self.cfg.hybrid
         model = tp.cast(HybridMagnetLMModel, self.model)
         rates = schedules.mask_rate(torch.rand(B, generator=generator, device=generator.device)).to(tokens.device)
         switch = draw_switch(B, T, hybrid.switch, generator, hybrid.parallel).to(tokens.device)
-        layout = Layout.of(switch, T, K)
-        question = ask(tokens, valid, layout, stage, rates, self.cfg.masking.span_len, model.special_token_id, generator)
-        logits = model.joint_logits(question.shown, condition_tensors, stage, layout)
-        return hybrid_loss(logits, tokens, question)
+        question = ask(tokens, valid, Layout.of(switch, T, K), stage, rates, self.cfg.masking.span_len,
+                       model.special_token_id, generator)
+        masked = torch.zeros((), device=tokens.device)
+
+        def loss_of(rows: slice, conditions: dict) -> torch.Tensor:
+            with self.autocast:
+                part = question.rows(rows)
+                logits = model.joint_logits(part.shown, conditions, stage, Layout.of(switch[rows], T, K))
+                loss, share = hybrid_loss(logits, tokens[rows], part, question)
+            masked.add_(share)
+            return loss
+
+        loss = self.in_parts(loss_of, B, condition_tensors)
+        return loss, prompt_part(loss, masked, question), masked
 
 
 SOLVERS["hybrid_magnet"] = HybridMagnetSolver

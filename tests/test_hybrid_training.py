@@ -18,8 +18,8 @@ from .test_training import stub  # noqa: E402
 T = 30
 
 
-def losses(model: tp.Any, klass: type, stage: int, seed: int = 3, **hybrid: tp.Any) -> tp.Any:
-    solver = stub(model)
+def losses(model: tp.Any, klass: type, stage: int, seed: int = 3, accumulate: int = 1, **hybrid: tp.Any) -> tp.Any:
+    solver = stub(model, accumulate=accumulate)
     solver.cfg.hybrid = {"switch": [0.0, 1.0], "parallel": 0.0, **hybrid}
     tokens = torch.randint(0, CARD, (4, K, T), generator=torch.Generator().manual_seed(1))
     tensors = model.embed_conditions(conditions(*["reel"] * 4))
@@ -57,6 +57,20 @@ def test_all_heads_learn_and_a_step_can_be_repeated() -> None:
     assert float(one.detach()) == float(two.detach()) != float(other.detach())
     one.backward()
     assert all(float(head.weight.grad.abs().sum()) > 0 for head in model.linears)
+
+
+def test_a_batch_in_parts_has_the_same_loss_and_gradient() -> None:
+    found = []
+    for parts in (1, 3):
+        model = lively(HybridMagnetLMModel).train()
+        loss, *reported = losses(model, HybridMagnetSolver, 2, accumulate=parts)
+        loss.backward()
+        found.append(([float(loss.detach()), *map(float, reported)],
+                      {name: p.grad for name, p in model.named_parameters() if p.grad is not None}))
+    (one, gradients), (many, others) = found
+    assert many == pytest.approx(one, abs=1e-4) and gradients.keys() == others.keys()
+    for name, gradient in gradients.items():
+        assert (gradient - others[name]).abs().max() <= 1e-4 * gradient.abs().max() + 1e-7, name
 
 
 def test_the_solver_is_registered_and_refuses_bad_settings_before_building() -> None:

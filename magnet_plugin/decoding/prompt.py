@@ -42,7 +42,7 @@ def write(next_logits: Next, given: Given, steps: int, options: PromptOptions, *
         finite.append(logits.isfinite().all())
         if use_sampling:
             probs = torch.softmax(logits / options.temperature, dim=-1)
-            sampled = sampling.draw(sampling.truncate(probs, options.top_k), generator)          # [B, K]
+            sampled = sampling.draw(probs, options.top_k, generator=generator)                   # [B, K]
         else:
             sampled = logits.argmax(dim=-1)
         for k in range(K):
