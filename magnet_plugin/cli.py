@@ -208,7 +208,7 @@ def add_generate(one: argparse.ArgumentParser) -> None:
     group.add_argument("--min-cfg-coef", type=float, help="guidance once nothing is (1)")
     group.add_argument("--decoding-steps", type=steps, metavar="N,N,…", help="one per codebook (20,10,10,10)")
     group.add_argument("--span-arrangement", choices=CHOICES["span_arrangement"], help="(stride1)")
-    group.add_argument("--engine", choices=CHOICES["engine"], help="forward pass: lean, the model's own, or what fits (auto)")
+    group.add_argument("--engine", choices=CHOICES["engine"], help="lean, the model's own (plain), or what fits (auto)")
     group.add_argument("--precision", choices=CHOICES["precision"], help="of the matrix products; others than model are "
                        "faster and approximate (model)")
     group.add_argument("--greedy", action="store_true", help="take the likeliest tokens instead of sampling")

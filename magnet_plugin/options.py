@@ -2,8 +2,6 @@
 import dataclasses
 import typing as tp
 
-from . import schedules
-
 CHOICES = {
     "span_arrangement": ("stride1", "nonoverlap"),
     "span_scoring": ("max", "prod"),
@@ -71,12 +69,6 @@ class GenerationOptions:
         object.__setattr__(self, "guidance_interval", _interval(self.guidance_interval))
         if self.guidance_every < 1:
             raise ValueError(f"guidance_every={self.guidance_every} must be at least 1; 1 computes every step")
-
-    def guidance_at(self, rate: float) -> float:
-        """Guidance coefficient at a mask rate; 1 where there is none."""
-        low, high = self.guidance_interval
-        guided = low <= max(rate, 0.0) <= high          # the last float32 cosine lies a hair below 0
-        return schedules.guidance_at(rate, self.max_cfg_coef, self.min_cfg_coef) if guided else 1.0
 
     def check_codebooks(self, n_q: int) -> None:
         """Raise ValueError unless there is a number of steps for each of the model's `n_q` codebooks."""

@@ -25,7 +25,7 @@ def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("--table", default="speed", help="of quality: which settings (speed)")
     one.add_argument("--clips", type=int, default=48, help="of quality: held-out captions (48)")
     one.add_argument("--seeds", type=int, default=3, help="of quality: how many seeds (3)")
-    one.add_argument("--data", type=Path, metavar="DIR", help="of quality: the folk set, where it is not solver=magnet's own")
+    one.add_argument("--data", type=Path, metavar="DIR", help="of quality: the folk set, if not solver=magnet's own")
     one.add_argument("--smoke", action="store_true", help="one small case, to see that all runs")
     one.set_defaults(run=run)
 

@@ -27,20 +27,23 @@ class Case:
         length: frames T.
         steps: decoding steps per codebook; fewer than the paper's where a CPU would take too long.
         rounds: of turns.
-        leave_out: peers that are not measured here, to save time.
+        only: the peers to measure, where all of them would take too long.
     """
     size: str
     batch: int
     length: int
     steps: tuple[int, ...] = PAPER
     rounds: int = 5
-    leave_out: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
 
 
+BAR = ("AudioCraft MAGNeT", "engine")
 # 480 frames: AudioCraft's MAGNeT runs on a CPU at multiples of 8 alone.
-CPU = [Case("tiny", 1, 480), Case("tiny", 4, 480, SHORT), Case("dim512", 1, 480), Case("dim512", 4, 480, SHORT, 5, ("plain",)),
-       Case("dim1024", 1, 480, PAPER, 5, ("plain", "int8", "MusicGen")), Case("dim1024", 1, 480, SHORT),
-       Case("dim1024", 4, 480, SHORTEST), Case("small", 1, 480, SHORTEST, 1)]
+CPU = [Case("tiny", 1, 480), Case("tiny", 4, 480, SHORT),
+       Case("dim512", 1, 480, only=(*BAR, "guidance_every=2", "bfloat16", "int8", "MusicGen")),
+       Case("dim512", 4, 480, SHORTEST, only=(*BAR, "plain", "bfloat16", "int8")), Case("dim1024", 1, 480, only=BAR),
+       Case("dim1024", 4, 480, SHORTEST, only=(*BAR, "bfloat16")),
+       Case("small", 1, 480, SHORTEST, rounds=1, only=(*BAR, "plain", "bfloat16", "int8"))]
 GPU = [Case(size, batch, length) for size in ("tiny", "small", "medium") for batch in (1, 8, 64) for length in (500, 1500)
        if not (size == "medium" and batch == 64 and length == 1500)] + [Case("small", 16, 1500)]
 SMOKE = [Case("tiny", 1, 48, SHORTEST, 2)]
@@ -66,12 +69,12 @@ def measure(case: Case, device: torch.device, say: tp.Callable[[str], None]) -> 
     if not isinstance(theirs, Exception):
         ours.load_state_dict(theirs.state_dict())
     decode = {name: run for name, run in _decoders(case, ours, theirs, musicgen, device).items()
-              if name not in case.leave_out}
+              if not case.only or name in case.only}
     say(f"  {case.size}, batch {case.batch}, {case.length} frames, steps {list(case.steps)}: whole clips")
     found = {"case": dataclasses.asdict(case), "parameters": sum(p.numel() for p in ours.parameters()),
              "decode": take_turns(decode, case.rounds, device, say)}
     found["decode_ratios"] = ratios(found["decode"], "AudioCraft MAGNeT")
-    for name, stage in (("first stage", 0), ("later stages", 1)):
+    for name, stage in (("first stage", 0), ("later stages", 1)) if case.batch == 1 or device.type == "cuda" else ():
         say(f"    single steps, {name}")
         found[name] = take_turns(_steps(case, ours, theirs, stage, device, dtype), case.rounds, device, lambda text: None)
         found[f"{name}_ratios"] = ratios(found[name], "bare products")
@@ -120,9 +123,11 @@ def _steps(case: Case, ours: tp.Any, theirs: tp.Any, stage: int, device: torch.d
         predict: Guide = ours.predictor(list(texts), case.batch, GenerationOptions(engine=engine))
         return torch.no_grad()(lambda: predict(tokens, stage, 5.0))
 
-    found = {"bare products": peers.bare_products(size, case.batch, case.length, context, device, dtype, packed=False),
-             "bare products, packed": peers.bare_products(size, case.batch, case.length, context, device, dtype, packed=True),
-             "engine": guide("lean"), "plain": guide("plain")}
+    def bare(packed: bool) -> tp.Callable[[], None]:
+        return peers.bare_products(size, case.batch, case.length, context, device, dtype, packed)
+
+    found = {"bare products": bare(False), "bare products, packed": bare(True), "engine": guide("lean"),
+             "plain": guide("plain")}
     if not isinstance(theirs, Exception):
         conditions = theirs.condition_provider(theirs.condition_provider.tokenize(texts * 2))
         found["AudioCraft MAGNeT"] = torch.no_grad()(

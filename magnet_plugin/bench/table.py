@@ -42,12 +42,12 @@ def section(record: dict[str, tp.Any]) -> str:
 def decode_blocks(found: dict[str, tp.Any]) -> list[str]:
     """Whole clips, then single steps."""
     case = found["case"]
-    about = (f"{case['size']} ({found['parameters'] / 1e6:.0f} M parameters), batch {case['batch']}, {case['length']} frames")
+    about = f"{case['size']} ({found['parameters'] / 1e6:.0f} M), batch {case['batch']}, {case['length']} frames"
     lines = [f"### {about}: whole clips, steps {case['steps']}", ""]
     lines += rows(found["decode"], found["decode_ratios"], "AudioCraft MAGNeT")
-    if case["leave_out"]:
-        lines += [f"Left out to save time: {', '.join(case['leave_out'])}.", ""]
-    for stage in ("first stage", "later stages"):
+    if case["only"]:
+        lines += ["Other peers were left out to save time.", ""]
+    for stage in (stage for stage in ("first stage", "later stages") if stage in found):
         lines += [f"### {about}: one guided step of the {stage}, all frames", ""]
         lines += rows(found[stage], found[f"{stage}_ratios"], "bare products")
     return lines

@@ -95,7 +95,7 @@ def _decode_stage(predict: Predict, tokens: torch.Tensor, known: torch.Tensor, m
         tokens = torch.cat([tokens[:, :stage], codes[:, None], tokens[:, stage + 1:]], dim=1)
         unknown = codes == mask_id
         positions = spans.positions(unknown, step, float(rate))          # [B, M]
-        logits = _logits(predict, tokens, stage, options.guidance_at(float(rate)), positions)      # [B, M, card]
+        logits = _logits(predict, tokens, stage, _guidance(float(rate), options), positions)      # [B, M, card]
         temperature = schedules.temperature_at(step, steps, options.temp, options.anneal_temp)
         probs = torch.softmax(logits / temperature, dim=-1)
         if options.use_sampling:
@@ -108,6 +108,12 @@ def _decode_stage(predict: Predict, tokens: torch.Tensor, known: torch.Tensor, m
         likely = probs.gather(-1, sampled[..., None])[..., 0]            # [B, M]
         spans.score(torch.ones_like(codes, dtype=likely.dtype).scatter(1, positions, likely), unknown)
         yield tokens, logits.isfinite().all()
+
+
+def _guidance(rate: float, options: GenerationOptions) -> float:
+    low, high = options.guidance_interval
+    guided = low <= max(rate, 0.0) <= high              # the last float32 cosine lies a hair below 0
+    return schedules.guidance_at(rate, options.max_cfg_coef, options.min_cfg_coef) if guided else 1.0
 
 
 def _logits(predict: Predict, tokens: torch.Tensor, stage: int, guidance: float, positions: torch.Tensor) -> torch.Tensor:
