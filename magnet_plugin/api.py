@@ -12,8 +12,9 @@ from .cascade import PromptWriter
 from .decoding.rescoring import Rescorer
 from .environment import default_device
 from .lm import frames
+from .lm_hybrid import HybridMagnetLMModel
 from .loading import load_codec, load_magnet_lm
-from .options import PRESETS, GenerationOptions, preset
+from .options import PRESETS, GenerationOptions, PromptOptions, preset
 from .partners import Partners, Source
 from .rescoring_options import weight_of
 
@@ -62,7 +63,9 @@ class MAGNeT(BaseGenModel):
                               span_scoring: str = "max", anneal_temp: bool = True,
                               duration: tp.Optional[float] = None, *, rescorer: tp.Optional[Source] = None,
                               rescorer_weight: tp.Optional[float] = None, prompt_model: tp.Optional[Source] = None,
-                              prompt_duration: float = 0.0, **others: tp.Any) -> None:
+                              prompt_duration: tp.Optional[float] = None, prompt_cfg_coef: tp.Optional[float] = None,
+                              prompt_temperature: tp.Optional[float] = None, prompt_top_k: tp.Optional[int] = None,
+                              **others: tp.Any) -> None:
         """Set how to decode; what is not named goes back to its default. See `GenerationOptions` for the meanings.
 
         Args:
@@ -73,7 +76,12 @@ class MAGNeT(BaseGenModel):
                 MusicGen, AudioGen, MAGNeT or `LMModel`, on this model's codec. Default: that of `get_pretrained`.
             rescorer_weight: MAGNeT's own share w in w * p_MAGNeT + (1 - w) * p_rescorer; 1 is MAGNeT alone.
             prompt_model: an autoregressive model, given like a rescorer, that writes the first `prompt_duration` seconds.
-            prompt_duration: counted from the start of the clip; 0 leaves all to MAGNeT.
+            prompt_duration: seconds that are written token by token, from the clip's start, before the rest is filled in
+                in parallel: by `prompt_model`, or by a hybrid model itself. Default: 1 s for hybrid models, at most half
+                of the clip; 0 for others. A hybrid that is given all of `duration` writes all of it.
+            prompt_cfg_coef: guidance coefficient in those seconds; None leaves it to who writes.
+            prompt_temperature: softmax temperature there.
+            prompt_top_k: likeliest tokens to draw from there.
             **others: fields of `GenerationOptions` and `RescoringOptions` by their names: engine, precision,
                 guidance_interval, guidance_every, rescorer_stages, rescorer_every, rescorer_cfg_coef, rescorer_fill, ….
         Raises:
@@ -91,23 +99,52 @@ class MAGNeT(BaseGenModel):
         if not 0 < duration <= self.max_duration:
             raise ValueError(f"duration={duration} s: this model was trained on {self.max_duration:g} s; give a duration "
                              f"above 0 and up to {self.max_duration:g}")
-        _check_prompt(prompt_model, prompt_duration, duration)
-        self._use(options, rescorer, prompt_model, prompt_duration)
-        self.duration = duration
+        how = {"cfg_coef": prompt_cfg_coef, "temperature": prompt_temperature, "top_k": prompt_top_k}
+        how = {name: value for name, value in how.items() if value is not None}
+        seconds = self._prompt_seconds(prompt_model, prompt_duration, duration, bool(how))
+        writing = PromptOptions(frames(seconds, self.frame_rate), **how)        # type: ignore[arg-type]
+        self._use(options, rescorer, prompt_model, writing, how)
+        self.duration, self.prompt_duration = duration, seconds
+
+    def _prompt_seconds(self, model: tp.Optional[Source], seconds: tp.Optional[float], duration: float, styled: bool
+                        ) -> float:
+        """Seconds written token by token; raises ValueError where nobody is there to write them."""
+        hybrid = isinstance(self.lm, HybridMagnetLMModel)
+        if seconds is None:
+            seconds = min(1.0, duration / 2) if hybrid and model is None else 0.0
+        if not 0 <= seconds <= duration or model is not None and seconds == duration:
+            raise ValueError(f"prompt_duration={seconds} s must be at least 0 and below duration, {duration:g} s (a hybrid "
+                             "model may write all of it)")
+        if seconds and model is None and not hybrid:
+            raise ValueError(f"prompt_duration={seconds} s needs prompt_model=, the autoregressive model that writes them, "
+                             "or a hybrid model")
+        if model is not None and not seconds:
+            raise ValueError("prompt_model is given, but prompt_duration=0; give the seconds that it writes, or leave it "
+                             "out")
+        if styled and not seconds:
+            raise ValueError("prompt_cfg_coef, prompt_temperature and prompt_top_k are for the seconds written token by "
+                             "token; give prompt_duration too")
+        return seconds
 
     def set_preset(self, name: str) -> None:
         """The paper's settings: `music-10s`, `music-30s` or `sound-10s`."""
-        self._use(preset(name, rescorer_weight=weight_of(None, self._own_rescorer)), self._own_rescorer)
+        self._use(preset(name, rescorer_weight=weight_of(None, self._own_rescorer)), self._own_rescorer, None,
+                  PromptOptions(), {})
 
-    def _use(self, options: GenerationOptions, rescorer: tp.Optional[Source], prompt_model: tp.Optional[Source] = None,
-             prompt_duration: float = 0.0) -> None:
+    def _use(self, options: GenerationOptions, rescorer: tp.Optional[Source], prompt_model: tp.Optional[Source],
+             writing: PromptOptions, how: tp.Mapping[str, tp.Any]) -> None:
         """Load the models that take part, and put the settings in force."""
         asked = self._partners.rescorer(rescorer) if options.rescores and rescorer is not None else None
-        self._writer: tp.Optional[PromptWriter] = (
-            self._partners.prompt_writer(prompt_model) if prompt_model is not None and prompt_duration else None)
+        writer: tp.Optional[PromptWriter] = None
+        if prompt_model is not None:
+            writer = self._partners.prompt_writer(prompt_model)
+            own = {{"temperature": "temp"}.get(name, name): value for name, value in how.items()}
+            writer = dataclasses.replace(writer, params={**writer.params, **own})
         self._rescorer: tp.Optional[Rescorer] = asked
-        self.prompt_duration = prompt_duration
+        self._writer = writer
+        self.prompt_params = writing.plain() if isinstance(self.lm, HybridMagnetLMModel) and writer is None else {}
         self.generation_params = options.plain()
+        self.prompt_duration = 0.0
 
     def generate(self, descriptions: tp.Sequence[tp.Optional[str]], progress: bool = False, return_tokens: bool = False,
                  *, seed: tp.Optional[int] = None) -> tp.Union[Audio, AudioAndTokens]:
@@ -177,7 +214,7 @@ class MAGNeT(BaseGenModel):
                          seed: tp.Optional[int] = None) -> torch.Tensor:
         length, written = frames(self.duration, self.frame_rate), 0
         total = sum(self.generation_params["decoding_steps"])
-        with tqdm(total=total, unit="step", desc="MAGNeT", disable=not progress or bool(self._progress_callback)) as bar:
+        with tqdm(unit="step", desc="MAGNeT", disable=not progress or bool(self._progress_callback)) as bar:
             def show(done: int, steps: int) -> None:
                 if self._progress_callback is not None:
                     self._progress_callback(done, steps)
@@ -196,7 +233,8 @@ class MAGNeT(BaseGenModel):
                                                        writing if progress else None)
                 return self.lm.generate(prompt_tokens, attributes, num_samples=num_samples, max_gen_len=length, seed=seed,
                                         callback=(lambda done, steps: show(written + done, written + steps))
-                                        if progress else None, rescorer=self._rescorer, **self.generation_params)
+                                        if progress else None, rescorer=self._rescorer, **self.prompt_params,
+                                        **self.generation_params)
 
     @property
     def rescorer_name(self) -> tp.Optional[str]:
@@ -214,23 +252,14 @@ class MAGNeT(BaseGenModel):
         return GenerationOptions(**self.generation_params)
 
 
-def _check_prompt(model: tp.Optional[Source], seconds: float, duration: float) -> None:
-    """Raise ValueError unless `prompt_model` and `prompt_duration` go together."""
-    if not 0 <= seconds < duration:
-        raise ValueError(f"prompt_duration={seconds} s must be at least 0 and below duration, {duration:g} s")
-    if seconds and model is None:
-        raise ValueError(f"prompt_duration={seconds} s needs prompt_model=, the autoregressive model that writes them")
-    if model is not None and not seconds:
-        raise ValueError("prompt_model is given, but prompt_duration=0; give the seconds that it writes, or leave it out")
-
-
 def settings(model: MAGNeT) -> dict[str, tp.Any]:
     """All that decides a result beside text and seed, as plain values: for a file beside the audio."""
     return {"model": model.name, "duration": model.duration, "sample_rate": model.sample_rate,
             "frame_rate": float(model.frame_rate), "device": str(model.device), "span_len": model.lm.span_len,
             "subcodes_context": model.lm.subcodes_context, "rescorer": model.rescorer_name,
             "prompt_model": model.prompt_model_name, "prompt_duration": model.prompt_duration,
-            **dataclasses.asdict(model.options)}
+            **({} if model._writer is None else {"prompt_options": dict(model._writer.params)}),
+            **dataclasses.asdict(model.options), **model.prompt_params}
 
 
 __all__ = ["MAGNeT", "PRESETS", "settings"]

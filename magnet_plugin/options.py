@@ -107,6 +107,39 @@ def _interval(values: tp.Sequence[float]) -> tuple[float, float]:
     return low, high
 
 
+@dataclasses.dataclass(frozen=True)
+class PromptOptions:
+    """Settings of what a hybrid model writes token by token, before it goes on in parallel; defaults are MusicGen's.
+
+    Attributes:
+        frames: number of frames to write; 0 decodes all of the clip in parallel.
+        cfg_coef: guidance coefficient.
+        temperature: softmax temperature.
+        top_k: keep the k most likely tokens; 0 keeps all.
+    Raises:
+        ValueError: a value that cannot work, named with its remedy.
+    """
+    frames: int = 0
+    cfg_coef: float = 3.0
+    temperature: float = 1.0
+    top_k: int = 250
+
+    def __post_init__(self) -> None:
+        if self.frames < 0:
+            raise ValueError(f"prompt_duration: {self.frames} frames; give 0 s to decode all in parallel, or more")
+        if self.cfg_coef < 0:
+            raise ValueError(f"prompt_cfg_coef={self.cfg_coef} is negative; 1 means no guidance")
+        if not self.temperature > 0:
+            raise ValueError(f"prompt_temperature={self.temperature} must be above 0; use_sampling=False takes the most "
+                             "likely tokens")
+        if self.top_k < 0:
+            raise ValueError(f"prompt_top_k={self.top_k} is negative; give 0 to keep all tokens")
+
+    def plain(self) -> dict[str, tp.Any]:
+        """The settings as arguments of `lm.generate(**...)`, ready for JSON."""
+        return {f"prompt_{name}": value for name, value in dataclasses.asdict(self).items()}
+
+
 PRESETS: dict[str, GenerationOptions] = {
     "music-10s": GenerationOptions(),
     "music-30s": GenerationOptions(decoding_steps=(60, 10, 10, 10)),

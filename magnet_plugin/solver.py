@@ -123,9 +123,13 @@ class MagnetSolver(MusicGenSolver):
                 logits = model.stage_logits(shown[rows], conditions, stage)                       # [B, T, card]
                 return masked_cross_entropy(logits, tokens[rows, stage], mask[rows], mask.sum())
 
-        parts = min(self.cfg.optim.accumulate, B) if self.is_training else 1
+        return self.in_parts(loss_of, B, condition_tensors)
+
+    def in_parts(self, loss_of: tp.Callable[[slice, dict], torch.Tensor], size: int, conditions: dict) -> torch.Tensor:
+        """The loss of a batch of `size` samples, in `optim.accumulate` parts; see `training.loss_in_parts`."""
+        parts = min(self.cfg.optim.accumulate, size) if self.is_training else 1
         scale = 1.0 if self.scaler is None else self.scaler.get_scale()
-        return loss_in_parts(loss_of, B, condition_tensors, parts, lambda loss: self._scaled(loss).backward(), scale)
+        return loss_in_parts(loss_of, size, conditions, parts, lambda loss: self._scaled(loss).backward(), scale)
 
     def optimise(self, loss: torch.Tensor, metrics: dict) -> None:
         """One step of the optimiser on a scalar loss; notes learning rate and gradient norm.

@@ -42,12 +42,14 @@ def stub(model: MagnetLMModel, **optim: object) -> types.SimpleNamespace:
     from omegaconf import OmegaConf
     cfg = OmegaConf.create({"seed": 0, "masking": {"span_len": 3}, "fsdp": {"use": False},
                             "optim": {"eager_sync": True, "max_norm": 1.0, "accumulate": 1, **optim}})
-    return types.SimpleNamespace(
+    stub = types.SimpleNamespace(
         model=model, cfg=cfg, scaler=None, lr_scheduler=None, epoch=1, is_training=True, _scaled=lambda loss: loss,
         autocast=contextlib.nullcontext(),
         optimizer=torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1),
         deadlock_detect=types.SimpleNamespace(update=lambda name: None),
         _backward=lambda loss: loss.backward(), _clip=lambda norm: MagnetSolver._clip(solver, norm))
+    stub.in_parts = types.MethodType(MagnetSolver.in_parts, stub)
+    return stub
 
 
 def stage_loss(model: MagnetLMModel, tokens: torch.Tensor, stage: int, valid: torch.Tensor | None = None) -> torch.Tensor:
