@@ -8,11 +8,13 @@ from audiocraft.models import CompressionModel
 from audiocraft.models.builders import get_wrapped_compression_model
 from audiocraft.models.genmodel import BaseGenModel
 from audiocraft.models.lm import LMModel
+from audiocraft.modules.conditioners import ConditioningAttributes
 
 from . import builders, checkpoints
 from .cascade import PromptWriter
 from .conditions import check_text_only
 from .decoding.rescoring import Rescorer
+from .lm import frames
 from .loading import Device, build_lm, load_codec, load_magnet_lm
 from .rescorers import rescorer_of
 
@@ -123,7 +125,7 @@ def _load(source: str, codec: CompressionModel, device: Device, role: str) -> Pa
     check_text_only(kinds, [key for key, kind in kinds.items() if kind in TEXT], name)
     theirs = get_wrapped_compression_model(load_codec(source), cfg)
     check_tokens(Tokens.of_codec(theirs, cfg.transformer_lm.n_q, cfg.transformer_lm.card), Tokens.of_codec(codec), name)
-    if cfg.lm_model == builders.MAGNET_LM:
+    if cfg.lm_model == builders.MAGNET_LM or builders.is_hybrid(cfg):
         return Partner(load_magnet_lm(source, codec.frame_rate, device), source, {})
     return Partner(build_lm(package, source, device), source, {})
 
@@ -167,3 +169,35 @@ class Partners:
         if str(source) not in self._loaded:
             self._loaded[str(source)] = load_partner(source, self.codec, self.device, role)
         return self._loaded[str(source)]
+
+
+class ClipWriter:
+    """An autoregressive model by itself, with `MAGNeT.generate`'s arguments: one seed, whole clips.
+
+    Attributes:
+        compression_model: the codec.
+        sample_rate: of the audio, Hz.
+        duration: seconds of a clip.
+    """
+
+    def __init__(self, writer: PromptWriter, codec: CompressionModel, duration: float) -> None:
+        self.lm, self._writer, self.compression_model = writer.lm, writer, codec
+        self.sample_rate, self.duration = int(codec.sample_rate), duration
+
+    @staticmethod
+    def load(source: tp.Union[str, Path], device: Device = "cpu") -> "ClipWriter":
+        """A MusicGen or AudioGen by name, with its own codec and the length that it was trained on; errors of
+        `load_partner`."""
+        codec = load_codec(source, device)
+        writer = load_prompt_model(source, codec, device)
+        return ClipWriter(writer, codec, float(tp.cast(tp.Any, writer.lm).cfg.dataset.segment_duration))
+
+    @torch.no_grad()
+    def generate(self, descriptions: tp.Sequence[str], return_tokens: bool = False, *, seed: tp.Optional[int] = None
+                 ) -> tp.Any:
+        """Audio [B, channels, samples] from one text per sample, and tokens [B, K, T] if asked for."""
+        conditions = [ConditioningAttributes(text={"description": text}) for text in descriptions]
+        length = frames(self.duration, float(self.compression_model.frame_rate))
+        tokens = self._writer.write(conditions, len(conditions), length, seed)
+        audio = self.compression_model.decode(tokens)
+        return (audio, tokens) if return_tokens else audio

@@ -21,7 +21,8 @@ def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
                      help="speed of decoding or training; what settings cost in quality; write bench.md again")
     one.add_argument("--out", type=Path, default=Path("bench"), metavar="DIR", help="for JSON and bench.md (bench)")
     one.add_argument("--device", metavar="D", help="cpu or cuda; cuda where there is one, if left out")
-    one.add_argument("--only", action="append", metavar="SIZE", help="tiny, dim512, dim1024, small, medium; may be repeated")
+    one.add_argument("--only", action="append", metavar="SIZE", help="a size (tiny, dim512, dim1024, small, medium), or "
+                     "a part of the names of quality's rows; may be repeated")
     one.add_argument("--table", default="speed", help="of quality: which settings (speed)")
     one.add_argument("--clips", type=int, default=48, help="of quality: held-out captions (48)")
     one.add_argument("--seeds", type=int, default=3, help="of quality: how many seeds (3)")
@@ -71,7 +72,7 @@ def measure_speed(args: argparse.Namespace) -> Path:
 
 
 def measure_quality(args: argparse.Namespace) -> Path:
-    """Run the rows of a table; the record is complete after each of them.
+    """Run the rows of a table; the record is complete after each of them, and rows that it has already are not run again.
 
     Raises:
         ValueError: there is no such table, or no data.
@@ -86,7 +87,8 @@ def measure_quality(args: argparse.Namespace) -> Path:
     def keep(found: dict[str, tp.Any]) -> None:
         path.write_text(json.dumps({**record, "cases": [found]}, indent=1) + "\n")
 
-    quality.measure(args.table, splits(args.data), args.clips, range(args.seeds), say, keep)
+    before = json.loads(path.read_text())["cases"][0] if path.exists() else None
+    quality.measure(args.table, splits(args.data), args.clips, range(args.seeds), say, keep, args.only or (), before)
     return path
 
 
