@@ -7,7 +7,7 @@ from audiocraft.modules.transformer import StreamingMultiheadAttention
 from torch import nn
 
 from .attention import Context
-from .lm import ContextAttentionLayer, project
+from .layers import ContextAttentionLayer, project
 
 Memory = dict[nn.Module, tuple[torch.Tensor, torch.Tensor]]
 

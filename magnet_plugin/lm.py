@@ -7,13 +7,14 @@ import typing as tp
 import torch
 from audiocraft.models.lm import LMModel
 from audiocraft.modules.conditioners import ClassifierFreeGuidanceDropout, ConditioningAttributes, ConditionType
-from audiocraft.modules.transformer import StreamingMultiheadAttention, StreamingTransformerLayer, create_sin_embedding
+from audiocraft.modules.transformer import create_sin_embedding
 from torch import nn
-from torch.nn import functional as F
 
-from .attention import Band, Context, Full, attend
+from .attention import Band, Context, Full
 from .decoding import Given, Guide, NotLean, decode, engine_for
 from .decoding.guidance import Forward
+from .decoding.rescoring import Rescorer, Rescoring
+from .layers import ContextAttentionLayer
 from .options import GenerationOptions
 
 logger = logging.getLogger(__name__)
@@ -27,66 +28,6 @@ def frames(seconds: float, frame_rate: float) -> int:
     (500, 126, 15)
     """
     return math.ceil(round(seconds * frame_rate, 6))
-
-
-class ContextAttentionLayer(StreamingTransformerLayer):
-    """AudioCraft's layer, its weights and its order of things, with attention by `attention.attend`.
-
-    `src_mask` is a `Context`, not a tensor. The kernels are chosen by `attention_backend`.
-    """
-
-    def __init__(self, *args: tp.Any, attention_backend: str = "auto", **kwargs: tp.Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.attention_backend = attention_backend
-
-    def _sa_block(self, x: torch.Tensor, attn_mask: tp.Any, key_padding_mask: tp.Any = None,
-                  is_causal: bool = False) -> torch.Tensor:
-        context = Full() if attn_mask is None else attn_mask
-        return self.dropout1(self._attention(self.self_attn, x, x, context))
-
-    def _cross_attention_block(self, src: torch.Tensor, cross_attention_src: torch.Tensor) -> torch.Tensor:
-        weights = tp.cast(StreamingMultiheadAttention, self.cross_attention)
-        return self.dropout_cross(self._attention(weights, src, cross_attention_src, Full()))
-
-    def _attention(self, weights: StreamingMultiheadAttention, queries: torch.Tensor, keys: torch.Tensor,
-                   context: Context) -> torch.Tensor:
-        return self._weigh(weights, *project(weights, queries, keys), context)
-
-    def _weigh(self, weights: StreamingMultiheadAttention, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor,
-               context: Context) -> torch.Tensor:
-        dtype = q.dtype
-        if weights.attention_as_float32:
-            q, k, v = q.float(), k.float(), v.float()
-        dropout = weights.dropout if weights.training else 0.0
-        out = attend(q, k, v, context, backend=self.attention_backend, dropout=dropout).to(dtype)
-        out_proj = weights.out_proj if weights.custom else weights.mha.out_proj
-        return out_proj(out.transpose(1, 2).flatten(2))
-
-
-def project(weights: StreamingMultiheadAttention, queries: torch.Tensor, keys: torch.Tensor
-            ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Queries [B, T, D] and keys [B, S, D] -> q [B, H, T, d], k and v [B, H, S, d], with AudioCraft's packed weights."""
-    holder = weights if weights.custom else weights.mha
-    weight, bias = holder.in_proj_weight, holder.in_proj_bias
-    width = queries.shape[-1]
-    kv_width = (weight.shape[0] - width) // 2
-    sizes = [width, kv_width, kv_width]
-    if keys is queries:
-        q, k, v = F.linear(queries, weight, bias).split(sizes, dim=-1)
-    else:
-        of_q, of_kv = weight.split([width, 2 * kv_width])
-        bias_q, bias_kv = (None, None) if bias is None else bias.split([width, 2 * kv_width])
-        q = F.linear(queries, of_q, bias_q)
-        k, v = F.linear(keys, of_kv, bias_kv).chunk(2, dim=-1)
-    if weights.qk_layer_norm:
-        q, k = weights.q_layer_norm(q), weights.k_layer_norm(k)
-    head_dim = width // weights.num_heads
-    q, k, v = (x.unflatten(-1, (-1, head_dim)) for x in (q, k, v))                 # [B, T, H, d]
-    if weights.rope is not None:
-        q, k = weights.rope.rotate_qk(q, k, start=0, time_dim=1)
-    if weights.kv_repeat > 1:
-        k, v = (x.repeat_interleave(weights.kv_repeat, dim=2) for x in (k, v))
-    return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
 
 class MagnetLMModel(LMModel):
@@ -184,7 +125,7 @@ class MagnetLMModel(LMModel):
                  max_gen_len: int = 256, *, seed: tp.Optional[int] = None, given: tp.Optional[Given] = None,
                  callback: tp.Optional[tp.Callable[[int, int], None]] = None, cfg_coef: None = None,
                  two_step_cfg: None = None, remove_prompts: bool = False, check: bool = False,
-                 **options: tp.Any) -> torch.Tensor:
+                 rescorer: tp.Optional[Rescorer] = None, **options: tp.Any) -> torch.Tensor:
         """Decode tokens from text, a prompt, known tokens, or nothing.
 
         Args:
@@ -196,6 +137,7 @@ class MagnetLMModel(LMModel):
             given: known tokens anywhere in the clip, in place of `prompt` and `max_gen_len`.
             callback: called with (steps done, steps in all).
             remove_prompts: cut the prompt's frames off the result.
+            rescorer: a model to be asked where `rescorer_weight` is below 1 (see `magnet_plugin.rescorers`).
             **options: fields of `GenerationOptions`.
         Returns:
             Long [B, K, T].
@@ -211,9 +153,11 @@ class MagnetLMModel(LMModel):
         given = given or self._given(prompt, conditions, num_samples, max_gen_len)
         device = given.tokens.device
         generator = None if seed is None else torch.Generator(device).manual_seed(seed)
+        rescoring = Rescoring.of(rescorer, settings, conditions, len(given.tokens))
         tokens = decode(self.predictor(list(conditions), len(given.tokens), settings), given, settings,
                         mask_id=self.special_token_id, span_len=self.span_len, generator=generator, callback=callback,
-                        describe=self._describe)
+                        describe=lambda: self._describe() + (", MAGNeT's or the rescorer's" if rescoring else ""),
+                        rescoring=rescoring)
         return tokens[..., prompt.shape[-1]:] if remove_prompts and prompt is not None else tokens
 
     def predictor(self, conditions: list[ConditioningAttributes], batch: int, options: GenerationOptions) -> Guide:

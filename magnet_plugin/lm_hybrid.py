@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from .attention import Context, Full
 from .decoding import Given, Guide, decode
 from .decoding.prompt import write
+from .decoding.rescoring import Rescorer, Rescoring
 from .hybrid import Layout
 from .kvcache import Memory, Past, RememberingLayer
 from .lm import ConditionTensors, MagnetLMModel
@@ -119,7 +120,7 @@ class HybridMagnetLMModel(MagnetLMModel):
                  prompt_temperature: float = PromptOptions.temperature, prompt_top_k: int = PromptOptions.top_k,
                  seed: tp.Optional[int] = None, given: tp.Optional[Given] = None,
                  callback: tp.Optional[tp.Callable[[int, int], None]] = None, remove_prompts: bool = False,
-                 **options: tp.Any) -> torch.Tensor:
+                 rescorer: tp.Optional[Rescorer] = None, **options: tp.Any) -> torch.Tensor:
         """Decode tokens as `MagnetLMModel.generate` does, the first frames of them one after another.
 
         Args:
@@ -134,7 +135,7 @@ class HybridMagnetLMModel(MagnetLMModel):
         writing = PromptOptions(prompt_frames, prompt_cfg_coef, prompt_temperature, prompt_top_k)
         if not writing.frames:
             return super().generate(prompt, conditions, num_samples, max_gen_len, seed=seed, given=given,
-                                    callback=callback, remove_prompts=remove_prompts, **options)
+                                    callback=callback, remove_prompts=remove_prompts, rescorer=rescorer, **options)
         if options.pop("cfg_coef", None) is not None or options.pop("two_step_cfg", None) is not None:
             raise ValueError("cfg_coef and two_step_cfg are MusicGen's; a hybrid's guidance is set by prompt_cfg_coef, "
                              "max_cfg_coef and min_cfg_coef")
@@ -148,13 +149,14 @@ class HybridMagnetLMModel(MagnetLMModel):
                              "after a prompt that was written token by token; set engine=auto and precision=model, or "
                              "prompt_duration=0")
         given = given or self._given(prompt, conditions, num_samples, max_gen_len)
+        rescoring = Rescoring.of(rescorer, settings, conditions, len(given.tokens))
         tokens = self._decode(given, list(conditions), settings, writing, 0 if prompt is None else prompt.shape[-1], seed,
-                              callback)
+                              callback, rescoring)
         return tokens[..., prompt.shape[-1]:] if remove_prompts and prompt is not None else tokens
 
     def _decode(self, given: Given, conditions: list[ConditioningAttributes], settings: GenerationOptions,
                 writing: PromptOptions, given_frames: int, seed: tp.Optional[int],
-                callback: tp.Optional[tp.Callable[[int, int], None]]) -> torch.Tensor:
+                callback: tp.Optional[tp.Callable[[int, int], None]], rescoring: tp.Optional[Rescoring]) -> torch.Tensor:
         B, K, T = given.tokens.shape
         switch, last = given_frames + writing.frames, T + K - 1
         switch = last if switch >= T else switch
@@ -173,7 +175,7 @@ class HybridMagnetLMModel(MagnetLMModel):
             return given.tokens
         return decode(Guide(decoder.forward, decoder.guided, settings.guidance_every), given, settings,
                       mask_id=self.special_token_id, span_len=self.span_len, generator=generator,
-                      callback=report(switch), describe=self._describe)
+                      callback=report(switch), describe=self._describe, rescoring=rescoring)
 
 
 class HybridDecoder:

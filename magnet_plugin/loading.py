@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from audiocraft.models import CompressionModel
 from audiocraft.models import builders as upstream
-from omegaconf import OmegaConf
+from audiocraft.models.lm import LMModel
+from omegaconf import DictConfig, OmegaConf
 
 from . import builders, checkpoints
 from .lm import MagnetLMModel
@@ -50,6 +51,19 @@ def load_magnet_lm(name: tp.Union[str, Path], compression_model_frame_rate: floa
         raise ValueError(f"{name} holds lm_model={cfg.get('lm_model')!r}, not a MAGNeT ({builders.MAGNET_LM}); load it with "
                          "AudioCraft's MusicGen or AudioGen")
     cfg.transformer_lm.compression_model_framerate = float(compression_model_frame_rate)    # EnCodec gives a NumPy number
+    return tp.cast(MagnetLMModel, _built(cfg, package, name))
+
+
+def build_lm(package: dict[str, tp.Any], name: tp.Union[str, Path], device: Device = "cpu") -> LMModel:
+    """An AudioCraft language model, such as MusicGen's, from what `checkpoints.load_package` gave; its config at `.cfg`.
+
+    Raises:
+        ValueError: the weights do not fit.
+    """
+    return _built(builders.for_inference(package["xp.cfg"], device), package, name)
+
+
+def _built(cfg: DictConfig, package: dict[str, tp.Any], name: tp.Union[str, Path]) -> LMModel:
     lm = builders.get_lm_model(cfg)
     checkpoints.load_weights(lm, package["best_state"], name)
     if builders.is_hybrid(cfg) and "hybrid" not in cfg:
@@ -59,4 +73,4 @@ def load_magnet_lm(name: tp.Union[str, Path], compression_model_frame_rate: floa
     lm.eval()
     OmegaConf.set_struct(cfg, True)
     lm.__dict__["cfg"] = cfg
-    return tp.cast(MagnetLMModel, lm)
+    return lm

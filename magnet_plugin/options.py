@@ -2,6 +2,8 @@
 import dataclasses
 import typing as tp
 
+from .rescoring_options import RescoringOptions
+
 CHOICES = {
     "span_arrangement": ("stride1", "nonoverlap"),
     "span_scoring": ("max", "prod"),
@@ -11,7 +13,7 @@ CHOICES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class GenerationOptions:
+class GenerationOptions(RescoringOptions):
     """Settings of the iterative decoding (paper, sections 3 and 4; defaults are those of ten seconds of music).
 
     Attributes:
@@ -32,6 +34,7 @@ class GenerationOptions:
             faster, where it is narrower than (0, 1): outside of it the null branch is not computed.
         guidance_every: compute the null branch in every so many steps, and take its difference to the conditional one
             from the last time in between. Approximate, and faster, where it is above 1.
+        rescorer_…: see `RescoringOptions`.
     Raises:
         ValueError: a value that cannot work, named with its remedy.
     """
@@ -51,6 +54,7 @@ class GenerationOptions:
     guidance_every: int = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "decoding_steps", _steps(self.decoding_steps))
         if not 0 <= self.top_p <= 1:
             raise ValueError(f"top_p={self.top_p} is outside [0, 1]; give a probability such as 0.9, or 0 to switch it off")
@@ -72,6 +76,7 @@ class GenerationOptions:
 
     def check_codebooks(self, n_q: int) -> None:
         """Raise ValueError unless there is a number of steps for each of the model's `n_q` codebooks."""
+        self.check_rescorer_stages(n_q)
         if len(self.decoding_steps) != n_q:
             raise ValueError(f"decoding_steps={list(self.decoding_steps)} has {len(self.decoding_steps)} entries, but the "
                              f"model has {n_q} codebooks; give one number of steps per codebook")

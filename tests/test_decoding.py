@@ -175,7 +175,8 @@ def slow_nucleus(probs: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("on_host", [True, False])
-def test_draws_follow_the_truncated_distribution(on_host: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("by_race", [True, False])
+def test_draws_follow_the_truncated_distribution(on_host: bool, by_race: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "_on_host", lambda probs: on_host)
     draws, generator = 20_000, torch.Generator().manual_seed(3)
     cases = [(0, 0.0, 1.0), (0, 0.9, 1.0), (0, 0.3, 1.0), (0, 0.99, 3.0), (3, 0.0, 1.0), (3, 0.9, 0.3), (1, 0.0, 1.0),
@@ -184,7 +185,9 @@ def test_draws_follow_the_truncated_distribution(on_host: bool, monkeypatch: pyt
         probs = torch.softmax(sharpness * torch.randn(3, 25, generator=generator), dim=-1)
         probs[2, :20] = 0                                           # tokens without weight are never drawn
         probs = probs / probs.sum(-1, keepdim=True)
-        tokens = sampling.draw(probs.expand(draws, 3, 25), top_k, top_p, generator)
+        many = probs.expand(draws, 3, 25)
+        noise = sampling.race_noise(many, generator) if by_race else None
+        tokens = sampling.draw(many, top_k, top_p, generator, noise)
         assert tokens.shape == (draws, 3)
         for row in range(3):
             expected = slow_nucleus(probs[row], top_k, top_p)

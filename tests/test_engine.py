@@ -104,7 +104,7 @@ def test_weights_of_16_bits() -> None:
     exact = logits(model, engine="plain")
     model.bfloat16()
     lean, plain = logits(model, engine="lean"), logits(model, engine="plain")
-    assert 1e-5 < off(lean[::6], exact[::6]) < 0.02                         # without guidance, which multiplies the error
+    assert 1e-5 < off(lean[::6], exact[::6]) < 0.05                         # without guidance, which multiplies the error
     assert off(lean, exact) < 2 * off(plain, exact)
 
 

@@ -8,6 +8,7 @@ from .. import schedules
 from ..options import GenerationOptions
 from ..spans import chunk_index
 from . import remask, sampling, scoring
+from .rescoring import Draw, Rescoring
 
 Predict = tp.Callable[[torch.Tensor, int, float], torch.Tensor]
 Callback = tp.Callable[[int, int], None]
@@ -44,7 +45,7 @@ class Given:
 
 def decode(predict: Predict, given: Given, options: GenerationOptions, *, mask_id: int, span_len: int,
            generator: tp.Optional[torch.Generator] = None, callback: tp.Optional[Callback] = None,
-           describe: tp.Callable[[], str] = lambda: "") -> torch.Tensor:
+           describe: tp.Callable[[], str] = lambda: "", rescoring: tp.Optional[Rescoring] = None) -> torch.Tensor:
     """Fill in everything that is not given.
 
     Args:
@@ -56,6 +57,7 @@ def decode(predict: Predict, given: Given, options: GenerationOptions, *, mask_i
         generator: source of all randomness, on the tokens' device.
         callback: called with (steps done, steps in all) after each step.
         describe: words on dtype and backend for the error about non-finite logits.
+        rescoring: an external model's part in it; None is MAGNeT alone.
     Returns:
         Tokens, Long [B, K, T], none of them `mask_id`.
     Raises:
@@ -70,7 +72,7 @@ def decode(predict: Predict, given: Given, options: GenerationOptions, *, mask_i
     for stage in range(K):
         finite = []
         stage_steps = _decode_stage(predict, tokens, given.known[:, stage], most_free[stage], stage, options, mask_id,
-                                    span_len, generator)
+                                    span_len, generator, rescoring)
         for now, ok in stage_steps:
             tokens = now
             finite.append(ok)
@@ -82,7 +84,8 @@ def decode(predict: Predict, given: Given, options: GenerationOptions, *, mask_i
 
 
 def _decode_stage(predict: Predict, tokens: torch.Tensor, known: torch.Tensor, most: int, stage: int,
-                  options: GenerationOptions, mask_id: int, span_len: int, generator: tp.Optional[torch.Generator]
+                  options: GenerationOptions, mask_id: int, span_len: int, generator: tp.Optional[torch.Generator],
+                  rescoring: tp.Optional[Rescoring]
                   ) -> tp.Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Decode codebook `stage`, yielding after each step the tokens and whether the logits were finite (on the device)."""
     spans = _SpanMasker(known, most, span_len, options)
@@ -98,16 +101,35 @@ def _decode_stage(predict: Predict, tokens: torch.Tensor, known: torch.Tensor, m
         logits = _logits(predict, tokens, stage, _guidance(float(rate), options), positions)      # [B, M, card]
         temperature = schedules.temperature_at(step, steps, options.temp, options.anneal_temp)
         probs = torch.softmax(logits / temperature, dim=-1)
-        if options.use_sampling:
-            sampled = sampling.draw(probs, options.top_k, options.top_p, generator)
-        else:
-            sampled = logits.argmax(dim=-1)
-        codes = torch.where(unknown, codes.scatter(1, positions, sampled), codes)
-        tokens = torch.cat([tokens[:, :stage], codes[:, None], tokens[:, stage + 1:]], dim=1)
+        rescored = rescoring is not None and rescoring.applies(stage, step, steps)
+        draw = _drawer(probs, options, generator, again=rescored)
+        sampled = draw(probs) if options.use_sampling else logits.argmax(dim=-1)
+        tokens, finite = _fill(tokens, stage, unknown, positions, sampled), logits.isfinite().all()
         # Scored before top-p: how likely the token was to the model, not to the sampler.
         likely = probs.gather(-1, sampled[..., None])[..., 0]            # [B, M]
+        if rescored:
+            final = tp.cast(Rescoring, rescoring).rescore(probs, positions, tokens, stage, temperature, draw)
+            tokens, finite = _fill(tokens, stage, unknown, positions, final.tokens), finite & final.finite
+            likely = final.probs
+        codes = tokens[:, stage]
         spans.score(torch.ones_like(codes, dtype=likely.dtype).scatter(1, positions, likely), unknown)
-        yield tokens, logits.isfinite().all()
+        yield tokens, finite
+
+
+def _drawer(probs: torch.Tensor, options: GenerationOptions, generator: tp.Optional[torch.Generator], again: bool) -> Draw:
+    """The step's way of choosing tokens; if it is to be asked `again`, it draws with the same noise then."""
+    if not options.use_sampling:
+        return lambda weights: weights.argmax(dim=-1)
+    noise = sampling.race_noise(probs, generator) if again else None
+    return lambda weights: sampling.draw(weights, options.top_k, options.top_p, generator, noise)
+
+
+def _fill(tokens: torch.Tensor, stage: int, where: torch.Tensor, positions: torch.Tensor, values: torch.Tensor
+          ) -> torch.Tensor:
+    """`values` [B, M] put into codebook `stage` of `tokens` [B, K, T] at `positions`, where Bool `where` [B, T] is True."""
+    codes = tokens[:, stage]
+    codes = torch.where(where, codes.scatter(1, positions, values), codes)
+    return torch.cat([tokens[:, :stage], codes[:, None], tokens[:, stage + 1:]], dim=1)
 
 
 def _guidance(rate: float, options: GenerationOptions) -> float:
