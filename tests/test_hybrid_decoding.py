@@ -183,6 +183,14 @@ def test_any_number_of_frames_and_a_given_prompt(model: tp.Any, n: int) -> None:
     assert unconditional.shape == (3, K, T) and unconditional.max() < CARD
 
 
+def test_frames_are_written_after_those_that_are_given(model: tp.Any) -> None:
+    """Six given, four written: greedily, the first ten steps are those of the whole clip written token by token."""
+    prompt = some_tokens()[..., :6]
+    whole, part = (model.generate(prompt, TEXTS, prompt_frames=n, use_sampling=False, **FEW) for n in (T, 4))
+    prefix = Layout.single(10, 2, T, K).prefix
+    assert torch.equal(part[prefix], whole[prefix]) and not torch.equal(part, whole)
+
+
 def test_guidance_of_the_prompt_matters_and_one_is_the_conditional_model(model: tp.Any) -> None:
     def prompts(**options: tp.Any) -> torch.Tensor:
         return model.generate(None, TEXTS, prompt_frames=T, use_sampling=False, **options, **FEW)
