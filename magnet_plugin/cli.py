@@ -24,6 +24,9 @@ if tp.TYPE_CHECKING:
     from .api import MAGNeT
 
 MODEL = "//bundled/magnet-16khz"
+#: Arguments of `magnet generate` that `set_generation_params` takes by the same names.
+PARAMS = ("temperature", "top_p", "top_k", "max_cfg_coef", "min_cfg_coef", "decoding_steps", "span_arrangement", "duration",
+          "engine", "precision", "rescorer", "rescorer_weight", "prompt_model", "prompt_duration")
 #: What a user can mend: told in one line. Anything else is a fault of the program and keeps its traceback.
 EXPECTED = (ValueError, OSError)
 
@@ -56,8 +59,7 @@ def load_model(args: argparse.Namespace) -> MAGNeT:
         model = MAGNeT.get_pretrained(args.model, device=args.device)
     except OSError as error:                        # the hub's client names files, but not the model
         raise ValueError(f"--model {args.model} cannot be loaded") from error
-    given = {name: getattr(args, name) for name in ("temperature", "top_p", "top_k", "max_cfg_coef", "min_cfg_coef",
-                                                    "decoding_steps", "span_arrangement", "duration", "engine", "precision")}
+    given = {name: getattr(args, name) for name in PARAMS}
     chosen = {name: value for name, value in given.items() if value is not None}
     model.set_generation_params(use_sampling=not args.greedy, **chosen)
     return model
@@ -212,6 +214,11 @@ def add_generate(one: argparse.ArgumentParser) -> None:
     group.add_argument("--precision", choices=CHOICES["precision"], help="of the matrix products; others than model are "
                        "faster and approximate (model)")
     group.add_argument("--greedy", action="store_true", help="take the likeliest tokens instead of sampling")
+    group = one.add_argument_group("other models", "on the same codec, by the names that --model takes")
+    group.add_argument("--rescorer", metavar="NAME", help="a MusicGen, AudioGen or MAGNeT that has a say in what is kept")
+    group.add_argument("--rescorer-weight", type=float, metavar="W", help="MAGNeT's own share, from 0 to 1 (0.7)")
+    group.add_argument("--prompt-model", metavar="NAME", help="a MusicGen or AudioGen that writes the first seconds")
+    group.add_argument("--prompt-duration", type=float, metavar="SECONDS", help="so many; also of a hybrid model (1)")
     one.set_defaults(run=generate)
 
 

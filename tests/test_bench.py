@@ -115,12 +115,75 @@ def test_quality_is_judged_per_seed(tmp_path: Path) -> None:
     judge.captions, seen = [f"tune {i}" for i in range(11)], []
 
     class Model:
-        def generate(self, texts: list[str], seed: int) -> torch.Tensor:
+        def generate(self, texts: list[str], return_tokens: bool, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
             seen.append((seed, len(texts)))
-            return torch.full((len(texts), 1, 8), float(seed))
+            return torch.full((len(texts), 1, 8), float(seed)), torch.full((len(texts), 4, 2), seed)
 
     judge.hear = lambda audio: [float(wav.mean()) for wav in audio]
     judge.figures = lambda heard: {"accuracy": heard[0]}
+    judge.likelihood = lambda tokens: float(sum(part.float().mean() for part in tokens))
     rows = judge.try_out(quality.Setting("x"), [0, 2], lambda setting: Model(), lambda text: None)
     assert seen == [(0, 8), (8, 3), (2000, 8), (2008, 3)]
-    assert [row["accuracy"] for row in rows] == [0.0, 2000.0] and all(row["seconds"] >= 0 for row in rows)
+    assert [row["accuracy"] for row in rows] == [0.0, 2000.0] and [row["likelihood"] for row in rows] == [8.0, 4008.0]
+    assert all(row["seconds"] >= 0 for row in rows)
+
+
+def test_likelihood_is_that_of_the_tokens_given_their_captions() -> None:
+    """Against one caption and codebook at a time."""
+    from magnet_plugin.loading import load_codec
+    from magnet_plugin.partners import load_partner
+    from magnet_plugin.rescorers import CausalRescorer
+    from tests.models import conditions
+    judge = object.__new__(quality.Judge)
+    codec = load_codec("//bundled/codec-16khz")
+    judge.score = CausalRescorer(load_partner(quality.MUSICGEN, codec, "cpu", "the judge").lm)
+    judge.captions = ["a reel on the flute", "a waltz on the flute", "a jig on the flute"]
+    tokens = torch.randint(0, 512, (3, 4, 12), generator=torch.Generator().manual_seed(0))
+    expected = []
+    for row, text in zip(tokens, judge.captions):
+        score = judge.score.scorer(conditions(text), 1)
+        expected += [score(row[None], k)[0, t, row[k, t]].log() for k in range(4) for t in range(12)]
+    assert judge.likelihood([tokens[:2], tokens[2:]]) == pytest.approx(float(torch.stack(expected).mean()), abs=1e-4)
+
+
+def test_rows_that_are_there_are_not_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Judge:
+        bounds, clips = {"real clips": {"accuracy": 1.0}}, [1, 2]
+
+        def __init__(self, *args: tp.Any) -> None:
+            self.tried: list[str] = tried
+
+        def try_out(self, setting: quality.Setting, *args: tp.Any) -> list[dict[str, float]]:
+            self.tried.append(setting.name)
+            return [{"seconds": 1.0}]
+
+    tried: list[str] = []
+    monkeypatch.setattr(quality, "Judge", Judge)
+    monkeypatch.setattr(quality, "load", lambda setting: type("M", (), {"compression_model": None})())
+    kept: list[dict] = []
+
+    def measured(seeds: list[int], before: tp.Any) -> dict[str, tp.Any]:
+        tried.clear()
+        return quality.measure("speed", (Path(), Path()), 2, seeds, print, kept.append, ["guidance_every"], before)
+
+    first = measured([0, 1], None)
+    assert tried == ["guidance_every=2", "guidance_every=3"] == list(first["rows"]) and len(kept) == 2
+    del first["rows"]["guidance_every=3"]
+    again = measured([0, 1], json.loads(json.dumps(first)))
+    assert tried == ["guidance_every=3"] and list(again["rows"]) == ["guidance_every=2", "guidance_every=3"]
+    measured([0, 1, 2], first)
+    assert tried == ["guidance_every=2", "guidance_every=3"]            # other seeds: nothing can be kept
+
+
+def test_a_picture_of_a_quality_record(tmp_path: Path) -> None:
+    entry = {"accuracy": 0.5, "frechet": 10.0, "seconds": 1.0}
+    rows = {row.name: [entry, {**entry, "accuracy": 0.4}] for row in quality.RESCORING}
+    record = {"kind": "quality", "command": "magnet bench quality", "date": "2026-01-01",
+              "made_with": {"measured_on": "a CPU", "cores": 2, "threads": 1, "python": "3.11"},
+              "cases": [{"table": "rescoring", "clips": 2, "seeds": [0, 1], "bounds": {"real clips": {"accuracy": 1.0}},
+                         "rows": rows}]}
+    (tmp_path / "quality-rescoring.json").write_text(json.dumps(record))
+    text = table.write(tmp_path).read_text()
+    assert "| rescored, w = 0.7 | 45 % (40 %–50 %) | 10 (10–10) | 1 (1–1) |" in text
+    assert "| real clips | 100 % | – | – |" in text and "(quality-rescoring.png)" in text
+    assert (tmp_path / "quality-rescoring.png").stat().st_size > 20_000

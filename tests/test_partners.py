@@ -100,3 +100,31 @@ def test_a_name_is_loaded_once_whatever_its_roles(musicgen: Path, release_folder
     assert both.rescorer(musicgen).lm is both.prompt_writer(str(musicgen)).lm      # type: ignore[attr-defined]
     assert both.rescorer(str(musicgen)).name == f"rescorer {musicgen}"
     assert built == [str(musicgen)]
+
+
+def test_a_musicgen_by_itself_plays_whole_clips_from_one_seed() -> None:
+    from magnet_plugin.partners import ClipWriter
+    writer = ClipWriter.load("//bundled/musicgen-16khz")
+    assert (writer.sample_rate, writer.duration) == (16000, 5.0)
+    writer.duration = 0.5
+    one, again, other = (writer.generate(["a reel"], seed=seed) for seed in (1, 1, 2))
+    assert one.shape == (1, 1, 8000) and torch.equal(one, again) and not torch.equal(one, other)
+    audio, tokens = writer.generate(["a reel", "a waltz"], return_tokens=True, seed=1)
+    assert tokens.shape == (2, 4, 25) and torch.equal(audio, writer.compression_model.decode(tokens))
+
+
+def test_the_bundled_models_work_together() -> None:
+    """MAGNeT with the MusicGen as rescorer and as prompt model, and the hybrid by itself: full clips, one seed."""
+    from magnet_plugin import MAGNeT
+    few = {"decoding_steps": [3, 2, 2, 2], "duration": 1.0}
+    model = MAGNeT.get_pretrained("//bundled/magnet-16khz", device="cpu", rescorer="//bundled/musicgen-16khz")
+    model.set_generation_params(**few, prompt_model="//bundled/musicgen-16khz", prompt_duration=0.3)
+    _, tokens = model.generate(["a reel on the flute"], return_tokens=True, seed=3)
+    model.set_generation_params(**few, rescorer_weight=1.0, prompt_model="//bundled/musicgen-16khz", prompt_duration=0.3)
+    _, alone = model.generate(["a reel on the flute"], return_tokens=True, seed=3)
+    assert torch.equal(tokens[..., :15], alone[..., :15]) and not torch.equal(tokens, alone)
+    hybrid = MAGNeT.get_pretrained("//bundled/hybrid-16khz", device="cpu")
+    for seconds in (0.0, 0.3, 1.0):
+        hybrid.set_generation_params(**few, prompt_duration=seconds)
+        _, tokens = hybrid.generate(["a reel on the flute"], return_tokens=True, seed=3)
+        assert tokens.shape == (1, 4, 50) and tokens.min() >= 0 and tokens.max() < 512

@@ -3,8 +3,11 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 import typing as tp
 from pathlib import Path
+
+from . import plot
 
 INTRO = """# Measured speed
 
@@ -16,10 +19,17 @@ call, with all that is set up in it. *Memory* is the most used above the idle pr
 
 
 def write(folder: Path) -> Path:
-    """Write `bench.md` from all `*.json` in `folder`."""
+    """Write `bench.md` from all `*.json` in `folder`, and a picture for each table of quality."""
     parts = [INTRO]
     for path in sorted(folder.glob("*.json")):
-        parts.append(section(json.loads(path.read_text())))
+        record = json.loads(path.read_text())
+        parts.append(section(record))
+        if record["kind"] == "quality":
+            try:
+                picture = plot.draw(record["cases"][0], path.with_suffix(".png"))
+                parts.append(f"![Quality against time]({picture.name})\n")
+            except ImportError as error:
+                print(f"{path}: {error}", file=sys.stderr)
     target = folder / "bench.md"
     target.write_text("\n".join(parts))
     return target
