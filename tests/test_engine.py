@@ -51,13 +51,14 @@ def logits(model: tp.Any, seed: int = 0, **options: tp.Any) -> list[torch.Tensor
     """Guided logits of all stages and three coefficients, at some frames and at all."""
     generator = torch.Generator().manual_seed(seed)
     predict = model.predictor(texts_for(model), len(TEXTS), GenerationOptions(**options))
-    found = []
+    found, device = [], next(model.parameters()).device
     for stage in range(model.n_q):
         tokens = torch.randint(0, model.card + 1, (len(TEXTS), model.n_q, LENGTH), generator=generator)
-        some = torch.stack([torch.randperm(LENGTH, generator=generator)[:17] for _ in TEXTS])
+        some = torch.stack([torch.randperm(LENGTH, generator=generator)[:17] for _ in TEXTS]).to(device)
+        tokens = tokens.to(device)
         for guidance in (1.0, 3.0, 10.0):
             found += [predict.at(tokens, stage, guidance, some), predict(tokens, stage, guidance)]
-    return found
+    return [x.cpu() for x in found]
 
 
 def off(one: list[torch.Tensor], other: list[torch.Tensor]) -> float:
@@ -244,3 +245,46 @@ def test_bad_options(wrong: dict[str, tp.Any], named: str) -> None:
 
 def test_contexts_are_told_apart_in_recordings() -> None:
     assert hash((Band(5), True)) != hash((Full(), True)) and Band(5) == Band(5)
+
+
+def on_cuda(dtype: torch.dtype = torch.float32, **changes: tp.Any) -> tp.Any:
+    model = lively(**changes).to("cuda", dtype)
+    model.condition_provider.device = "cuda"
+    for conditioner in model.condition_provider.conditioners.values():
+        conditioner.to("cuda", dtype)
+    return model
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype,bound", [(torch.float32, 1e-3), (torch.float16, 0.1), (torch.bfloat16, 0.2)])
+def test_cuda_graphs_give_the_models_logits(dtype: torch.dtype, bound: float, caplog: pytest.LogCaptureFixture) -> None:
+    model = on_cuda(dtype)
+    plain = logits(model, engine="plain")
+    for _ in range(2):                              # recorded, then replayed
+        assert off(logits(model, engine="lean"), plain) < bound
+    assert len(engine_for(model, "model", dtype).record) == 4 and "CUDA graphs are off" not in caplog.text
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("arrangement", ["stride1", "nonoverlap"])
+def test_greedy_tokens_on_cuda(arrangement: str) -> None:
+    model = on_cuda()
+    settings: dict[str, tp.Any] = {"use_sampling": False, "span_arrangement": arrangement, "decoding_steps": [6, 4, 3, 3]}
+    lean, plain = (model.generate(conditions=conditions(*TEXTS), max_gen_len=LENGTH, engine=engine, **settings)
+                   for engine in ("lean", "plain"))
+    assert (lean == plain).float().mean() > 0.98    # kernels differ in the last bit
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("batch,length", [(1, 500), (16, 1500), (64, 500)])
+def test_no_mask_over_all_pairs_of_frames(batch: int, length: int) -> None:
+    """A whole step in float16 takes less memory than one Boolean mask of [B, heads, T, T] would."""
+    model = on_cuda(torch.float16, num_layers=2)
+    predict = model.predictor(conditions(*["a reel"] * batch), batch, GenerationOptions(engine="plain"))
+    tokens = torch.full((batch, model.n_q, length), model.card, device="cuda")
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    with torch.no_grad():
+        predict.at(tokens, 1, 1.0, torch.arange(length, device="cuda").expand(batch, length)[:, :8])
+    assert torch.cuda.max_memory_allocated() - before < max(batch * 4 * length * length, 64 * 2 ** 20)

@@ -1,9 +1,10 @@
 """Drawing tokens from probabilities under top-p or top-k, without sorting and without host synchronisation on a GPU."""
+import math
 import typing as tp
 
 import torch
 
-_ROUNDS = 24        # on a GPU, where a look at the device costs more than rounds that find nothing left to do
+_MISSES = 1e-8      # on a GPU, chance that no round hits: a look at the device costs more than rounds without work
 
 
 def draw(probs: torch.Tensor, top_k: int = 0, top_p: float = 0.0, generator: tp.Optional[torch.Generator] = None,
@@ -40,7 +41,7 @@ def _draw_nucleus(probs: torch.Tensor, top_p: float, generator: tp.Optional[torc
     result = probs.argmax(dim=-1)                   # always inside: stands where no round has hit
     rows = torch.arange(len(probs), device=probs.device)
     left, floor = probs, probs.new_zeros(len(probs), 1)
-    for _ in range(probs.shape[-1] if on_host else _ROUNDS):
+    for _ in range(probs.shape[-1] if on_host else _rounds(top_p)):
         weights = torch.where(left > floor, left, 0.0)
         token = _invert(weights, generator) if noise is None else (weights / noise).argmax(dim=-1, keepdim=True)
         chance = left.gather(-1, token)
@@ -57,6 +58,13 @@ def _draw_nucleus(probs: torch.Tensor, top_p: float, generator: tp.Optional[torc
             result = torch.where(inside & (rows >= 0), token[:, 0], result)
             rows = torch.where(inside, -1, rows)
     return result
+
+
+def _rounds(top_p: float) -> int:
+    """Rounds after which the chance of a miss is below `_MISSES`: each one misses with no more than 1 - top_p. That bound
+    is loose for small `top_p`, as misses also shrink what is left: 32 rounds are enough for any."""
+    outside = min(max(1 - top_p, _MISSES), 0.99)
+    return min(max(math.ceil(math.log(_MISSES) / math.log(outside)), 2), 32)
 
 
 def _invert(weights: torch.Tensor, generator: tp.Optional[torch.Generator]) -> torch.Tensor:
