@@ -164,15 +164,15 @@ def test_rows_that_are_there_are_not_measured_again(monkeypatch: pytest.MonkeyPa
 
     def measured(seeds: list[int], before: tp.Any) -> dict[str, tp.Any]:
         tried.clear()
-        return quality.measure("speed", (Path(), Path()), 2, seeds, print, kept.append, ["guidance_every"], before)
+        return quality.measure("speed", (Path(), Path()), 2, seeds, print, kept.append, ["guidance_"], before)
 
     first = measured([0, 1], None)
-    assert tried == ["guidance_every=2", "guidance_every=3"] == list(first["rows"]) and len(kept) == 2
-    del first["rows"]["guidance_every=3"]
+    assert tried == ["guidance_every=2", "guidance_interval=0..0.8"] == list(first["rows"]) and len(kept) == 2
+    del first["rows"]["guidance_interval=0..0.8"]
     again = measured([0, 1], json.loads(json.dumps(first)))
-    assert tried == ["guidance_every=3"] and list(again["rows"]) == ["guidance_every=2", "guidance_every=3"]
+    assert tried == ["guidance_interval=0..0.8"] and list(again["rows"]) == ["guidance_every=2", "guidance_interval=0..0.8"]
     measured([0, 1, 2], first)
-    assert tried == ["guidance_every=2", "guidance_every=3"]            # other seeds: nothing can be kept
+    assert tried == ["guidance_every=2", "guidance_interval=0..0.8"]            # other seeds: nothing can be kept
 
 
 def test_a_picture_of_a_quality_record(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def draw(found: dict[str, tp.Any], target: Path) -> Path:
             axis.errorbar(seconds, middle, around, fmt="o", color=colour, capsize=3)
             axis.annotate(str(numbers[name]), (seconds, middle), xytext=(5, 4), textcoords="offset points", fontsize=9)
         axis.set_ylabel(label)
-        axis.set_xscale("log")
+        axis.set_xlim(left=0)
         axis.grid(alpha=0.25)
     axes[-1, 0].set_xlabel("seconds per clip")
     legend = "\n".join(f"{number}  {name}" for name, number in numbers.items())

@@ -39,10 +39,7 @@ def rescored(weight: float, note: str = "", **others: tp.Any) -> Setting:
 
 SPEED = [Setting("exact"), Setting("precision=bfloat16", {"precision": "bfloat16"}),
          Setting("precision=int8", {"precision": "int8"}), Setting("guidance_every=2", {"guidance_every": 2}),
-         Setting("guidance_every=3", {"guidance_every": 3}),
-         Setting("guidance_interval=0..0.9", {"guidance_interval": (0.0, 0.9)}),
-         Setting("guidance_interval=0..0.7", {"guidance_interval": (0.0, 0.7)}),
-         Setting("guidance_interval=0.3..1", {"guidance_interval": (0.3, 1.0)}),
+         Setting("guidance_interval=0..0.8", {"guidance_interval": (0.0, 0.8)}),
          Setting("half the steps", {"decoding_steps": [10, 5, 5, 5]})]
 RESCORING = [Setting("MAGNeT alone (w = 1)"), *(rescored(weight) for weight in (0.9, 0.7, 0.5, 0.3)),
              rescored(0.5, ", greedy filling", rescorer_fill="greedy"),

@@ -42,7 +42,8 @@ def section(record: dict[str, tp.Any]) -> str:
     changed = ", with uncommitted changes" if made.get("uncommitted_changes") else ""
     commit = (made.get("commit") or "unknown")[:10]
     lines = [f"## {record['kind']} on {made['measured_on']}", "",
-             f"`{record['command']}`, {record['date']}, {made['cores']} cores, {made['threads']} threads, {versions}, "
+             f"`{record['command']}`, {record['date']}, {counted(made['cores'], 'core')}, "
+             f"{counted(made['threads'], 'thread')}, {versions}, "
              f"commit {commit}{changed}.", ""]
     for found in record["cases"]:
         lines += BLOCKS[record["kind"]](found)
@@ -115,6 +116,11 @@ def spread(values: tp.Sequence[float], key: str) -> str:
 
 
 BLOCKS = {"decode": decode_blocks, "train": train_blocks, "quality": quality_blocks}
+
+
+def counted(number: int, what: str) -> str:
+    """`1 core`, `2 cores`."""
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def figure(seconds: float) -> str:
