@@ -13,7 +13,6 @@ from . import peers
 from .measure import ratios, take_turns
 
 PAPER = (20, 10, 10, 10)
-HALF = (10, 5, 5, 5)
 SHORT = (4, 2, 2, 2)
 SHORTEST = (2, 1, 1, 1)
 
@@ -43,7 +42,7 @@ BAR = ("AudioCraft MAGNeT", "engine")
 CPU = [Case("tiny", 1, 480), Case("tiny", 4, 480, SHORT),
        Case("dim512", 1, 480, only=(*BAR, "bfloat16", "MusicGen")),
        Case("dim512", 4, 480, SHORTEST, only=(*BAR, "plain", "bfloat16", "int8")),
-       Case("dim1024", 1, 480, HALF, only=BAR), Case("dim1024", 4, 480, SHORTEST, only=BAR),
+       Case("dim1024", 1, 480, SHORT, only=BAR), Case("dim1024", 4, 480, SHORTEST, only=BAR),
        Case("small", 1, 480, SHORTEST, rounds=1, only=(*BAR, "plain", "bfloat16", "int8"))]
 GPU = [Case(size, batch, length) for size in ("tiny", "small", "medium") for batch in (1, 8, 64) for length in (500, 1500)
        if not (size == "medium" and batch == 64 and length == 1500)] + [Case("small", 16, 1500)]
