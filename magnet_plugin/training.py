@@ -19,13 +19,13 @@ def draws(seed: int, epoch: tp.Optional[int], step: int, n_q: int, device: tp.Un
         The stage, the same on all ranks (the ranks' gradients are averaged head by head), and a generator of the rank's
         own masks. Validation takes the stages in turn: few batches see all of them.
     """
-    shared = torch.Generator().manual_seed(_mix(seed, 0 if epoch is None else epoch, step, 0))
+    shared = torch.Generator().manual_seed(mix(seed, 0 if epoch is None else epoch, step, 0))
     stage = step % n_q if epoch is None else int(torch.randint(n_q, (), generator=shared))
-    own = _mix(seed, 0 if epoch is None else epoch, step, 1 + flashy.distrib.rank())
+    own = mix(seed, 0 if epoch is None else epoch, step, 1 + flashy.distrib.rank())
     return stage, torch.Generator(device).manual_seed(own)
 
 
-def _mix(*numbers: int) -> int:
+def mix(*numbers: int) -> int:
     """One 63-bit seed from several small numbers."""
     mixed = 0
     for number in numbers:

@@ -161,7 +161,7 @@ class Cluster:
 
     def _configure(self) -> None:
         root = self.root
-        auth = f"AuthType=auth/munge\nAuthInfo=socket={root}/munge/socket\n"
+        auth = f"AuthType=auth/munge\nAuthInfo=socket={root}/munge/socket,cred_expire=5\n"
         settings = root / "slurmdbd.conf"
         settings.touch(mode=0o600)
         settings.write_text(
