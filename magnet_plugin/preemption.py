@@ -1,8 +1,8 @@
 """Training that can stop at any step and go on at that very step, with what it would have drawn and seen next.
 
 AudioCraft keeps checkpoints per epoch. Here a signal (see `signals.py`) or `checkpoint.save_updates` keeps a second file,
-`preempted.th`: all that is in a checkpoint and a `Position`. It lies beside `checkpoint.th`, which stays as it was at the end
-of the last epoch, and it is removed at the end of the epoch it belongs to.
+`preempted.th`: all that is in a checkpoint and a `Position`. It lies beside `checkpoint.th`, which stays as it was at the
+end of the last epoch, and it is removed at the end of the epoch it belongs to.
 """
 import dataclasses
 import functools
@@ -26,7 +26,7 @@ class Position:
     epoch: int
     first: Randomness                    # of this rank, before the epoch's first batch was drawn
     step: int = 0                        # updates done
-    now: tp.Optional[Randomness] = None  # of this rank, after those updates
+    now: tp.Optional[Randomness] = None  # of this rank, after those updates; None while it is what the process has
     ranks: list[dict[str, Randomness]] = dataclasses.field(default_factory=list)   # `first` and `now` of every rank
     totals: dict[str, list[float]] = dataclasses.field(default_factory=dict)       # sum and count of each metric
 
@@ -74,7 +74,7 @@ def batches_from(loader: tp.Any, first: int, ready: tp.Callable[[], None]) -> tp
 
 
 def prepare_worker(number: int, seed: tp.Optional[int]) -> None:
-    """What a data worker does first. With a seed, what it draws for an item depends on that, the epoch and the item alone."""
+    """What a data worker does first. With a seed, what it draws for an item depends on seed, epoch and item alone."""
     shield_worker()
     info = torch.utils.data.get_worker_info()
     if seed is not None and info is not None:
@@ -112,7 +112,8 @@ class PreemptibleSolver(StandardSolver):
         """Train to the end, or until a signal; then save and requeue, or exit with 128 + the signal's number."""
         with Listener() as self._listener:
             try:
-                return super().run()
+                super().run()
+                return
             except Preempted:
                 pass
             except Exception as error:
@@ -162,9 +163,10 @@ class PreemptibleSolver(StandardSolver):
         self.logger.info(f"Going on in epoch {self.epoch} after {kept['step']} of {self.train_updates_per_epoch} updates.")
         return True
 
-    def log_progress(self, stage_name: str, iterable: tp.Iterable, total: tp.Optional[int] = None, updates: int = 5) -> tp.Any:
+    def log_progress(self, stage_name: str, iterable: tp.Iterable, total: tp.Optional[int] = None,
+                     updates: int = 5) -> tp.Any:
         """AudioCraft's, whose every step may be the last."""
-        total = len(iterable) if total is None else total                                     # type: ignore[arg-type]
+        total = len(iterable) if total is None else total        # type: ignore[arg-type]
         return super().log_progress(stage_name, self._watched(iterable), total=total, updates=updates)
 
     def _watched(self, iterable: tp.Iterable) -> tp.Iterator:
@@ -189,8 +191,10 @@ class PreemptibleSolver(StandardSolver):
         assert self._position is not None
         signum = agree(self._listener.signum)
         every = self.cfg.checkpoint.get("save_updates")
-        if signum or (every and self._position.step and self._position.step % every == 0):
-            self._position.now = randomness(self.model)
+        fresh = self._position.now is None                     # else this step is what the run was resumed at
+        if signum or (every and fresh and self._position.step and self._position.step % every == 0):
+            if fresh:
+                self._position.now = randomness(self.model)
             self._position.gather()
             if signum:
                 self._listener.signum = signum
@@ -226,7 +230,7 @@ class PreemptibleSolver(StandardSolver):
         if isinstance(sampler, torch.utils.data.distributed.DistributedSampler):
             sampler.set_epoch(position.epoch)
         if resumed:
-            put_back(position.first, self.model)                          # the order of the batches is drawn anew, and the same
+            put_back(position.first, self.model)               # the order of the batches is drawn anew, and the same
         if self.cfg.benchmark_no_load:
             self.logger.warning("benchmark_no_load: every update takes the first batch")
             return itertools.repeat(next(iter(loader)))
@@ -250,5 +254,5 @@ class PreemptibleSolver(StandardSolver):
             if progress.update(**recent(metrics)):
                 recent = flashy.averager()
             position.add(metrics)
-            position.step = step + 1
+            position.step, position.now = step + 1, None
             self.deadlock_detect.update("end_batch")

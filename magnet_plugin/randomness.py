@@ -12,8 +12,8 @@ Randomness = dict[str, tp.Any]
 
 
 def randomness(model: torch.nn.Module) -> Randomness:
-    """State of Python's, NumPy's and torch's generators, and of those `model` has of its own (AudioCraft's condition dropout),
-    as plain values and tensors."""
+    """State of Python's, NumPy's and torch's generators, and of those that `model` has of its own (AudioCraft's condition
+    dropout does), as plain values and tensors."""
     name, keys, *rest = np.random.get_state()
     return {"python": random.getstate(), "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
             "torch": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
@@ -47,7 +47,7 @@ def seed_items(dataset: tp.Any, seed: int) -> None:
     """
     while isinstance(dataset, torch.utils.data.Subset):
         dataset = dataset.dataset
-    dataset.__class__ = _seeded(type(dataset), seed)
+    dataset.__class__ = _seeded(type(dataset), seed)     # type: ignore[arg-type]
 
 
 @functools.lru_cache

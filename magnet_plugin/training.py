@@ -26,11 +26,14 @@ def draws(seed: int, epoch: tp.Optional[int], step: int, n_q: int, device: tp.Un
 
 
 def mix(*numbers: int) -> int:
-    """One 63-bit seed from several small numbers."""
+    """One 63-bit seed from several small numbers, spread by the multipliers of SplitMix64 (Steele et al. 2014): neighbours
+    get seeds that have nothing in common."""
     mixed = 0
     for number in numbers:
-        mixed = (mixed * 6364136223846793005 + number + 1442695040888963407) % (1 << 64)
-        mixed ^= mixed >> 29
+        mixed = (mixed + number + 0x9E3779B97F4A7C15) % (1 << 64)
+        mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 % (1 << 64)
+        mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB % (1 << 64)
+        mixed ^= mixed >> 31
     return mixed >> 1
 
 

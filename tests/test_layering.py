@@ -11,9 +11,9 @@ PACKAGE = Path(__file__).parents[1] / "magnet_plugin"
 RANKS = {
     "environment": 0, "schedules": 0, "spans": 0, "options": 0,
     "masking": 1, "attention": 1, "losses": 1, "decoding": 2,
-    "conditioners": 2, "data": 2, "metrics": 2, "lm": 3, "training": 3, "tokens": 3, "signals": 3, "builders": 4, "checkpoints": 4, "randomness": 4,
-    "loading": 5, "preemption": 5, "solver": 6, "api": 7, "registry": 8, "cli": 11, "doctor": 9, "page": 9, "demo": 10, "train": 9,
-    "zoo": 10, "__main__": 12,
+    "conditioners": 2, "data": 2, "metrics": 2, "lm": 3, "training": 3, "tokens": 3, "signals": 3, "builders": 4,
+    "checkpoints": 4, "randomness": 4, "loading": 5, "preemption": 5, "solver": 6, "api": 7, "registry": 8, "slurm": 8,
+    "cli": 11, "doctor": 9, "page": 9, "demo": 10, "train": 9, "zoo": 10, "__main__": 12,
 }
 PURE = {"schedules", "spans", "options", "masking", "attention", "losses", "decoding"}
 OMEGACONF = {"builders", "checkpoints", "loading", "solver", "api", "train", "environment"}

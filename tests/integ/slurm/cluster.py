@@ -13,8 +13,9 @@ import time
 import typing as tp
 from pathlib import Path
 
-PACKAGES = {"munged": "munge", "mariadbd": "mariadb-server", "mariadb-install-db": "mariadb-server", "mariadb": "mariadb-client",
-            "slurmdbd": "slurmdbd", "slurmctld": "slurmctld", "slurmd": "slurmd", "sbatch": "slurm-client"}
+PACKAGES = {"munged": "munge", "mariadbd": "mariadb-server", "mariadb-install-db": "mariadb-server",
+            "mariadb": "mariadb-client", "slurmdbd": "slurmdbd", "slurmctld": "slurmctld", "slurmd": "slurmd",
+            "sbatch": "slurm-client"}
 # States in which a job is over; REQUEUED, PREEMPTED and the like are not among them.
 FINISHED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "DEADLINE", "BOOT_FAIL")
 KILL_WAIT = 30      # seconds between SIGTERM and SIGKILL, SLURM's default
@@ -170,7 +171,7 @@ class Cluster:
             f"StorageHost=127.0.0.1\nStoragePort={self.sql}\nStorageUser=slurm\nStoragePass=slurm\n"
             "StorageLoc=slurm_acct_db\n")
         settings = root / "gres.conf"      # two GPU slots on devices that every machine has
-        settings.write_text("".join(f"NodeName={self.host} Name=gpu File={device}\n" for device in ("/dev/zero", "/dev/full")))
+        settings.write_text("".join(f"NodeName={self.host} Name=gpu File=/dev/{device}\n" for device in ("zero", "full")))
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 ** 20
         (root / "slurm.conf").write_text(
             f"ClusterName=test\nSlurmctldHost={self.host}(127.0.0.1)\nSlurmUser=root\nSlurmdUser=root\n{auth}"
