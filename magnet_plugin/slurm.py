@@ -16,6 +16,7 @@ from dora import git_save
 from dora.conf import SlurmConfig
 from dora.log import fatal
 from dora.shep import Sheep, Shepherd
+from submitit.core.utils import UncompletedJobError
 
 PREFIX = "MAGNET_SLURM_"
 HINT = ("Jobs are to run from a clone of the git repository in which the command is given (git_save). Commit there first, "
@@ -79,6 +80,10 @@ def settings(*layers: tp.Mapping[str, tp.Any], environ: tp.Optional[tp.Mapping[s
         if unknown:
             raise ValueError(f"slurm: there is no {', '.join(unknown)}; there are {', '.join(sorted(known))}")
         slurm = dataclasses.replace(slurm, **layer)
+    if slurm.mem_per_gpu:                                    # Dora writes it as it is, and SLURM takes whole numbers alone
+        if slurm.mem_per_gpu != int(slurm.mem_per_gpu):
+            raise ValueError(f"mem_per_gpu={slurm.mem_per_gpu} has to be a whole number of GB")
+        slurm.mem_per_gpu = int(slurm.mem_per_gpu)
     return slurm
 
 
@@ -135,6 +140,9 @@ class GridShepherd(Shepherd):
             super().commit()
         except git_save.CommandError as error:
             fatal(f"{error}\n{HINT}")
+        except UncompletedJobError as error:                        # of sbatch
+            fatal(f"SLURM refused the job: {error}\nWhat jobs ask for is set by the team's file (config/teams), "
+                  f"{PREFIX}PARTITION, {PREFIX}TIME and so on.")
         except SystemExit:                                          # Dora has named the files that are not committed
             print(HINT, file=sys.stderr)
             raise

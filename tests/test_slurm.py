@@ -17,10 +17,10 @@ def test_the_environment_is_stronger_than_the_team_and_the_team_than_the_config(
     team = {"partition": "gpu", "account": "music", "qos": "normal"}
     environ = {"MAGNET_SLURM_PARTITION": "short", "MAGNET_SLURM_GPUS": "8", "MAGNET_SLURM_QOS": "", "MAGNET_CACHE": "/x",
                "MAGNET_SLURM_SETUP": "module load cuda; source env", "MAGNET_SLURM_ONE_TASK_PER_NODE": "true",
-               "MAGNET_SLURM_MEM_PER_GPU": "1.5"}
+               "MAGNET_SLURM_MEM_PER_GPU": "2"}
     got = slurm.settings(config, team, environ=environ)
     assert (got.partition, got.account, got.qos, got.time, got.gpus) == ("short", "music", None, 3600, 8)
-    assert got.setup == ["module load cuda", "source env"] and got.one_task_per_node is True and got.mem_per_gpu == 1.5
+    assert got.setup == ["module load cuda", "source env"] and got.one_task_per_node is True and str(got.mem_per_gpu) == "2"
 
 
 def test_no_sites_partition_is_asked_for() -> None:
@@ -37,6 +37,7 @@ def test_no_sites_partition_is_asked_for() -> None:
 @pytest.mark.parametrize("environ, message", [
     ({"MAGNET_SLURM_GPUS": "two"}, "MAGNET_SLURM_GPUS='two' is not int"),
     ({"MAGNET_SLURM_GPUS": ""}, "MAGNET_SLURM_GPUS='' is not int"),
+    ({"MAGNET_SLURM_MEM_PER_GPU": "1.5"}, "mem_per_gpu=1.5 has to be a whole number"),
     ({"MAGNET_SLURM_FORCE_CHDIR": "maybe"}, "is not bool"),
     ({"MAGNET_SLURM_PARTITON": "gpu"}, "MAGNET_SLURM_PARTITON is none of SLURM's settings.*MAGNET_SLURM_PARTITION"),
 ])
@@ -104,7 +105,7 @@ def test_what_the_user_asks_slurm_for_is_stronger_than_the_scale(monkeypatch: py
     assert {asked.gpus for _, asked in jobs_of("magnet.ablate_span")} == {32}
     assert {asked.gpus for _, asked in jobs_of("magnet.ablate_span", gpus=8)} == {8}, "the command line"
     monkeypatch.setenv("MAGNET_SLURM_TIME", "7")
-    assert {asked.time for _, asked in jobs_of("magnet.tiny.ablate_span")} == {SlurmConfig().time}, "the scale's is not taken"
+    assert {asked.time for _, asked in jobs_of("magnet.tiny.ablate_span")} == {SlurmConfig().time}, "not the scale's"
 
 
 def test_overrides_go_to_every_job(monkeypatch: pytest.MonkeyPatch) -> None:
