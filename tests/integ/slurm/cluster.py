@@ -1,9 +1,10 @@
 """A one-host SLURM with accounting, from Debian's packages, all of its state in one folder.
 
-munge, MariaDB, slurmdbd, slurmctld and slurmd run as root on free ports of 127.0.0.1; each is stopped by the pid that it
-wrote, in the opposite order. Nothing in /etc or /var is read or written.
+munge, MariaDB, slurmdbd, slurmctld and slurmd run as root on free ports of 127.0.0.1; each is stopped by its pid, in the
+opposite order, and ends with the process that started it. Nothing in /etc or /var is read or written.
 """
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
@@ -52,6 +53,11 @@ def wait_for(condition: tp.Callable[[], tp.Any], what: str, seconds: float = 60)
             return value
         time.sleep(0.25)
     raise TimeoutError(f"{what}: not within {seconds:.0f} s")
+
+
+def end_with_parent() -> None:
+    """In a child: have the kernel end it when its parent dies, however that happens (PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 class Cluster:
@@ -124,7 +130,8 @@ class Cluster:
         assert program is not None
         with open(self.root / f"{name}.log", "ab") as log:
             process = subprocess.Popen([program, *command[1:]], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                                       env={**os.environ, **self.environment}, cwd=self.root, start_new_session=True)
+                                       env={**os.environ, **self.environment}, cwd=self.root, start_new_session=True,
+                                       preexec_fn=end_with_parent)
         (self.root / f"{name}.pid").write_text(str(process.pid))
         self.started.append(name)
 

@@ -1,6 +1,7 @@
 """The cluster that the tests of this folder share, and Dora's records of what ran in it."""
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -24,6 +25,7 @@ def cluster() -> tp.Iterator[Cluster]:
         pytest.skip(f"a SLURM on one host needs Debian's packages {' '.join(missing())}; make test-slurm installs them")
     home = Path(tempfile.mkdtemp(prefix="slurm-"))
     one = Cluster(home / "s")
+    terminate = signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated"))     # which takes everything down
     try:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in one.environment.items():
@@ -36,6 +38,7 @@ def cluster() -> tp.Iterator[Cluster]:
             yield one
     finally:
         one.stop()
+        signal.signal(signal.SIGTERM, terminate)
         shutil.rmtree(home, ignore_errors=True)
 
 

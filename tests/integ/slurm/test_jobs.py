@@ -1,15 +1,17 @@
 """The plugin's jobs in a real SLURM: an array, two ranks, preempted, requeued, cancelled, failing."""
 import re
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ..runs import DEBUG, dora, without_times
+from ..runs import DEBUG, ROOT, dora, without_times
 from .cluster import Cluster
 from .conftest import Records, tell
 
 pytestmark = pytest.mark.slurm
-SHORT = [*DEBUG[:1], "num_threads=1", "optim.epochs=3", "optim.updates_per_epoch=60"]
+SHORT = [*DEBUG[:1], "num_threads=1", "optim.epochs=3", "optim.updates_per_epoch=30"]
 GRID = "magnet.tiny.ablate_span"
 
 
@@ -21,8 +23,36 @@ def test_a_job_runs_and_is_accounted_for(cluster: Cluster) -> None:
     assert states == {job: "COMPLETED"}
 
 
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A clean checkout of the committed state."""
+    subprocess.run(["git", "clone", "--quiet", f"file://{ROOT}", str(tmp_path / "clone")], check=True)
+    return tmp_path / "clone"
+
+
+def test_git_save_runs_the_committed_state(records: Records, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job fails at once, and its traceback shows where it ran and why it failed."""
+    monkeypatch.setenv("MAGNET_GIT_SAVE", "true")
+    command = ("launch", "--no_tail", *SHORT, "transformer_lm.card=1024")
+    sheep = submitted(records, dora(records.folder, *command, cwd=clone).stdout)
+    (clone / "magnet_plugin" / "solver.py").write_text("broken")
+    refused = dora(records.folder, "launch", "--no_tail", *SHORT, "label=dirty", cwd=clone, check=False)
+    assert refused.returncode and "solver.py" in refused.stdout and "--no_git_save" in refused.stdout
+    assert records.over(sheep) == "FAILED"
+    log = sheep.log.read_text()
+    assert re.search(r'File "\S+/runs/codes/[0-9a-f]{40}/magnet_plugin/solver.py"', log)
+    assert "set transformer_lm.card=512" in log
+
+
+def submitted(records: Records, out: str) -> Any:
+    """Dora's Sheep of the job that a command has submitted."""
+    found = re.search(r"Scheduled job (\d+) for sheep (\w+)", out)
+    assert found, out
+    return records.find(found[2])
+
+
 def test_a_failing_job_shows_its_cause_and_a_cancelled_one_is_seen(records: Records, cluster: Cluster) -> None:
-    failing = records.submit(*SHORT, "transformer_lm.card=1024")
+    failing = records.submit(*SHORT, "transformer_lm.card=1024", "label=failing")
     cancelled = records.submit(*SHORT, "optim.epochs=100")
     records.follow(cancelled, "Train | Epoch 1")
     cluster.run("scancel", cancelled.job.job_id)
@@ -43,20 +73,20 @@ def test_what_slurm_refuses_is_told(records: Records, monkeypatch: pytest.Monkey
 def test_preempted_and_requeued_jobs_end_as_if_undisturbed(records: Records, cluster: Cluster) -> None:
     """SIGUSR1 in the second epoch and `scontrol requeue`, which leaves no time to save, in the third."""
     twin = records.submit(*SHORT, "label=twin")
-    sheep = records.submit(*SHORT, "label=disturbed", "checkpoint.save_updates=10")
+    sheep = records.submit(*SHORT, "label=disturbed", "checkpoint.save_updates=5")
     job = sheep.job.job_id
-    records.follow(sheep, "Train | Epoch 2 | 12/60")
+    records.follow(sheep, "Train | Epoch 2 | 6/30")
     cluster.run("scancel", "--signal=USR1", job)
     records.follow(sheep, "SIGUSR1: the state is saved; requeueing the job")
-    records.follow(sheep, "Train | Epoch 3 | 18/60")
+    records.follow(sheep, "Train | Epoch 3 | 9/30")
     cluster.run("scontrol", "requeue", job)
     assert records.over(sheep) == "COMPLETED" and records.over(twin) == "COMPLETED"
     lines = cluster.run("sacct", "-X", "-D", "-n", "-P", "-j", job, "-o", "State").split()
     tell(f"job {job}, run after run: {lines}")
     assert lines == ["REQUEUED", "REQUEUED", "COMPLETED"]
-    resumed = re.findall(r"Going on in epoch (\d) after (\d+) of 60 updates", sheep.log.read_text())
-    assert [int(epoch) for epoch, _ in resumed] == [2, 3] and all(10 <= int(step) < 60 for _, step in resumed)
-    assert int(resumed[1][1]) % 10 == 0
+    resumed = re.findall(r"Going on in epoch (\d) after (\d+) of 30 updates", sheep.log.read_text())
+    assert [int(epoch) for epoch, _ in resumed] == [2, 3] and all(5 <= int(step) < 30 for _, step in resumed)
+    assert int(resumed[1][1]) % 5 == 0
     assert len(records.history(sheep)) == 3
     assert without_times(records.history(sheep)) == without_times(records.history(twin))
     import torch
@@ -71,11 +101,9 @@ def test_preempted_and_requeued_jobs_end_as_if_undisturbed(records: Records, clu
 def test_two_ranks_launched_from_elsewhere_are_preempted(records: Records, cluster: Cluster, tmp_path: Path) -> None:
     """`dora launch` in a directory that has nothing to do with the plugin; SIGTERM as SLURM sends it before it preempts."""
     out = dora(records.folder, "-P", "magnet_plugin", "launch", "--no_tail", "-g", "2", *SHORT, "label=ranks", cwd=tmp_path)
-    found = re.search(r"Scheduled job (\d+) for sheep (\w+)", out.stdout)
-    assert found, out.stdout
-    sheep = records.find(found[2])
-    records.follow(sheep, "Train | Epoch 2 | 12/60")
-    cluster.run("scancel", "--signal=TERM", found[1])
+    sheep = submitted(records, out.stdout)
+    records.follow(sheep, "Train | Epoch 2 | 6/30")
+    cluster.run("scancel", "--signal=TERM", sheep.job.job_id)
     records.follow(sheep, "SIGTERM: the state is saved; requeueing the job")
     assert records.over(sheep) == "COMPLETED"
     second = Path(str(sheep.log).replace("_0_log", "_1_log")).read_text()
