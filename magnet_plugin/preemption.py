@@ -110,7 +110,8 @@ class PreemptibleSolver(StandardSolver):
 
     def run(self) -> None:
         """Train to the end, or until a signal; then save and requeue, or exit with 128 + the signal's number."""
-        with Listener() as self._listener:
+        workers = any(getattr(loader, "num_workers", 0) for loader in self.dataloaders.values())
+        with Listener(workers) as self._listener:
             try:
                 super().run()
                 return

@@ -42,17 +42,22 @@ class Listener:
     """While entered, a signal is noted in `signum` (0: none yet) instead of being acted on.
 
     Python lets only the main thread listen; in another one nothing is ever noted.
+
+    Args:
+        workers: data workers will be started meanwhile.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, workers: bool = False) -> None:
         self.signum = 0
+        self._workers = workers
         self._owner = os.getpid()
         self._previous: dict[int, tp.Any] = {}
 
     def __enter__(self) -> "Listener":
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, signal.SIG_IGN) for number in numbers()}
-            _start_helpers()                     # they inherit that the signals are ignored
+            if self._workers:
+                _start_fork_server()             # it inherits that the signals are ignored
             for number in self._previous:
                 signal.signal(number, self._note)
         return self
@@ -105,8 +110,12 @@ def shield_worker() -> None:
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(WORKER_GRACE))
 
 
-def _start_helpers() -> None:
-    """Start the process that forks data workers, where there is such: the default action would end it."""
+def _start_fork_server() -> None:
+    """Start the process that forks data workers, where there is such: a signal's default action would end it.
+
+    It imports what they need, once: each worker of each epoch did so before.
+    """
     if multiprocessing.get_start_method(allow_none=True) == "forkserver":
         from multiprocessing import forkserver
+        multiprocessing.set_forkserver_preload(["magnet_plugin.preemption"])
         forkserver.ensure_running()

@@ -28,7 +28,8 @@ def test_the_wheel_holds_configs_and_grids_inside_the_package(wheel: Path) -> No
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"magnet_plugin"}
     for name in ("config/config.yaml", "config/solver/magnet.yaml", "config/teams/default.yaml",
-                 "grids/magnet/tiny/ablate_span.py", "grids/_base.py", "zoo/codec-16khz/compression_state_dict.bin", "decoding/loop.py", "page.html"):
+                 "grids/magnet/tiny/ablate_span.py", "grids/_base.py",
+                 "zoo/codec-16khz/compression_state_dict.bin", "decoding/loop.py", "page.html"):
         assert f"magnet_plugin/{name}" in names, name
 
 

@@ -14,7 +14,7 @@ from .runs import DEBUG, ROOT, dora, environment, history, signature, without_ti
 
 pytestmark = pytest.mark.integ
 # Two data workers, which draw the texts' dropout themselves.
-RUN = [*DEBUG[:1], "num_threads=1", "optim.epochs=3", "optim.updates_per_epoch=12", "dataset.num_workers=2",
+RUN = [*DEBUG[:1], "num_threads=1", "optim.epochs=2", "optim.updates_per_epoch=12", "+dataset.train.num_workers=2",
        "dataset.train.merge_text_p=0.5", "dataset.train.drop_desc_p=0.3"]
 
 
@@ -53,7 +53,7 @@ def test_a_paper_scale_grid_without_data_says_what_is_missing(no_slurm: None, tm
 
 
 def test_preempted_in_mid_epoch_and_started_again(tmp_path: Path) -> None:
-    """As SLURM does it: the signal reaches every process of the job, data workers and the server that forks them included."""
+    """As SLURM does it: the signal reaches every process of the job, data workers and the server that forks them too."""
     dora(tmp_path / "undisturbed", "run", *RUN)
     slow = subprocess.Popen([sys.executable, "-m", "dora", "run", *RUN], cwd=ROOT, env=environment(tmp_path),
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
