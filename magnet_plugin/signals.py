@@ -104,10 +104,20 @@ def job_state() -> str:
 
 
 def shield_worker() -> None:
-    """In a data worker: SLURM signals every process of a job, and the workers have to live until the state is saved."""
+    """In a data worker: SLURM signals every process of a job, and the workers have to live until the state is saved, and
+    no longer than the process they work for."""
     for number in numbers():
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(WORKER_GRACE))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """torch's workers watch the process that forked them, which for a fork server's is not the one that was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _start_fork_server() -> None:

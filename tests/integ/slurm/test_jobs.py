@@ -35,7 +35,8 @@ def test_git_save_runs_the_committed_state(records: Records, clone: Path, monkey
     monkeypatch.setenv("MAGNET_GIT_SAVE", "true")
     command = ("launch", "--no_tail", *SHORT, "transformer_lm.card=1024")
     sheep = submitted(records, dora(records.folder, *command, cwd=clone).stdout)
-    (clone / "magnet_plugin" / "solver.py").write_text("broken")
+    with open(clone / "magnet_plugin" / "solver.py", "a") as file:
+        file.write("# not committed\n")
     refused = dora(records.folder, "launch", "--no_tail", *SHORT, "label=dirty", cwd=clone, check=False)
     assert refused.returncode and "solver.py" in refused.stdout and "--no_git_save" in refused.stdout
     assert records.over(sheep) == "FAILED"
@@ -71,7 +72,7 @@ def test_what_slurm_refuses_is_told(records: Records, monkeypatch: pytest.Monkey
 
 
 def test_preempted_and_requeued_jobs_end_as_if_undisturbed(records: Records, cluster: Cluster) -> None:
-    """SIGUSR1 in the second epoch and `scontrol requeue`, which leaves no time to save, in the third."""
+    """SIGUSR1 in the second epoch. In the third `scontrol requeue`, which may leave no time to save: then an older state."""
     twin = records.submit(*SHORT, "label=twin")
     sheep = records.submit(*SHORT, "label=disturbed", "checkpoint.save_updates=5")
     job = sheep.job.job_id
@@ -86,7 +87,6 @@ def test_preempted_and_requeued_jobs_end_as_if_undisturbed(records: Records, clu
     assert lines == ["REQUEUED", "REQUEUED", "COMPLETED"]
     resumed = re.findall(r"Going on in epoch (\d) after (\d+) of 30 updates", sheep.log.read_text())
     assert [int(epoch) for epoch, _ in resumed] == [2, 3] and all(5 <= int(step) < 30 for _, step in resumed)
-    assert int(resumed[1][1]) % 5 == 0
     assert len(records.history(sheep)) == 3
     assert without_times(records.history(sheep)) == without_times(records.history(twin))
     import torch
