@@ -55,7 +55,7 @@ setup(
     ],
     extras_require={
         "app": ["gradio>=4"],
-        "metrics": ["scipy>=1.11", "scikit-learn>=1.3"],
+        "metrics": ["scipy>=1.11", "scikit-learn>=1.3", "matplotlib>=3.8"],
         "data": ["librosa>=0.10"],
         "dev": ["pytest>=8", "ruff>=0.6", "mypy>=1.10", "matplotlib>=3.8", "scipy>=1.11", "build>=1.2", "setuptools>=68",
                 "wheel"],

@@ -6,22 +6,61 @@ import torch
 from audiocraft.models import builders as upstream
 from audiocraft.models.lm import LMModel
 from audiocraft.modules.conditioners import ConditioningProvider
+from audiocraft.utils.utils import dict_from_config
 from omegaconf import DictConfig, OmegaConf
 
 from .conditioners import WordsConditioner
-from .options import GenerationOptions
+from .lm import frames
+from .lm_hybrid import HybridMagnetLMModel
+from .options import GenerationOptions, PromptOptions
 
-MAGNET_LM = "transformer_lm_magnet"
+MAGNET_LM, HYBRID_LM = "transformer_lm_magnet", "transformer_lm_hybrid_magnet"
 # Kept by name: register() puts our functions in their place.
 _upstream_lm_model = upstream.get_lm_model
 _upstream_provider = upstream.get_conditioner_provider
 
 
 def get_lm_model(cfg: DictConfig) -> LMModel:
-    """AudioCraft's `get_lm_model`, which builds this plugin's `MagnetLMModel` for `lm_model: transformer_lm_magnet`."""
+    """AudioCraft's `get_lm_model`, which builds this plugin's `MagnetLMModel` for `lm_model: transformer_lm_magnet`,
+    and `HybridMagnetLMModel` where the config says hybrid."""
+    if is_hybrid(cfg):
+        return get_hybrid(cfg)
     if cfg.lm_model != MAGNET_LM:
         return _upstream_lm_model(cfg)
     return _upstream_lm_model(derive_magnet(cfg))
+
+
+def is_hybrid(cfg: DictConfig) -> bool:
+    """Whether a config is of a hybrid model. AudioCraft's unreleased branch names the solver `hybrid_magnet`, but the model
+    `transformer_lm_magnet`."""
+    lm_model = str(cfg.get("lm_model"))
+    return "hybrid" in lm_model or (lm_model == MAGNET_LM and "hybrid" in str(cfg.get("solver")))
+
+
+def get_hybrid(cfg: DictConfig) -> HybridMagnetLMModel:
+    """The hybrid model of a config: the same keys as a MAGNeT's, and a delay pattern.
+
+    Raises:
+        ValueError: `transformer_lm` holds a setting that the model does not have, or that cannot work.
+    """
+    cfg = derive_magnet(cfg)
+    kwargs = dict_from_config(cfg.transformer_lm)
+    kwargs.pop("q_modeling", None)                              # of old configs; the pattern says it
+    fuser = upstream.get_condition_fuser(cfg)
+    if fuser.fuse2cond["cross"]:
+        kwargs["cross_attention"] = True
+    guidance = cfg.classifier_free_guidance
+    pattern = upstream.get_codebooks_pattern_provider(kwargs["n_q"], cfg.codebooks_pattern)
+    provider = get_conditioner_provider(kwargs["dim"], cfg).to(cfg.device)
+    try:
+        model = HybridMagnetLMModel(
+            pattern_provider=pattern, condition_provider=provider, fuser=fuser, cfg_dropout=guidance.training_dropout,
+            cfg_coef=guidance.inference_coef, attribute_dropout=dict_from_config(cfg.attribute_dropout),
+            dtype=getattr(torch, cfg.dtype), device=cfg.device, **kwargs)
+    except TypeError as error:
+        raise ValueError(f"transformer_lm holds a setting that this model does not have ({error}); take it out of the "
+                         "config, or load the model with the code that trained it") from error
+    return model.to(cfg.device)
 
 
 def derive_magnet(cfg: DictConfig) -> DictConfig:
@@ -58,6 +97,13 @@ def get_generation_options(cfg: DictConfig) -> GenerationOptions:
     lm = cfg.generate.lm
     fields = {name: lm[name] for name in GenerationOptions.__dataclass_fields__ if name in lm}
     return GenerationOptions(**OmegaConf.to_container(OmegaConf.create(fields), resolve=True))  # type: ignore[arg-type]
+
+
+def get_prompt_options(cfg: DictConfig) -> PromptOptions:
+    """`hybrid.prompt` of a hybrid model's config as validated options."""
+    prompt = cfg.hybrid.prompt
+    return PromptOptions(frames(prompt.duration, cfg.transformer_lm.compression_model_framerate), prompt.cfg_coef,
+                         prompt.temperature, prompt.top_k)
 
 
 def codec_mismatches(cfg: DictConfig, codec: tp.Any) -> list[str]:

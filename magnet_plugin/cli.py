@@ -13,9 +13,10 @@ import typing as tp
 import warnings
 from pathlib import Path
 
+from .bench.command import add_parser as add_bench_parser
 from .data.commands import add_parser as add_data_parser
 from .doctor import describe
-from .options import ARRANGEMENTS
+from .options import CHOICES
 
 if tp.TYPE_CHECKING:
     import torch
@@ -23,6 +24,9 @@ if tp.TYPE_CHECKING:
     from .api import MAGNeT
 
 MODEL = "//bundled/magnet-16khz"
+#: Arguments of `magnet generate` that `set_generation_params` takes by the same names.
+PARAMS = ("temperature", "top_p", "top_k", "max_cfg_coef", "min_cfg_coef", "decoding_steps", "span_arrangement", "duration",
+          "engine", "precision", "rescorer", "rescorer_weight", "prompt_model", "prompt_duration")
 #: What a user can mend: told in one line. Anything else is a fault of the program and keeps its traceback.
 EXPECTED = (ValueError, OSError)
 
@@ -55,8 +59,7 @@ def load_model(args: argparse.Namespace) -> MAGNeT:
         model = MAGNeT.get_pretrained(args.model, device=args.device)
     except OSError as error:                        # the hub's client names files, but not the model
         raise ValueError(f"--model {args.model} cannot be loaded") from error
-    given = {name: getattr(args, name) for name in ("temperature", "top_p", "top_k", "max_cfg_coef", "min_cfg_coef",
-                                                    "decoding_steps", "span_arrangement", "duration")}
+    given = {name: getattr(args, name) for name in PARAMS}
     chosen = {name: value for name, value in given.items() if value is not None}
     model.set_generation_params(use_sampling=not args.greedy, **chosen)
     return model
@@ -177,6 +180,7 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("doctor", parents=[common], help="versions, devices, attention kernels, what is amiss")
     one.set_defaults(run=doctor)
     add_data_parser(commands)
+    add_bench_parser(commands, common)
     one = commands.add_parser("demo", parents=[common], help="fine-tune for a minute, export, generate, show")
     one.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="folder for all of it (demo)")
     one.add_argument("--model", default=MODEL, help=f"model to start from ({MODEL})")
@@ -205,8 +209,16 @@ def add_generate(one: argparse.ArgumentParser) -> None:
     group.add_argument("--max-cfg-coef", type=float, help="guidance while all is masked (10)")
     group.add_argument("--min-cfg-coef", type=float, help="guidance once nothing is (1)")
     group.add_argument("--decoding-steps", type=steps, metavar="N,N,…", help="one per codebook (20,10,10,10)")
-    group.add_argument("--span-arrangement", choices=ARRANGEMENTS, help="(stride1)")
+    group.add_argument("--span-arrangement", choices=CHOICES["span_arrangement"], help="(stride1)")
+    group.add_argument("--engine", choices=CHOICES["engine"], help="lean, the model's own (plain), or what fits (auto)")
+    group.add_argument("--precision", choices=CHOICES["precision"], help="of the matrix products; others than model are "
+                       "faster and approximate (model)")
     group.add_argument("--greedy", action="store_true", help="take the likeliest tokens instead of sampling")
+    group = one.add_argument_group("other models", "on the same codec, by the names that --model takes")
+    group.add_argument("--rescorer", metavar="NAME", help="a MusicGen, AudioGen or MAGNeT that has a say in what is kept")
+    group.add_argument("--rescorer-weight", type=float, metavar="W", help="MAGNeT's own share, from 0 to 1 (0.7)")
+    group.add_argument("--prompt-model", metavar="NAME", help="a MusicGen or AudioGen that writes the first seconds")
+    group.add_argument("--prompt-duration", type=float, metavar="SECONDS", help="so many; also of a hybrid model (1)")
     one.set_defaults(run=generate)
 
 

@@ -1,19 +1,23 @@
 """MagnetLMModel: AudioCraft's transformer without the causal mask, restricted in context by stage (paper, section 3)."""
 import functools
+import logging
 import math
 import typing as tp
 
 import torch
 from audiocraft.models.lm import LMModel
 from audiocraft.modules.conditioners import ClassifierFreeGuidanceDropout, ConditioningAttributes, ConditionType
-from audiocraft.modules.transformer import StreamingMultiheadAttention, StreamingTransformerLayer
+from audiocraft.modules.transformer import create_sin_embedding
 from torch import nn
-from torch.nn import functional as F
 
-from .attention import Band, Context, Full, attend
-from .decoding import Given, decode
+from .attention import Band, Context, Full
+from .decoding import Given, Guide, NotLean, decode, engine_for
+from .decoding.guidance import Forward
+from .decoding.rescoring import Rescorer, Rescoring
+from .layers import ContextAttentionLayer
 from .options import GenerationOptions
 
+logger = logging.getLogger(__name__)
 ConditionTensors = dict[str, ConditionType]
 
 
@@ -24,63 +28,6 @@ def frames(seconds: float, frame_rate: float) -> int:
     (500, 126, 15)
     """
     return math.ceil(round(seconds * frame_rate, 6))
-
-
-class ContextAttentionLayer(StreamingTransformerLayer):
-    """AudioCraft's layer, its weights and its order of things, with attention by `attention.attend`.
-
-    `src_mask` is a `Context`, not a tensor. The kernels are chosen by `attention_backend`.
-    """
-
-    def __init__(self, *args: tp.Any, attention_backend: str = "auto", **kwargs: tp.Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.attention_backend = attention_backend
-
-    def _sa_block(self, x: torch.Tensor, attn_mask: tp.Any, key_padding_mask: tp.Any = None,
-                  is_causal: bool = False) -> torch.Tensor:
-        context = Full() if attn_mask is None else attn_mask
-        return self.dropout1(self._attention(self.self_attn, x, x, context))
-
-    def _cross_attention_block(self, src: torch.Tensor, cross_attention_src: torch.Tensor) -> torch.Tensor:
-        weights = tp.cast(StreamingMultiheadAttention, self.cross_attention)
-        return self.dropout_cross(self._attention(weights, src, cross_attention_src, Full()))
-
-    def _attention(self, weights: StreamingMultiheadAttention, queries: torch.Tensor, keys: torch.Tensor,
-                   context: Context) -> torch.Tensor:
-        q, k, v = project(weights, queries, keys)
-        dtype = q.dtype
-        if weights.attention_as_float32:
-            q, k, v = q.float(), k.float(), v.float()
-        dropout = weights.dropout if weights.training else 0.0
-        out = attend(q, k, v, context, backend=self.attention_backend, dropout=dropout).to(dtype)
-        out_proj = weights.out_proj if weights.custom else weights.mha.out_proj
-        return out_proj(out.transpose(1, 2).flatten(2))
-
-
-def project(weights: StreamingMultiheadAttention, queries: torch.Tensor, keys: torch.Tensor
-            ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Queries [B, T, D] and keys [B, S, D] -> q [B, H, T, d], k and v [B, H, S, d], with AudioCraft's packed weights."""
-    holder = weights if weights.custom else weights.mha
-    weight, bias = holder.in_proj_weight, holder.in_proj_bias
-    width = queries.shape[-1]
-    kv_width = (weight.shape[0] - width) // 2
-    sizes = [width, kv_width, kv_width]
-    if keys is queries:
-        q, k, v = F.linear(queries, weight, bias).split(sizes, dim=-1)
-    else:
-        of_q, of_kv = weight.split([width, 2 * kv_width])
-        bias_q, bias_kv = (None, None) if bias is None else bias.split([width, 2 * kv_width])
-        q = F.linear(queries, of_q, bias_q)
-        k, v = F.linear(keys, of_kv, bias_kv).chunk(2, dim=-1)
-    if weights.qk_layer_norm:
-        q, k = weights.q_layer_norm(q), weights.k_layer_norm(k)
-    head_dim = width // weights.num_heads
-    q, k, v = (x.unflatten(-1, (-1, head_dim)) for x in (q, k, v))                 # [B, T, H, d]
-    if weights.rope is not None:
-        q, k = weights.rope.rotate_qk(q, k, start=0, time_dim=1)
-    if weights.kv_repeat > 1:
-        k, v = (x.repeat_interleave(weights.kv_repeat, dim=2) for x in (k, v))
-    return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
 
 class MagnetLMModel(LMModel):
@@ -99,6 +46,8 @@ class MagnetLMModel(LMModel):
         ValueError: the transformer is causal, or a length makes no sense.
     """
 
+    layer_class: type[ContextAttentionLayer] = ContextAttentionLayer
+
     def __init__(self, subcodes_context: int = 5, compression_model_framerate: float = 50,
                  segment_duration: float = 10, span_len: int = 3, attention_backend: str = "auto",
                  **kwargs: tp.Any) -> None:
@@ -108,7 +57,7 @@ class MagnetLMModel(LMModel):
             raise ValueError(f"masking.span_len={span_len} must be at least 1 frame")
         if kwargs.get("past_context") is not None:
             raise ValueError("transformer_lm.past_context is for causal models; use transformer_lm.subcodes_context")
-        layer = functools.partial(ContextAttentionLayer, attention_backend=attention_backend)
+        layer = functools.partial(self.layer_class, attention_backend=attention_backend)
         super().__init__(layer_class=layer, **kwargs)
         self.attention_backend = attention_backend
         self.subcodes_context = subcodes_context
@@ -176,7 +125,7 @@ class MagnetLMModel(LMModel):
                  max_gen_len: int = 256, *, seed: tp.Optional[int] = None, given: tp.Optional[Given] = None,
                  callback: tp.Optional[tp.Callable[[int, int], None]] = None, cfg_coef: None = None,
                  two_step_cfg: None = None, remove_prompts: bool = False, check: bool = False,
-                 **options: tp.Any) -> torch.Tensor:
+                 rescorer: tp.Optional[Rescorer] = None, **options: tp.Any) -> torch.Tensor:
         """Decode tokens from text, a prompt, known tokens, or nothing.
 
         Args:
@@ -188,6 +137,7 @@ class MagnetLMModel(LMModel):
             given: known tokens anywhere in the clip, in place of `prompt` and `max_gen_len`.
             callback: called with (steps done, steps in all).
             remove_prompts: cut the prompt's frames off the result.
+            rescorer: a model to be asked where `rescorer_weight` is below 1 (see `magnet_plugin.rescorers`).
             **options: fields of `GenerationOptions`.
         Returns:
             Long [B, K, T].
@@ -203,31 +153,65 @@ class MagnetLMModel(LMModel):
         given = given or self._given(prompt, conditions, num_samples, max_gen_len)
         device = given.tokens.device
         generator = None if seed is None else torch.Generator(device).manual_seed(seed)
-        tokens = decode(self.predictor(list(conditions), given.tokens.shape[0]), given, settings,
+        rescoring = Rescoring.of(rescorer, settings, conditions, len(given.tokens))
+        tokens = decode(self.predictor(list(conditions), len(given.tokens), settings), given, settings,
                         mask_id=self.special_token_id, span_len=self.span_len, generator=generator, callback=callback,
-                        describe=self._describe)
+                        describe=lambda: self._describe() + (", MAGNeT's or the rescorer's" if rescoring else ""),
+                        rescoring=rescoring)
         return tokens[..., prompt.shape[-1]:] if remove_prompts and prompt is not None else tokens
 
-    def predictor(self, conditions: list[ConditioningAttributes], batch: int
-                  ) -> tp.Callable[[torch.Tensor, int, float], torch.Tensor]:
+    def predictor(self, conditions: list[ConditioningAttributes], batch: int, options: GenerationOptions) -> Guide:
         """`predict(tokens [B, K, T], stage, guidance) -> logits [B, T, card]`, float32, classifier-free guidance applied.
 
-        Conditional and null rows go through the model together, as upstream does: padding changes numbers.
+        Conditional and null conditions are embedded together, as upstream does: padding changes numbers.
         """
         if conditions and len(conditions) != batch:
             raise ValueError(f"{len(conditions)} conditions (descriptions) for {batch} samples; give one per sample")
         guided = bool(conditions)
         null = ClassifierFreeGuidanceDropout(p=1.0)(conditions) if guided else self._null_conditions(batch)
         tensors = self.embed_conditions(conditions + null if guided else null)
+        forward = self._lean_forward(tensors, guided, options) or self._plain_forward(tensors, guided)
+        return Guide(forward, guided, options.guidance_every)
 
-        def predict(tokens: torch.Tensor, stage: int, guidance: float) -> torch.Tensor:
-            if not guided:
-                return self.stage_logits(tokens, tensors, stage).float()
-            logits = self.stage_logits(tokens.repeat(2, 1, 1), tensors, stage).float()
-            conditional, unconditional = logits.chunk(2)
-            return unconditional + (conditional - unconditional) * guidance
+    def _plain_forward(self, tensors: ConditionTensors, guided: bool) -> Forward:
+        """The model's own forward pass, for `Guide`."""
+        def forward(tokens: torch.Tensor, stage: int, positions: torch.Tensor, both: bool) -> torch.Tensor:
+            rows = len(tokens) * (1 + both)
+            conditions = {name: (value[:rows], mask[:rows]) for name, (value, mask) in tensors.items()}
+            tokens, positions = (tokens.repeat(2, 1, 1), positions.repeat(2, 1)) if both else (tokens, positions)
+            logits = self.stage_logits(tokens, conditions, stage)
+            return logits.gather(1, positions[..., None].expand(-1, -1, logits.shape[-1]))
 
-        return predict
+        return forward
+
+    def _lean_forward(self, tensors: ConditionTensors, guided: bool, options: GenerationOptions) -> tp.Optional[Forward]:
+        """The engine's forward pass, None where it is not asked for or, with engine=auto, does not serve this model."""
+        if options.engine == "plain":
+            return None
+        weight = next(self.parameters())
+        autocast = torch.is_autocast_enabled(weight.device.type)
+        dtype = torch.get_autocast_dtype(weight.device.type) if autocast else weight.dtype
+        try:
+            engine = engine_for(self, options.precision, dtype)
+        except NotLean as error:
+            if options.engine == "lean" or options.precision != "model":
+                raise ValueError(f"engine={options.engine}, precision={options.precision}: {error}; set engine=plain and "
+                                 "precision=model") from None
+            logger.info("%s; decoding takes the model's own forward pass (engine=plain)", error)
+            return None
+        rows = len(next(iter(tensors.values()))[0]) if tensors else 0
+        _, source = self.fuser(weight.new_zeros(rows, 1, self.dim), tensors)
+        if source is None:
+            return engine.session(None)
+        source = source.to(weight.dtype)
+        return engine.session(*source.chunk(2)) if guided else engine.session(source)
+
+    def position_embeddings(self, length: int) -> torch.Tensor:
+        """What is added to the embeddings of frames 0 to length - 1, [T, dim]."""
+        weight, body = next(self.parameters()), self.transformer
+        places = torch.arange(length, device=weight.device).view(1, -1, 1)
+        embedding = create_sin_embedding(places, self.dim, max_period=body.max_period, dtype=weight.dtype)
+        return body.positional_scale * embedding[0]
 
     def _null_conditions(self, batch: int) -> list[ConditioningAttributes]:
         names = list(self.condition_provider.conditioners)

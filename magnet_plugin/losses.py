@@ -7,7 +7,7 @@ from torch.nn import functional as F
 _IGNORED = -100
 
 
-def masked_cross_entropy(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
+def masked_cross_entropy(logits: Tensor, targets: Tensor, mask: Tensor, count: Tensor | None = None) -> Tensor:
     """Mean cross entropy over the masked positions of the whole batch.
 
     The softmax is taken in float32, under autocast too. Positions outside of the mask have no part in value or
@@ -19,6 +19,7 @@ def masked_cross_entropy(logits: Tensor, targets: Tensor, mask: Tensor) -> Tenso
             those of a hybrid model do.
         targets: true codes, Long [..., T], within [0, card) wherever `mask` is True.
         mask: targets of the loss, Bool [..., T].
+        count: what the sum is divided by, where this is part of a larger batch; the number of targets where None.
     Returns:
         Float32 scalar in nats. With nothing masked it is zero, with a gradient of zeros.
     Raises:
@@ -31,4 +32,4 @@ def masked_cross_entropy(logits: Tensor, targets: Tensor, mask: Tensor) -> Tenso
     # Ignoring a label is not enough: the softmax of a logit that is not finite makes the gradient NaN.
     logits = logits.masked_fill(~mask.unsqueeze(-1), 0.0)
     total = F.cross_entropy(logits.float().flatten(0, -2), labels.flatten(), ignore_index=_IGNORED, reduction="sum")
-    return total / mask.sum().clamp(min=1)
+    return total / (mask.sum() if count is None else count).clamp(min=1)

@@ -22,7 +22,8 @@ class _LazyTrain(types.ModuleType):
 
 
 def register() -> None:
-    """Take over AudioCraft's `magnet` and `audio_magnet` solvers, its `transformer_lm_magnet` model and `MAGNeT`.
+    """Take over AudioCraft's `magnet` and `audio_magnet` solvers, its `transformer_lm_magnet` model and `MAGNeT`;
+    add the `hybrid_magnet` solver.
 
     Calling it again changes nothing. The global attention backend of AudioCraft is left alone.
     """
@@ -144,7 +145,7 @@ def _take_solvers() -> None:
     from audiocraft.solvers import builders as upstream
     from audiocraft.solvers import magnet
 
-    from . import solver
+    from . import solver, solver_hybrid  # noqa: F401 (adds its solver to those that get_solver knows)
     get_solver = functools.partial(solver.get_solver, fallback=upstream.get_solver)
     for owner in (solvers, upstream):
         _put(owner, "get_solver", get_solver)

@@ -20,7 +20,7 @@ from .losses import masked_cross_entropy
 from .masking import corrupt, stage_mask
 from .preemption import PreemptibleSolver
 from .tokens import remember_tokens
-from .training import draws, touch_all
+from .training import draws, loss_in_parts, touch_all
 
 Batch = tuple[torch.Tensor, list[SegmentWithAttributes]]
 
@@ -31,6 +31,9 @@ class MagnetSolver(PreemptibleSolver, MusicGenSolver):
     def __init__(self, cfg: DictConfig) -> None:
         options = builders.get_generation_options(cfg)      # a bad setting is told before anything is built
         options.check_codebooks(cfg.transformer_lm.n_q)
+        if not 1 <= cfg.optim.accumulate <= cfg.dataset.batch_size:
+            raise ValueError(f"optim.accumulate={cfg.optim.accumulate} must lie between 1 and dataset.batch_size="
+                             f"{cfg.dataset.batch_size} (the whole batch, over all ranks)")
         super().__init__(cfg)
         self.generation_params = options.plain()
 
@@ -51,6 +54,9 @@ class MagnetSolver(PreemptibleSolver, MusicGenSolver):
                              + "; ".join(mismatches)) from failed
         if failed is not None:
             raise failed
+        if self.cfg.optim.compile:
+            for layer in self.model.transformer.layers:
+                layer.compile(backend=self.cfg.optim.compile)
 
     def build_dataloaders(self) -> None:
         """AudioCraft's data loaders, after a look at the manifests: what would spoil the run is logged with its remedy."""
@@ -84,8 +90,7 @@ class MagnetSolver(PreemptibleSolver, MusicGenSolver):
         self.deadlock_detect.update("tokens_and_conditions")
         stage, generator = draws(self.cfg.seed, self.epoch if self.is_training else None, idx, tokens.shape[1],
                                  self.device)
-        with self.autocast:
-            loss = self.loss(tokens, padding_mask, condition_tensors, stage, generator)
+        loss = self.loss(tokens, padding_mask, condition_tensors, stage, generator)
         self.deadlock_detect.update("loss")
         if self.is_training:
             self.optimise(loss, metrics)
@@ -99,6 +104,8 @@ class MagnetSolver(PreemptibleSolver, MusicGenSolver):
              generator: torch.Generator) -> torch.Tensor:
         """Cross entropy of the masked frames of codebook `stage`, in nats.
 
+        In training with `optim.accumulate` above 1, all but a part of the batch has left its gradient when this returns.
+
         Args:
             tokens: Long [B, K, T].
             valid: Bool [B, K, T], False on padding.
@@ -111,8 +118,19 @@ class MagnetSolver(PreemptibleSolver, MusicGenSolver):
         mask = stage_mask(rates, T, self.cfg.masking.span_len, generator, valid[:, stage])        # [B, T]
         shown = corrupt(tokens, stage, mask, self.model.special_token_id)
         model = tp.cast(MagnetLMModel, self.model)
-        logits = model.stage_logits(shown, condition_tensors, stage)                              # [B, T, card]
-        return masked_cross_entropy(logits, tokens[:, stage], mask)
+
+        def loss_of(rows: slice, conditions: dict) -> torch.Tensor:
+            with self.autocast:
+                logits = model.stage_logits(shown[rows], conditions, stage)                       # [B, T, card]
+                return masked_cross_entropy(logits, tokens[rows, stage], mask[rows], mask.sum())
+
+        return self.in_parts(loss_of, B, condition_tensors)
+
+    def in_parts(self, loss_of: tp.Callable[[slice, dict], torch.Tensor], size: int, conditions: dict) -> torch.Tensor:
+        """The loss of a batch of `size` samples, in `optim.accumulate` parts; see `training.loss_in_parts`."""
+        parts = min(self.cfg.optim.accumulate, size) if self.is_training else 1
+        scale = 1.0 if self.scaler is None else self.scaler.get_scale()
+        return loss_in_parts(loss_of, size, conditions, parts, lambda loss: self._scaled(loss).backward(), scale)
 
     def optimise(self, loss: torch.Tensor, metrics: dict) -> None:
         """One step of the optimiser on a scalar loss; notes learning rate and gradient norm.
@@ -126,8 +144,7 @@ class MagnetSolver(PreemptibleSolver, MusicGenSolver):
         metrics["lr"] = self.optimizer.param_groups[0]["lr"]
         # Heads of other stages take part with zero gradients: every rank reduces the same list, and AdamW decays them.
         loss = touch_all(loss, self.model.linears.parameters() if not self.cfg.fsdp.use else self.model.parameters())
-        scaled = loss if self.scaler is None else self.scaler.scale(loss)
-        self._backward(scaled)
+        self._backward(self._scaled(loss))
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         if self.cfg.optim.max_norm:
@@ -143,11 +160,14 @@ class MagnetSolver(PreemptibleSolver, MusicGenSolver):
         self.optimizer.zero_grad()
         self.deadlock_detect.update("optim")
 
+    def _scaled(self, loss: torch.Tensor) -> torch.Tensor:
+        return loss if self.scaler is None else self.scaler.scale(loss)
+
     def _backward(self, loss: torch.Tensor) -> None:
         if self.cfg.fsdp.use:
             loss.backward()
             flashy.distrib.average_tensors(self.model.buffers())
-        elif self.cfg.optim.eager_sync:
+        elif self.cfg.optim.eager_sync and self.cfg.optim.accumulate == 1:     # it would send the last part's gradient alone
             with flashy.distrib.eager_sync_model(self.model):
                 loss.backward()
         else:

@@ -37,6 +37,39 @@ def mix(*numbers: int) -> int:
     return mixed >> 1
 
 
+def loss_in_parts(loss_of: tp.Callable[[slice, dict], torch.Tensor], size: int, conditions: dict, parts: int,
+                  backward: tp.Callable[[torch.Tensor], None], scale: float = 1.0) -> torch.Tensor:
+    """The loss of a batch whose activations do not fit into memory at once; its gradient is the same to rounding.
+
+    All parts but the last are differentiated here and now. What they owe to the conditioner's output, which all parts
+    share, is paid when the returned loss is differentiated.
+
+    Args:
+        loss_of: `loss_of(rows, conditions of these rows)`, the part's share of the batch's loss.
+        size: samples B in the batch.
+        conditions: embedded conditions, name -> ([B, S, D], [B, S]).
+        parts: number of parts, at most B.
+        backward: differentiates a part's share.
+        scale: what `backward` multiplies losses by.
+    Returns:
+        The batch's loss, to be differentiated once.
+    """
+    bounds = [size * i // parts for i in range(parts + 1)]
+    slices = [slice(low, high) for low, high in zip(bounds, bounds[1:])]
+    owed, before = torch.zeros(()), torch.zeros(())
+    for rows in slices[:-1]:
+        shares = {name: (value[rows].detach().requires_grad_(value.requires_grad), mask[rows])
+                  for name, (value, mask) in conditions.items()}
+        share = loss_of(rows, shares)
+        backward(share)
+        before = before.to(share.device) + share.detach()
+        for name, (value, _) in shares.items():
+            if value.grad is not None:
+                owed = owed.to(value.device) + (conditions[name][0][rows] * (value.grad / scale)).sum()
+    last = loss_of(slices[-1], {name: (value[slices[-1]], mask[slices[-1]]) for name, (value, mask) in conditions.items()})
+    return last + before.to(last.device) + (owed - owed.detach()).to(last.device)
+
+
 class _Touch(torch.autograd.Function):
     @staticmethod
     def forward(ctx: tp.Any, loss: torch.Tensor, *params: torch.Tensor) -> torch.Tensor:

@@ -6,15 +6,18 @@ import torch
 import magnet_plugin
 
 magnet_plugin.unregister()              # AudioCraft's own class, whatever ran before
+from audiocraft.models.lm import LMModel  # noqa: E402
 from audiocraft.models.lm_magnet import MagnetLMModel as UpstreamMagnet  # noqa: E402
-from audiocraft.modules.codebooks_patterns import ParallelPatternProvider  # noqa: E402
+from audiocraft.modules.codebooks_patterns import DelayedPatternProvider, ParallelPatternProvider  # noqa: E402
 from audiocraft.modules.conditioners import ConditionFuser, ConditioningAttributes, ConditioningProvider  # noqa: E402
 from audiocraft.solvers.magnet import MagnetSolver as UpstreamSolver  # noqa: E402
 
 from magnet_plugin.conditioners import WordsConditioner  # noqa: E402
 from magnet_plugin.lm import MagnetLMModel  # noqa: E402
+from magnet_plugin.lm_hybrid import HybridMagnetLMModel  # noqa: E402
 
-__all__ = ["MagnetLMModel", "UpstreamMagnet", "UpstreamSolver", "build", "conditions", "twins"]
+__all__ = ["HybridMagnetLMModel", "MagnetLMModel", "UpstreamMagnet", "UpstreamMusicGen", "UpstreamSolver", "build",
+           "conditions", "lively", "twins"]
 
 K, CARD, DIM = 4, 40, 64
 
@@ -31,9 +34,28 @@ def build(klass: type, length: int = 96, seed: int = 0, conditioned: bool = True
         compression_model_framerate=length, segment_duration=1, span_len=3, weight_init="gaussian",
         depthwise_init="current", device="cpu", dtype=torch.float32)
     settings.update(changes)
-    model = klass(pattern_provider=ParallelPatternProvider(K, empty_initial=-1), condition_provider=provider, fuser=fuser,
-                  **settings)
-    return model.eval()
+    delayed = klass in (HybridMagnetLMModel, UpstreamMusicGen)
+    pattern = DelayedPatternProvider(K, list(range(K))) if delayed else ParallelPatternProvider(K, empty_initial=-1)
+    return klass(pattern_provider=pattern, condition_provider=provider, fuser=fuser, **settings).eval()
+
+
+class UpstreamMusicGen(LMModel):
+    """AudioCraft's autoregressive model, under the settings that `build` gives."""
+
+    def __init__(self, **kwargs: tp.Any) -> None:
+        for name in ("subcodes_context", "compression_model_framerate", "segment_duration", "span_len"):
+            kwargs.pop(name)
+        super().__init__(**{**kwargs, "causal": True})
+
+
+def lively(klass: type, scale: float = 6.0, **changes: tp.Any) -> tp.Any:
+    """`build`, its weights scaled up so that outputs differ."""
+    model = build(klass, **changes)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.startswith(("transformer", "emb")) and parameter.dim() > 1:
+                parameter.mul_(scale)
+    return model
 
 
 def twins(length: int = 96, seed: int = 0, scale: float = 6.0, **changes: tp.Any) -> tuple[tp.Any, tp.Any]:

@@ -11,13 +11,14 @@ RUNNABLE = [name for name in SOLVERS if "default" not in name and "evaluation" n
 SCALES = sorted(path.stem for path in (CONFIG / "model_scale").glob("*.yaml"))
 DATA = ["datasource.max_sample_rate=48000", "datasource.max_channels=2",
         *(f"datasource.{split}=egs/{split}" for split in ("train", "valid", "evaluate", "generate"))]
+LARGE = {"magnet/magnet_32khz", "magnet/audio_magnet_16khz", "magnet/hybrid_32khz"}
 PAPER = {"magnet/magnet_32khz": (1024, 24, 30, [60, 10, 10, 10]),
          "magnet/audio_magnet_16khz": (1024, 24, 10, [20, 10, 10, 10])}
 
 
 def test_all_kinds_of_solver_are_there() -> None:
     assert set(RUNNABLE) >= {"magnet", "magnet/debug", "magnet/magnet_32khz", "magnet/audio_magnet_16khz",
-                             "compression/tiny_16khz", "musicgen/tiny_16khz"}
+                             "compression/tiny_16khz", "musicgen/tiny_16khz", "magnet/hybrid", "magnet/hybrid_32khz"}
 
 
 @pytest.mark.parametrize("solver", RUNNABLE)
@@ -29,16 +30,18 @@ def test_composes_and_builds(solver: str) -> None:
 
     from magnet_plugin.builders import get_generation_options
     from magnet_plugin.lm import MagnetLMModel
-    cfg = compose(f"solver={solver}", "device=cpu", *(DATA if solver in PAPER else []))
+    from magnet_plugin.lm_hybrid import HybridMagnetLMModel
+    cfg = compose(f"solver={solver}", "device=cpu", *(DATA if solver in LARGE else []))
     omegaconf.OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     if cfg.solver == "compression":
         codec = builders.get_compression_model(cfg)
         assert (codec.frame_rate, codec.num_codebooks, codec.sample_rate) == (50, 4, cfg.sample_rate)
         return
     small = [] if cfg.conditioners.description.model == "words" else ["conditioner=none", "model_scale=xsmall"]
-    built = builders.get_lm_model(compose(f"solver={solver}", "device=cpu", *small, *(DATA if solver in PAPER else [])))
-    if cfg.lm_model == "transformer_lm_magnet":
+    built = builders.get_lm_model(compose(f"solver={solver}", "device=cpu", *small, *(DATA if solver in LARGE else [])))
+    if cfg.lm_model in ("transformer_lm_magnet", "transformer_lm_hybrid_magnet"):
         assert isinstance(built, MagnetLMModel)
+        assert isinstance(built, HybridMagnetLMModel) == (cfg.solver == "hybrid_magnet")
         assert built.segment_frames == cfg.dataset.segment_duration * 50 and built.span_len == 3
         assert get_generation_options(cfg).span_arrangement == "stride1"
         with torch.no_grad():
@@ -59,6 +62,14 @@ def test_the_papers_recipes(solver: str) -> None:
     music = solver == "magnet/magnet_32khz"
     assert (cfg.optim.optimizer, cfg.schedule.lr_scheduler) == (("dadam", "cosine") if music else ("adamw", "inverse_sqrt"))
     assert cfg.generate.lm.max_cfg_coef == (10 if music else 20)
+
+
+@pytest.mark.parametrize("hybrid,base", [("magnet/hybrid", "magnet"), ("magnet/hybrid_32khz", "magnet/magnet_32khz")])
+def test_a_hybrid_is_its_base_but_for_the_two_ways_of_decoding(hybrid: str, base: str) -> None:
+    one, two = compose(f"solver={hybrid}", *DATA), compose(f"solver={base}", *DATA)
+    assert {key for key in one if one[key] != two.get(key)} == {"solver", "lm_model", "codebooks_pattern", "hybrid"}
+    assert one.codebooks_pattern.modeling == "delay" and list(one.codebooks_pattern.delay.delays) == [0, 1, 2, 3]
+    assert list(one.hybrid.switch) == [0, 1]
 
 
 @pytest.mark.parametrize("scale", SCALES)

@@ -1,4 +1,5 @@
 """What a training step draws and what it does to gradients."""
+import contextlib
 import types
 
 import pytest
@@ -48,12 +49,15 @@ def stub(model: MagnetLMModel, **optim: object) -> types.SimpleNamespace:
     """As much of a solver as a step needs, without Dora."""
     from omegaconf import OmegaConf
     cfg = OmegaConf.create({"seed": 0, "masking": {"span_len": 3}, "fsdp": {"use": False},
-                            "optim": {"eager_sync": True, "max_norm": 1.0, **optim}})
-    return types.SimpleNamespace(
-        model=model, cfg=cfg, scaler=None, lr_scheduler=None, epoch=1,
+                            "optim": {"eager_sync": True, "max_norm": 1.0, "accumulate": 1, **optim}})
+    stub = types.SimpleNamespace(
+        model=model, cfg=cfg, scaler=None, lr_scheduler=None, epoch=1, is_training=True, _scaled=lambda loss: loss,
+        autocast=contextlib.nullcontext(),
         optimizer=torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1),
         deadlock_detect=types.SimpleNamespace(update=lambda name: None),
         _backward=lambda loss: loss.backward(), _clip=lambda norm: MagnetSolver._clip(solver, norm))
+    stub.in_parts = types.MethodType(MagnetSolver.in_parts, stub)
+    return stub
 
 
 def stage_loss(model: MagnetLMModel, tokens: torch.Tensor, stage: int, valid: torch.Tensor | None = None) -> torch.Tensor:
@@ -127,3 +131,27 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_the_step() -> None:
     with pytest.raises(FloatingPointError, match="optim.lr"):
         MagnetSolver.optimise(solver, torch.tensor(float("nan"), requires_grad=True), {})
     assert all(torch.equal(a, b) for a, b in zip(weights, model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("parts", [2, 3, 5])
+@pytest.mark.parametrize("scale", [1.0, 64.0])
+def test_a_batch_in_parts_has_the_same_loss_and_gradient(parts: int, scale: float) -> None:
+    """Also the conditioner's, which all parts share."""
+    tokens = torch.randint(0, CARD, (5, K, 30), generator=torch.Generator().manual_seed(1))
+    valid = torch.ones_like(tokens, dtype=torch.bool)
+    valid[0, :, 12:] = False
+    found = []
+    for accumulate in (1, parts):
+        model = build(MagnetLMModel).train()
+        solver = stub(model, accumulate=accumulate)
+        solver.scaler = types.SimpleNamespace(get_scale=lambda: scale)
+        solver._scaled = lambda loss: loss * scale
+        tensors = model.embed_conditions(conditions("reel", "slow waltz", "jig in D", None, "polka"))
+        loss = MagnetSolver.loss(solver, tokens, valid, tensors, 1, torch.Generator().manual_seed(3))
+        solver._scaled(loss).backward()
+        found.append((float(loss), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}))
+    (one_loss, one), (many_loss, many) = found
+    assert many_loss == pytest.approx(one_loss, rel=1e-6)
+    assert one.keys() == many.keys() and any("condition_provider" in name for name in one)
+    for name in one:
+        assert (one[name] - many[name]).abs().max() <= 1e-4 * one[name].abs().max(), name

@@ -23,8 +23,10 @@ from magnet_plugin.metrics.card import write_card
 from magnet_plugin.metrics.history import Run, loss_figures, read_json, training_figures
 from magnet_plugin.metrics.machine import made_with
 
-SOLVERS = {"codec": "compression/tiny_16khz", "magnet": "magnet"}
-NAMES = {"codec": "codec-16khz", "magnet": "magnet-16khz"}
+SOLVERS = {"codec": "compression/tiny_16khz", "magnet": "magnet", "musicgen": "musicgen/tiny_16khz",
+           "hybrid": "magnet/hybrid"}
+NAMES = {"codec": "codec-16khz", "magnet": "magnet-16khz", "musicgen": "musicgen-16khz", "hybrid": "hybrid-16khz"}
+RUNS_AS = {"codec": "compression", "magnet": "magnet", "musicgen": "musicgen", "hybrid": "hybrid_magnet"}
 PACKAGES = ("magnet-plugin", "audiocraft", "torch", "torchaudio")
 MOST_BYTES = {CODEC_FILE: 4_000_000, LM_FILE: 10_000_000}
 ABOUT = {
@@ -37,6 +39,12 @@ ABOUT = {
                "really trained.",
                "It has learned the words of the folk set and no others, and the table says how far it heeds them. It "
                "is no model for making music with: those are the published ones, which are far larger."],
+    "musicgen": ["A small MusicGen (delay pattern, one token after the other) on the codec and the folk set of "
+                 "`//bundled/magnet-16khz`: its rescorer, the model that begins its clips, and the yardstick beside it.",
+                 "It has learned the words of the folk set and no others. It is no model for making music with."],
+    "hybrid": ["A tiny Hybrid-MAGNeT: it writes the first seconds token by token and fills in the rest in parallel, with "
+               "one set of weights.",
+               "It has learned the words of the folk set and no others, in few steps. It is no model for making music."],
 }
 LICENCE = [
     "The tunes behind the training audio are traditional or of the 19th century, the chorales are by J. S. Bach; none "
@@ -96,7 +104,7 @@ def find_data(cfg: tp.Any, folder: tp.Optional[str]) -> tuple[Path, Path]:
 
 def measure(kind: str, folder: Path, run: Run, splits: tuple[Path, Path], clips: tp.Optional[int], seed: int
             ) -> dict[str, tp.Any]:
-    """`model`, `heldout` and, for a MAGNeT, `validation`: figures of the exported files and of the run's history."""
+    """`model`, `heldout` and, for a language model, `validation`: figures of the exported files and of the run's history."""
     from magnet_plugin.loading import load_codec
     codec = load_codec(folder)
     bits = math.log2(codec.cardinality)
@@ -109,10 +117,13 @@ def measure(kind: str, folder: Path, run: Run, splits: tuple[Path, Path], clips:
         return {"model": figures, "heldout": measure_codec(codec, splits[1], clips)}
     from magnet_plugin import MAGNeT
     from magnet_plugin.metrics.report import judge
-    model = MAGNeT.get_pretrained(str(folder))
+    from magnet_plugin.partners import ClipWriter
+    model: tp.Any = ClipWriter.load(folder) if kind == "musicgen" else MAGNeT.get_pretrained(str(folder))
     sizes = model.lm.cfg.transformer_lm
-    figures |= {"parameters": parameters(model.lm), "dim": sizes.dim, "layers": sizes.num_layers,
-                "heads": sizes.num_heads, "span_len": model.lm.span_len, "longest_clip_in_seconds": model.max_duration}
+    figures |= {"parameters": parameters(model.lm), "dim": sizes.dim, "layers": sizes.num_layers, "heads": sizes.num_heads,
+                "longest_clip_in_seconds": model.duration}
+    if kind != "musicgen":
+        figures["span_len"] = model.lm.span_len
     return {"model": figures, "heldout": judge(model, *splits, clips=clips or 96, seed=seed),
             "validation": {"uniform": math.log(codec.cardinality), **loss_figures(run.history)}}
 
@@ -134,7 +145,7 @@ def build(kind: str, source: str, after: tp.Sequence[str], out: Path, *, data: t
     magnet_plugin.register()
     from magnet_plugin.checkpoints import export
     (run, cfg), *older = [read_run(name) for name in (source, *after)]
-    if ("lm_model" in cfg) != (kind == "magnet"):
+    if cfg.solver != RUNS_AS[kind]:
         raise ValueError(f"{source} is a run of solver={cfg.solver}, not of a {kind}")
     training = training_figures([run, *(pair[0] for pair in older)])
     splits = find_data(cfg, data)
@@ -169,7 +180,7 @@ def main(arguments: tp.Optional[tp.Sequence[str]] = None) -> int:
     start.add_argument("--from", dest="source", help="Dora signature or checkpoint of a trained model")
     start.add_argument("--train", action="store_true", help="train first, with the overrides that follow --")
     parser.add_argument("--after", action="append", default=[], help="a run that it was continued from, if any")
-    parser.add_argument("--clips", type=int, help="held-out clips to measure on (codec: all, magnet: 96)")
+    parser.add_argument("--clips", type=int, help="held-out clips to measure on (codec: all, others: 96)")
     parser.add_argument("--data", help="folder of the folk set, where it is not the run's own")
     parser.add_argument("--out", type=Path, help="release folder (the bundled model's own)")
     parser.add_argument("--seed", type=int, default=0, help="of the generated clips")

@@ -70,6 +70,20 @@ def test_a_magnet_with_its_codec(release_folder: Path, data: Path, tmp_path: Pat
     assert "| best epoch | 2 |" in (out / "README.md").read_text()
 
 
+def test_a_musicgen_with_its_codec(release_folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                   ) -> None:
+    from magnet_plugin import partners
+    from tests.musicgens import musicgen_folder
+    monkeypatch.setattr(partners, "frames", lambda seconds, rate: 20)          # it was trained on 30 s
+    run = fake_run(tmp_path, "eeee0000", musicgen_folder(tmp_path / "release", release_folder), "state_dict.bin")
+    out = tmp_path / "musicgen"
+    card = build.build("musicgen", str(run), [], out, data=str(data), clips=2)
+    assert (card["model"]["dim"], card["model"]["longest_clip_in_seconds"]) == (32, 30.0) and "span_len" not in card["model"]
+    assert card["heldout"]["generated_audio_seconds"] == pytest.approx(2 * 20 / 50)
+    with pytest.raises(ValueError, match="solver=musicgen, not of a magnet"):
+        build.build("magnet", str(run), [], out, data=str(data))
+
+
 def test_what_cannot_be_bundled_is_refused(release_folder: Path, data: Path, tmp_path: Path,
                                            monkeypatch: pytest.MonkeyPatch) -> None:
     run = fake_run(tmp_path, "dddd0000", release_folder, "compression_state_dict.bin")

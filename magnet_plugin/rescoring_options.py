@@ -1,0 +1,86 @@
+"""RescoringOptions: how an external model takes part in the decoding (paper, "Model Rescorer"; never released).
+
+What the paper leaves open is a setting here, marked [?]; the defaults are choices of this plugin.
+"""
+import dataclasses
+import typing as tp
+
+FILLS = ("special", "greedy")
+DEFAULT_WEIGHT = 0.7        # [?] of MAGNeT, where a rescorer is given and no weight is named
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RescoringOptions:
+    """Settings of rescoring, p = w * p_MAGNeT + (1 - w) * p_rescorer.
+
+    Attributes:
+        rescorer_weight: w, the share of MAGNeT's own probabilities; 1 switches rescoring off.
+        rescorer_stages: codebooks, counted from 0, in whose stages the rescorer is asked; None means all.
+        rescorer_every: ask in every n-th step of a stage, counted back from the last one, which is always rescored [?].
+        rescorer_cfg_coef: classifier-free guidance of the rescorer; 1 means none, and half the cost [?].
+        rescorer_fill: what a causal rescorer reads for codebooks that are not generated yet [?]: `special`, its special
+            token, or `greedy`, its own likeliest tokens, codebook by codebook, at one more pass for each.
+        rescorer_anneal: sharpen the rescorer's probabilities by MAGNeT's temperature once that has fallen below 1 [?].
+            Without, the last steps of a stage, nearly greedy for MAGNeT, would draw 1 - w of their tokens at temperature 1.
+        rescorer_resample: draw the tokens from the combination [?]; False keeps MAGNeT's sample, and the combination
+            decides only what is masked again.
+    Raises:
+        ValueError: a value that cannot work, named with its remedy.
+    """
+    rescorer_weight: float = 1.0
+    rescorer_stages: tp.Optional[tuple[int, ...]] = None
+    rescorer_every: int = 1
+    rescorer_cfg_coef: float = 1.0
+    rescorer_fill: str = "special"
+    rescorer_anneal: bool = True
+    rescorer_resample: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rescorer_weight <= 1:
+            raise ValueError(f"rescorer_weight={self.rescorer_weight} is outside [0, 1]; it is MAGNeT's share: 1 switches "
+                             "rescoring off, 0 trusts the rescorer alone")
+        if self.rescorer_stages is not None:
+            object.__setattr__(self, "rescorer_stages", _stages(self.rescorer_stages))
+        if self.rescorer_every != int(self.rescorer_every) or self.rescorer_every < 1:
+            raise ValueError(f"rescorer_every={self.rescorer_every} must be a whole number of steps, at least 1")
+        if self.rescorer_cfg_coef < 0:
+            raise ValueError(f"rescorer_cfg_coef={self.rescorer_cfg_coef} is negative; 1 means no guidance")
+        if self.rescorer_fill not in FILLS:
+            raise ValueError(f"rescorer_fill={self.rescorer_fill!r} is unknown; choose one of {', '.join(FILLS)}")
+
+    @property
+    def rescores(self) -> bool:
+        """Whether these settings call for a rescorer."""
+        return self.rescorer_weight < 1
+
+    def check_rescorer_stages(self, n_q: int) -> None:
+        """Raise ValueError unless the model's `n_q` codebooks hold all of `rescorer_stages`."""
+        beyond = [stage for stage in self.rescorer_stages or () if not 0 <= stage < n_q]
+        if beyond:
+            raise ValueError(f"rescorer_stages={list(self.rescorer_stages or ())}: the model has stages 0 to {n_q - 1}, not "
+                             f"{', '.join(map(str, beyond))}")
+
+
+def weight_of(weight: tp.Optional[float], source: tp.Any) -> float:
+    """The weight in force: what is named, or else `DEFAULT_WEIGHT` with a rescorer and 1 without.
+
+    Raises:
+        ValueError: a weight below 1 without a rescorer.
+    """
+    if weight is None:
+        return 1.0 if source is None else DEFAULT_WEIGHT
+    if weight < 1 and source is None:
+        raise ValueError(f"rescorer_weight={weight} needs a rescorer; give rescorer=, a name or a model, or leave the "
+                         "weight out")
+    return weight
+
+
+def _stages(values: tp.Iterable[int]) -> tuple[int, ...]:
+    try:
+        stages = tuple(sorted({int(value) for value in values}))
+    except (TypeError, ValueError):
+        raise ValueError(f"rescorer_stages={values!r} must be a list of whole numbers such as [0, 1], or None for all "
+                         "stages") from None
+    if not stages:
+        raise ValueError("rescorer_stages=[] names no stage; give None for all, or set rescorer_weight=1 for none")
+    return stages
