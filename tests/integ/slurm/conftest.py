@@ -37,6 +37,7 @@ def cluster() -> tp.Iterator[Cluster]:
             one.start()
             yield one
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         one.stop()
         signal.signal(signal.SIGTERM, terminate)
         shutil.rmtree(home, ignore_errors=True)
