@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import typing as tp
 from pathlib import Path
@@ -203,21 +204,22 @@ def _prepare(number: int) -> None:
     preemption.prepare_worker(number, seed=3)
 
 
-def test_workers_end_with_a_killed_process(tmp_path: Path) -> None:
-    code = ("import multiprocessing, os, signal, sys, torch\n"
-            "import tests.toy\n"
-            "from tests.test_preemption import _prepare\n"
-            "multiprocessing.set_start_method('forkserver')\n"
-            "batches = iter(torch.utils.data.DataLoader(tests.toy.Numbers(), num_workers=1, worker_init_fn=_prepare))\n"
-            "next(batches)\n"
-            "print(batches._workers[0].pid, flush=True)\n"
+def test_workers_end_with_a_killed_process() -> None:
+    code = ("import multiprocessing, os, signal, tests.sleeper\n"
+            "context = multiprocessing.get_context('forkserver')\n"
+            "ready = context.Event()\n"
+            "worker = context.Process(target=tests.sleeper.sleep, args=(ready,), daemon=True)\n"
+            "worker.start(), ready.wait(20)\n"
+            "print(worker.pid, flush=True)\n"
             "os.kill(os.getpid(), signal.SIGKILL)")
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True)
-    worker = Path("/proc") / done.stdout.split()[-1]
-    end = time.monotonic() + 20
+    with tempfile.TemporaryFile("w+") as out:         # a pipe would stay open as long as the worker
+        done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], stdout=out)
+        out.seek(0)
+        worker = Path("/proc") / out.read().strip()
+    end = time.monotonic() + 10
     while worker.exists() and time.monotonic() < end:
         time.sleep(0.1)
-    assert done.returncode == -signal.SIGKILL and not worker.exists()
+    assert done.returncode == -signal.SIGKILL and worker.name.isdigit() and not worker.exists()
 
 
 def test_workers_outlive_the_signals() -> None:
