@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help install test test-quick test-gpu demo lint zoo clean
+.PHONY: help install test test-quick test-gpu test-slurm demo lint zoo clean
 
 help:
 	@echo "make demo        train for a minute, generate four prompts, write demo/index.html"
-	@echo "make test        the whole suite"
+	@echo "make test        the whole suite, without GPU and SLURM"
 	@echo "make test-quick  without real Dora runs"
 	@echo "make test-gpu    what needs a GPU"
+	@echo "make test-slurm  jobs in a real SLURM on this host; as root on Debian it installs what that needs"
 	@echo "make lint        ruff and mypy"
 	@echo "make zoo         train and measure the bundled models again"
 
@@ -26,10 +27,18 @@ $(READY): setup.py requirements/overrides.txt
 	@touch $@
 
 test: install
-	$(PYTEST) -m "not gpu"
+	$(PYTEST) -m "not gpu and not slurm"
 
 test-quick: install
-	$(PYTEST) -m "not gpu and not integ"
+	$(PYTEST) -m "not gpu and not integ and not slurm"
+
+# What is missing is told by the tests where this may not install it.
+test-slurm: install
+	@if [ "$$(id -u)" = 0 ] && [ -f /etc/debian_version ] && ! { test -x /usr/sbin/slurmctld && test -x /usr/sbin/slurmdbd && \
+		test -x /usr/sbin/munged && test -x /usr/sbin/mariadbd; }; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+			slurm-wlm munge slurmdbd mariadb-server; fi
+	$(PYTEST) -m slurm -rs -s tests/integ/slurm
 
 test-gpu: install
 	$(PYTEST) -m gpu -rs

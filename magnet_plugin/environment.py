@@ -1,7 +1,9 @@
 """Where things are on this machine: configs, caches, runs, an ffmpeg. Imports nothing heavy."""
 import getpass
+import importlib.util
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,18 @@ def config_dir() -> Path:
     """The Hydra configs: inside the package in a wheel, beside it in a checkout."""
     inside = PACKAGE / "config"
     return inside if inside.is_dir() else PACKAGE.parent / "config"
+
+
+def grids_package() -> str:
+    """Name of the package of grids, importable from any directory: in a checkout it lies beside this one, not in it."""
+    name = f"{__package__}.grids"
+    if not (PACKAGE / "grids").is_dir() and name not in sys.modules:
+        home = PACKAGE.parent / "grids"
+        spec = importlib.util.spec_from_file_location(name, home / "__init__.py", submodule_search_locations=[str(home)])
+        assert spec is not None and spec.loader is not None
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return name
 
 
 def cache_dir(name: str = "") -> Path:

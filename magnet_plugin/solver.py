@@ -18,13 +18,14 @@ from .data.preflight import preflight
 from .lm import MagnetLMModel
 from .losses import masked_cross_entropy
 from .masking import corrupt, stage_mask
+from .preemption import PreemptibleSolver
 from .tokens import remember_tokens
 from .training import draws, loss_in_parts, touch_all
 
 Batch = tuple[torch.Tensor, list[SegmentWithAttributes]]
 
 
-class MagnetSolver(MusicGenSolver):
+class MagnetSolver(PreemptibleSolver, MusicGenSolver):
     """Trains a masked model of audio tokens, one codebook (stage) at a time."""
 
     def __init__(self, cfg: DictConfig) -> None:

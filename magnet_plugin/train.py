@@ -20,7 +20,7 @@ from dora import XP, git_save, hydra_main
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from . import environment, registry
+from . import environment, registry, slurm
 
 environment.register_resolvers()
 registry.register()
@@ -137,6 +137,9 @@ def main(cfg: DictConfig) -> tp.Any:
 
 
 main.dora.dir = AudioCraftEnvironment.get_dora_dir()
+main.dora.grid_package = environment.grids_package()
+slurm.take_over(main, *(tp.cast(dict, OmegaConf.to_container(layer, resolve=True)) for layer in (
+    main._base_cfg.slurm, AudioCraftEnvironment.instance()._get_cluster_config().get("slurm") or OmegaConf.create())))
 
 if __name__ == "__main__":
     main()

@@ -19,18 +19,21 @@ def draws(seed: int, epoch: tp.Optional[int], step: int, n_q: int, device: tp.Un
         The stage, the same on all ranks (the ranks' gradients are averaged head by head), and a generator of the rank's
         own masks. Validation takes the stages in turn: few batches see all of them.
     """
-    shared = torch.Generator().manual_seed(_mix(seed, 0 if epoch is None else epoch, step, 0))
+    shared = torch.Generator().manual_seed(mix(seed, 0 if epoch is None else epoch, step, 0))
     stage = step % n_q if epoch is None else int(torch.randint(n_q, (), generator=shared))
-    own = _mix(seed, 0 if epoch is None else epoch, step, 1 + flashy.distrib.rank())
+    own = mix(seed, 0 if epoch is None else epoch, step, 1 + flashy.distrib.rank())
     return stage, torch.Generator(device).manual_seed(own)
 
 
-def _mix(*numbers: int) -> int:
-    """One 63-bit seed from several small numbers."""
+def mix(*numbers: int) -> int:
+    """One 63-bit seed from several small numbers, spread by the multipliers of SplitMix64 (Steele et al. 2014): neighbours
+    get seeds that have nothing in common."""
     mixed = 0
     for number in numbers:
-        mixed = (mixed * 6364136223846793005 + number + 1442695040888963407) % (1 << 64)
-        mixed ^= mixed >> 29
+        mixed = (mixed + number + 0x9E3779B97F4A7C15) % (1 << 64)
+        mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 % (1 << 64)
+        mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB % (1 << 64)
+        mixed ^= mixed >> 31
     return mixed >> 1
 
 

@@ -20,7 +20,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("gpu") and not gpu:
             item.add_marker(pytest.mark.skip(reason="no CUDA device on this machine"))
-    items.sort(key=lambda item: item.get_closest_marker("integ") is not None)
+    slow = ("integ", "slurm")
+    items.sort(key=lambda item: max((1 + slow.index(mark.name) for mark in item.iter_markers() if mark.name in slow),
+                                    default=0))
 
 
 def compose(*overrides: str) -> tp.Any:

@@ -27,6 +27,14 @@ def test_stage_is_shared_by_ranks_and_masks_are_not(monkeypatch: pytest.MonkeyPa
     assert not torch.equal(masks[0], masks[1]) and not torch.equal(masks[1], masks[2])
 
 
+def test_neighbouring_seeds_have_nothing_in_common() -> None:
+    seeds = {training.mix(seed, epoch, step, rank) for seed in range(3) for epoch in range(3) for step in range(20)
+             for rank in range(9)}
+    assert len(seeds) == 3 * 3 * 20 * 9
+    apart = [bin(training.mix(7, n) ^ training.mix(7, n + 1)).count("1") for n in range(200)]
+    assert 28 < sum(apart) / len(apart) < 35 and min(apart) > 12, "half of the 63 bits"
+
+
 def test_draws_can_be_repeated_and_validation_is_the_same_in_every_epoch() -> None:
     def sequence(seed: int, epoch: int | None) -> list[tuple[int, float]]:
         return [(stage, float(torch.rand((), generator=generator)))

@@ -28,6 +28,7 @@ def test_the_wheel_holds_configs_and_grids_inside_the_package(wheel: Path) -> No
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"magnet_plugin"}
     for name in ("config/config.yaml", "config/solver/magnet.yaml", "config/teams/default.yaml",
+                 "grids/magnet/tiny/ablate_span.py", "grids/_base.py",
                  "zoo/codec-16khz/compression_state_dict.bin", "decoding/loop.py", "page.html"):
         assert f"magnet_plugin/{name}" in names, name
 
@@ -49,6 +50,8 @@ def test_a_wheel_trains_from_any_directory(wheel: Path, tmp_path: Path) -> None:
     package = ("-P", "magnet_plugin")
     dora(tmp_path, *package, "run", *one_epoch, cwd=tmp_path, python=python)
     assert len(history(tmp_path, signature(tmp_path, *one_epoch, cwd=tmp_path, package=package))) == 1
+    grids = dora(tmp_path, *package, "grid", cwd=tmp_path, python=python).stdout
+    assert "magnet.ablate_span, magnet.tiny.ablate_span" in grids
 
 
 def commands() -> list[str]:

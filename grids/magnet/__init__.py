@@ -1,0 +1,1 @@
+"""The paper's recipes and ablations, at the paper's scale."""

@@ -1,0 +1,1 @@
+"""A real SLURM on one host, and the plugin's jobs in it."""
