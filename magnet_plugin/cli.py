@@ -17,6 +17,7 @@ from .bench.command import add_parser as add_bench_parser
 from .data.commands import add_parser as add_data_parser
 from .doctor import describe
 from .options import CHOICES
+from .sweeps.command import add_parser as add_report_parser
 
 if tp.TYPE_CHECKING:
     import torch
@@ -181,6 +182,7 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(run=doctor)
     add_data_parser(commands)
     add_bench_parser(commands, common)
+    add_report_parser(commands, common)
     one = commands.add_parser("demo", parents=[common], help="fine-tune for a minute, export, generate, show")
     one.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="folder for all of it (demo)")
     one.add_argument("--model", default=MODEL, help=f"model to start from ({MODEL})")

@@ -158,6 +158,7 @@ class GridShepherd(Shepherd):
         if todo:
             print("To run here, one after the other:", file=sys.stderr, flush=True)
         for sheep, slurm in todo:
+            self.main.init_xp(sheep.xp)                             # so that Dora knows what was asked for
             print(local_command(sheep, slurm, self.main.package), flush=True)
 
 

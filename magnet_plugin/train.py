@@ -20,7 +20,8 @@ from dora import XP, git_save, hydra_main
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from . import environment, registry, slurm
+from . import environment, records, registry, slurm
+from .metrics.machine import made_with
 
 environment.register_resolvers()
 registry.register()
@@ -129,9 +130,14 @@ def main(cfg: DictConfig) -> tp.Any:
     if cfg.show:
         solver.show()
         return None
+    if flashy.distrib.is_rank_zero():
+        records.keep_machine(solver.folder, made_with(environment.PACKAGE.parent, ("magnet-plugin", "audiocraft", "torch")))
     if cfg.execute_only:
         solver.restore(replay_metrics=False)
         solver.run_one_stage(cfg.execute_only)
+        if flashy.distrib.is_rank_zero():
+            metrics = solver._pending_metrics if cfg.execute_inplace else solver.history[-1]
+            records.keep_stage(solver.folder, cfg.execute_only, metrics[cfg.execute_only], len(solver.history))
         return None
     return solver.run()
 

@@ -1,0 +1,1 @@
+"""What Dora keeps of a grid's jobs, as rows, tables and pictures; `magnet grid-report`."""
