@@ -1,65 +1,73 @@
-"""How a grid is written: jobs that know only their difference, and a scale to run them at.
+"""How a grid is written: jobs that know only their difference from a scale's settings (see `_scales.py`).
 
-A module names its jobs once, `jobs()`; `grids/magnet/NAME.py` runs them at the paper's scale, `grids/magnet/tiny/NAME.py`
-on two CPU cores. MAGNET_GRID_OVERRIDES adds settings to every job of any grid, as in
-`MAGNET_GRID_OVERRIDES="datasource.train=egs/mine/egs/train optim.epochs=10"`.
+A module defines its jobs once, `grid(scale)`; `grids/magnet/NAME.py` runs them at the paper's scale,
+`grids/magnet/tiny/NAME.py` on two CPU cores. Two variables change any grid:
+
+- MAGNET_GRID_OVERRIDES adds settings to every job, as in
+  `MAGNET_GRID_OVERRIDES="datasource.train=egs/mine/egs/train optim.epochs=10"`;
+- MAGNET_GRID_PARENT names the model whose decoding is swept, instead of one that is trained first: a Dora signature,
+  `//pretrained/NAME`, `//bundled/NAME`, a checkpoint or a release folder.
 """
-import dataclasses
+import contextlib
 import os
 import shlex
 import typing as tp
 
-import treetable
 from dora import Explorer, Launcher
 
 from magnet_plugin import slurm
 
-Job = tp.Mapping[str, tp.Any]     # settings by name, as Dora's launcher takes them
+from ._explorers import EvalExplorer, TrainExplorer
+from ._scales import PAPER, TINY, Job, Scale
+
+__all__ = ["PAPER", "TINY", "Job", "Scale", "decoding", "judging", "training"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Scale:
-    """What the jobs of an ablation share.
-
-    Args:
-        settings: the base of every job.
-        slurm: what a job needs, as fields of Dora's SlurmConfig.
-    """
-    settings: Job
-    slurm: tp.Mapping[str, tp.Any]
-
-
-#: The small model on segments of 10 seconds, as in the paper's ablations (section 5).
-PAPER = Scale({"solver": "magnet/magnet_32khz", "dataset.segment_duration": 10, "dataset.batch_size": 192},
-              {"gpus": 32})
-#: 48 short clips rendered on first use, the bundled codec, a model of two layers; half a minute a job.
-TINY = Scale({"solver": "magnet/debug", "num_threads": 1, "optim.updates_per_epoch": 20},
-             {"gpus": 0, "cpus_per_gpu": 1, "mem_per_gpu": 2, "time": 20, "array_parallelism": 2})
-
-
-class GridExplorer(Explorer):
-    """The table of a training grid: epochs done, and the losses in nats."""
-
-    def get_grid_metrics(self) -> list:
-        losses = [treetable.leaf("ce", ".3f"), treetable.leaf("ppl", ".1f")]
-        return [treetable.leaf("epoch"), treetable.group("train", losses), treetable.group("valid", losses)]
-
-
-def prepare(launcher: Launcher, scale: Scale) -> Launcher:
-    """The launcher of a scale's jobs. What the command line or the environment asks SLURM for is stronger than the scale."""
+def prepare(launcher: Launcher, needs: tp.Mapping[str, tp.Any]) -> Launcher:
+    """A launcher whose jobs ask SLURM for `needs`, where neither the command line nor the environment says otherwise."""
     asked = slurm.from_environment()
     default = launcher._main.get_slurm_config()
-    needs = {name: value for name, value in scale.slurm.items()
+    needs = {name: value for name, value in needs.items()
              if name not in asked and getattr(launcher._slurm, name) == getattr(default, name)}
-    extra = shlex.split(os.environ.get("MAGNET_GRID_OVERRIDES", ""))
-    return launcher.slurm(**needs).bind(dict(scale.settings), extra)
+    return launcher.slurm(**needs)
 
 
-def training(scale: Scale, jobs: tp.Sequence[Job]) -> Explorer:
-    """A grid that trains one model per job, as one array."""
+def arguments(launcher: Launcher, job: Job) -> list[str]:
+    """What a job is run with; MAGNET_GRID_OVERRIDES are the last words."""
+    return launcher.bind(dict(job), shlex.split(os.environ.get("MAGNET_GRID_OVERRIDES", "")))._argv
+
+
+def schedule(launcher: Launcher, jobs: tp.Sequence[Job]) -> None:
+    """Schedule jobs, several as one array."""
+    with launcher.job_array() if len(jobs) > 1 else contextlib.nullcontext():
+        for job in jobs:
+            launcher(arguments(launcher, job))
+
+
+def training(scale: Scale, **jobs: tp.Sequence[Job]) -> Explorer:
+    """A grid that trains one model per job. `small` and `medium` jobs are arrays of their own and ask for other machines."""
     def explore(launcher: Launcher) -> None:
-        launcher = prepare(launcher, scale)
-        with launcher.job_array():
-            for job in jobs:
-                launcher(dict(job))
-    return GridExplorer(explore)
+        for size, some in jobs.items():
+            schedule(prepare(launcher, scale.slurm[size]), some)
+    return TrainExplorer(explore)
+
+
+def judging(scale: Scale, jobs: tp.Sequence[Job]) -> Explorer:
+    """A grid that evaluates released models; a job names its model in `continue_from`."""
+    def explore(launcher: Launcher) -> None:
+        schedule(prepare(launcher, scale.slurm["judge"]),
+                 [{**job, **scale.judged, "execute_only": "evaluate"} for job in jobs])
+    return EvalExplorer(explore)
+
+
+def decoding(scale: Scale, parent: Job, jobs: tp.Sequence[Job]) -> Explorer:
+    """A grid that evaluates one model, decoded in many ways. It is trained first; the other jobs wait for it."""
+    def explore(launcher: Launcher) -> None:
+        source = os.environ.get("MAGNET_GRID_PARENT", "")
+        if not source:
+            schedule(prepare(launcher, scale.slurm["small"]), [parent])
+            source = launcher._main.get_xp(arguments(launcher, parent)).sig
+        shared = {**parent, **scale.judged, "execute_only": "evaluate",
+                  "continue_from": source if "/" in source else f"//sig/{source}"}
+        schedule(prepare(launcher, scale.slurm["judge"]), [{**shared, **job} for job in jobs])
+    return EvalExplorer(explore)

@@ -13,6 +13,7 @@ from .conditioners import WordsConditioner
 from .lm import frames
 from .lm_hybrid import HybridMagnetLMModel
 from .options import GenerationOptions, PromptOptions
+from .rescoring_options import weight_of
 
 MAGNET_LM, HYBRID_LM = "transformer_lm_magnet", "transformer_lm_hybrid_magnet"
 # Kept by name: register() puts our functions in their place.
@@ -93,9 +94,10 @@ def get_conditioner_provider(output_dim: int, cfg: DictConfig) -> ConditioningPr
 
 
 def get_generation_options(cfg: DictConfig) -> GenerationOptions:
-    """`generate.lm` of a MAGNeT config as validated options."""
+    """`generate.lm` of a MAGNeT config as validated options. With a `rescorer`, `rescorer_weight: null` is its default."""
     lm = cfg.generate.lm
     fields = {name: lm[name] for name in GenerationOptions.__dataclass_fields__ if name in lm}
+    fields["rescorer_weight"] = weight_of(lm.get("rescorer_weight"), lm.get("rescorer"))
     return GenerationOptions(**OmegaConf.to_container(OmegaConf.create(fields), resolve=True))  # type: ignore[arg-type]
 
 

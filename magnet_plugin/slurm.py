@@ -18,6 +18,9 @@ from dora.log import fatal
 from dora.shep import Sheep, Shepherd
 from submitit.core.utils import UncompletedJobError
 
+from .data.preflight import check_datasource
+from .records import read_job
+
 PREFIX = "MAGNET_SLURM_"
 HINT = ("Jobs are to run from a clone of the git repository in which the command is given (git_save). Commit there first, "
         "or switch it off: --no_git_save for this command, MAGNET_GIT_SAVE=false for all.")
@@ -87,6 +90,16 @@ def settings(*layers: tp.Mapping[str, tp.Any], environ: tp.Optional[tp.Mapping[s
     return slurm
 
 
+def set_master_port(environ: tp.MutableMapping[str, str] = os.environ) -> None:
+    """In a SLURM job, let the ranks meet on a port of the job's own (MASTER_PORT, unless it is set).
+
+    Dora draws one up to 60000, and above 32767 it may be that of any outgoing connection (Linux, ip_local_port_range): such
+    a job dies of EADDRINUSE. The ids of jobs that run at a time are close, so that no two of them get the same port.
+    """
+    if environ.get("SLURM_JOB_ID", "").isdecimal():
+        environ.setdefault("MASTER_PORT", str(20000 + int(environ["SLURM_JOB_ID"]) % 12000))
+
+
 def available() -> bool:
     """Whether jobs can be submitted from here."""
     return all(shutil.which(program) for program in ("srun", "sbatch"))
@@ -99,18 +112,23 @@ def local_command(sheep: Sheep, slurm: SlurmConfig, package: str) -> str:
     return " ".join(map(shlex.quote, words))
 
 
-def finished(sheep: Sheep, history: list[dict]) -> bool:
-    return len(history) >= sheep.xp.cfg.optim.epochs
+def finished(sheep: Sheep) -> bool:
+    """Whether a job has done all that it was to do, wherever it ran."""
+    return read_job(sheep.xp.folder).status == "finished"
 
 
 class GridShepherd(Shepherd):
-    """Dora's Shepherd, which says what to do where it would die: without SLURM, without a login, without a clean clone."""
+    """Dora's Shepherd, which says what to do where it would die: without SLURM, without a login, without a clean clone.
+    Jobs that evaluate another job's model are made to wait for it."""
+    _after: tp.Sequence[str] = ()
 
     def get_sheep_from_argv(self, argv: tp.Sequence[str]) -> Sheep:
         try:
-            return super().get_sheep_from_argv(argv)
+            sheep = super().get_sheep_from_argv(argv)
+            check_datasource(sheep.xp.cfg.datasource, sheep.xp.cfg.execute_only)
+            return sheep
         except Exception as error:
-            if not type(error).__module__.startswith(("omegaconf", "hydra")):
+            if not isinstance(error, ValueError) and not type(error).__module__.startswith(("omegaconf", "hydra")):
                 raise
             # A grid composes its jobs in other processes; this is how a line of text leaves them.
             raise SystemExit(f"{error}\nin: dora run {shlex.join(argv)}\n"
@@ -147,9 +165,42 @@ class GridShepherd(Shepherd):
             print(HINT, file=sys.stderr)
             raise
 
+    def parents(self, sheeps: tp.Sequence[Sheep]) -> list[str]:
+        """Ids of the jobs, pending or running, whose models `sheeps` are to evaluate.
+
+        Raises:
+            SystemExit: such a model is not trained, and no job is about to.
+        """
+        ids = []
+        for source in dict.fromkeys(str(sheep.xp.cfg.continue_from) for sheep in sheeps if sheep.xp.cfg.execute_only):
+            if not source.startswith("//sig/"):
+                continue
+            sig = source.removeprefix("//sig/")
+            folder = self.main.dora.dir / self.main.dora.xps / sig
+            parent = self.get_sheep_from_sig(sig) if folder.exists() else None
+            if parent is not None and finished(parent):
+                continue
+            if parent is None or parent.job is None or parent.is_done("force"):
+                fatal(f"continue_from={source} is not trained to its end, and no job does it ({folder}): its evaluation was "
+                      "not submitted. In a grid, --retry submits the training again.")
+            ids.append(parent.job.job_id)                           # type: ignore[union-attr]
+        return ids
+
+    def _submit(self, job_array: tp.Any) -> None:
+        self._after = self.parents(job_array.sheeps)
+        super()._submit(job_array)
+
+    def _get_submitit_executor(self, name: str, folder: Path, slurm_config: SlurmConfig) -> tp.Any:
+        executor = super()._get_submitit_executor(name, folder, slurm_config)
+        if self._after:
+            more = executor.parameters.get("additional_parameters") or {}
+            executor.update_parameters(additional_parameters={
+                **more, "dependency": "afterok:" + ":".join(self._after), "kill-on-invalid-dep": "yes"})
+        return executor
+
     def _print_commands(self) -> None:
         jobs = [(sheep, array.slurm_config) for array in self._to_submit for sheep in array.sheeps]
-        todo = [(sheep, slurm) for sheep, slurm in jobs if not finished(sheep, self.main.get_xp_history(sheep.xp))]
+        todo = [(sheep, slurm) for sheep, slurm in jobs if not finished(sheep)]
         if not jobs:
             return
         print("No SLURM on this machine (srun and sbatch are not on PATH): nothing was submitted.", file=sys.stderr)
@@ -163,7 +214,10 @@ class GridShepherd(Shepherd):
 
 
 class LaunchShepherd(GridShepherd):
-    """The same for `dora launch`, which would wait for a job's log."""
+    """The same for `dora launch`, which would wait for a job's log. It evaluates what there is of a model."""
+
+    def parents(self, sheeps: tp.Sequence[Sheep]) -> list[str]:
+        return []
 
     def get_sheep_from_argv(self, argv: tp.Sequence[str]) -> Sheep:
         sheep = super().get_sheep_from_argv(argv)

@@ -1,20 +1,15 @@
 """MagnetSolver: AudioCraft's MusicGenSolver with MAGNeT's masking, loss and decoding (paper, section 3.1)."""
-import math
 import typing as tp
 from pathlib import Path
 
 import flashy
 import torch
-from audiocraft.data.audio_dataset import AudioDataset
-from audiocraft.modules.conditioners import SegmentWithAttributes
 from audiocraft.solvers import builders as upstream
-from audiocraft.solvers.musicgen import MusicGenSolver
-from audiocraft.utils.samples.manager import SampleManager
-from audiocraft.utils.utils import get_dataset_from_loader, is_jsonable
 from omegaconf import DictConfig, OmegaConf
 
 from . import builders, checkpoints, schedules
 from .data.preflight import preflight
+from .generating import Batch, GeneratingSolver
 from .lm import MagnetLMModel
 from .losses import masked_cross_entropy
 from .masking import corrupt, stage_mask
@@ -22,20 +17,15 @@ from .preemption import PreemptibleSolver
 from .tokens import remember_tokens
 from .training import draws, loss_in_parts, touch_all
 
-Batch = tuple[torch.Tensor, list[SegmentWithAttributes]]
 
-
-class MagnetSolver(PreemptibleSolver, MusicGenSolver):
+class MagnetSolver(PreemptibleSolver, GeneratingSolver):
     """Trains a masked model of audio tokens, one codebook (stage) at a time."""
 
     def __init__(self, cfg: DictConfig) -> None:
-        options = builders.get_generation_options(cfg)      # a bad setting is told before anything is built
-        options.check_codebooks(cfg.transformer_lm.n_q)
         if not 1 <= cfg.optim.accumulate <= cfg.dataset.batch_size:
             raise ValueError(f"optim.accumulate={cfg.optim.accumulate} must lie between 1 and dataset.batch_size="
                              f"{cfg.dataset.batch_size} (the whole batch, over all ranks)")
         super().__init__(cfg)
-        self.generation_params = options.plain()
 
     def build_model(self) -> None:
         """Codec, language model, optimiser.
@@ -179,39 +169,6 @@ class MagnetSolver(PreemptibleSolver, MusicGenSolver):
         if self.cfg.fsdp.use:
             return self.model.clip_grad_norm_(max_norm)         # type: ignore[operator]
         return torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
-
-    def generate_audio(self) -> dict:
-        """Generate stage: samples of the `generate` split, prompted or not, each with its settings beside it."""
-        manager = SampleManager(self.xp)
-        loader = self.dataloaders["generate"]
-        lm, average = self.cfg.generate.lm, flashy.averager()
-        dataset = get_dataset_from_loader(loader)
-        assert isinstance(dataset, AudioDataset) and dataset.segment_duration
-        duration = lm.gen_duration or dataset.segment_duration
-        prompts = [None] * bool(lm.unprompted_samples) + [lm.prompt_duration or duration / 4] * bool(lm.prompted_samples)
-        metrics: dict = {}
-        index = flashy.distrib.rank() * math.ceil(len(dataset) / flashy.distrib.world_size())
-        for batch in self.log_progress(str(self.current_stage), loader, total=len(loader), updates=self.log_updates):
-            audio, infos = batch
-            for prompt_duration in prompts:
-                outputs = self.run_generate_step(batch, gen_duration=duration, prompt_duration=prompt_duration)
-                self._keep_samples(manager, outputs, audio, infos, index)
-                metrics = average({"rtf": outputs["rtf"]})
-            index += len(infos)
-        flashy.distrib.barrier()
-        return metrics
-
-    def _keep_samples(self, manager: SampleManager, outputs: dict, audio: torch.Tensor,
-                      infos: tp.Sequence[SegmentWithAttributes], first: int) -> None:
-        """Write the clips of a batch. `first` numbers them over the whole stage: clips with equal captions have names of
-        their own."""
-        prompts = outputs["prompt_audio"]
-        for i, info in enumerate(infos):
-            conditions = {name: value or "" for name, value in info.to_condition_attributes().text.items()
-                          if name in self.model.condition_provider.conditioners and is_jsonable(value)}
-            manager.add_sample(outputs["gen_audio"][i].cpu(), self.epoch, first + i, conditions,
-                               None if prompts is None else prompts[i].cpu(), audio[i].cpu(),
-                               {"span_len": self.cfg.masking.span_len, **self.generation_params})
 
 
 class AudioMagnetSolver(MagnetSolver):

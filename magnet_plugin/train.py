@@ -21,13 +21,13 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from . import environment, records, registry, slurm
+from .data.preflight import SPLITS, check_datasource
 from .metrics.machine import made_with
 
 environment.register_resolvers()
 registry.register()
 
 logger = logging.getLogger(__name__)
-SPLITS = ("train", "valid", "evaluate", "generate")
 
 
 def per_rank(cfg: DictConfig) -> DictConfig:
@@ -63,6 +63,7 @@ def prepare_data(cfg: DictConfig) -> None:
 def get_solver(cfg: DictConfig) -> tp.Any:
     """The solver that `cfg.solver` names, its data in place."""
     from audiocraft import solvers
+    check_datasource(cfg.datasource, cfg.execute_only)
     cfg = per_rank(cfg)
     prepare_data(cfg)
     return solvers.get_solver(cfg)
@@ -122,6 +123,7 @@ def main(cfg: DictConfig) -> tp.Any:
     init_seed_and_system(cfg)
     name = f"{cfg.execute_only}.log.{{rank}}" if cfg.execute_only else "solver.log.{rank}"
     flashy.setup_logging(level=logging.getLevelName(str(cfg.logging.level).upper()), log_name=name)
+    slurm.set_master_port()
     flashy.distrib.init(backend="nccl" if torch.cuda.is_available() else "gloo")
     if cfg.execute_only and not (cfg.execute_inplace or cfg.continue_from):
         raise ValueError("execute_only needs a checkpoint: give continue_from=//sig/SIG (or a path), or "

@@ -1,5 +1,5 @@
-"""What jobs ask SLURM for, and grids at both scales from one definition."""
-import importlib
+"""What jobs ask SLURM for, and for whom they wait."""
+import json
 import types
 import typing as tp
 from pathlib import Path
@@ -8,8 +8,6 @@ import pytest
 from dora.conf import SlurmConfig
 
 from magnet_plugin import environment, slurm
-
-from .conftest import compose
 
 
 def test_the_environment_is_stronger_than_the_team_and_the_team_than_the_config() -> None:
@@ -34,6 +32,18 @@ def test_no_sites_partition_is_asked_for() -> None:
             assert not any(cluster["partitions"].values())
 
 
+def test_ranks_meet_on_a_port_that_is_nobody_elses() -> None:
+    """Below the ports of outgoing connections, and another for each of some thousand jobs."""
+    ports = []
+    for job in range(9000, 20000):
+        slurm.set_master_port(environ := {"SLURM_JOB_ID": str(job)})
+        ports.append(int(environ["MASTER_PORT"]))
+    assert len(set(ports)) == len(ports) and min(ports) >= 1024 and max(ports) < 32768
+    for environ in ({}, {"SLURM_JOB_ID": "7", "MASTER_PORT": "5"}):
+        slurm.set_master_port(changed := dict(environ))
+        assert changed == environ
+
+
 @pytest.mark.parametrize("environ, message", [
     ({"MAGNET_SLURM_GPUS": "two"}, "MAGNET_SLURM_GPUS='two' is not int"),
     ({"MAGNET_SLURM_GPUS": ""}, "MAGNET_SLURM_GPUS='' is not int"),
@@ -51,69 +61,6 @@ def test_a_bad_section_is_named() -> None:
         slurm.settings({"partitions": "gpu"}, environ={})
 
 
-class Herd:
-    """As much of a launcher as a grid needs; keeps the jobs."""
-
-    def __init__(self, jobs: list, asked: SlurmConfig, default: SlurmConfig, argv: tuple = ()) -> None:
-        self.jobs, self._slurm, self.argv = jobs, asked, argv
-        self._main = types.SimpleNamespace(get_slurm_config=lambda: default)
-
-    def slurm(self, **needs: tp.Any) -> "Herd":
-        return Herd(self.jobs, SlurmConfig(**{**self._slurm.__dict__, **needs}), self._main.get_slurm_config(), self.argv)
-
-    def bind(self, *settings: tp.Any) -> "Herd":
-        argv = [part for one in settings
-                for part in (one if isinstance(one, list) else [f"{key}={value}" for key, value in one.items()])]
-        return Herd(self.jobs, self._slurm, self._main.get_slurm_config(), (*self.argv, *argv))
-
-    def job_array(self) -> tp.Any:
-        import contextlib
-        return contextlib.nullcontext()
-
-    def __call__(self, job: dict) -> None:
-        self.jobs.append((self.bind(job).argv, self._slurm))
-
-
-def jobs_of(name: str, **asked: tp.Any) -> list[tuple[tuple[str, ...], SlurmConfig]]:
-    grid = importlib.import_module(f"{environment.grids_package()}.{name}")
-    herd = Herd([], slurm.settings(asked, environ={}), slurm.settings(environ={}))
-    grid.explorer(herd)
-    return herd.jobs
-
-
-DATA = [f"datasource.{split}=egs/{split}" for split in ("train", "valid", "evaluate", "generate")]
-
-
-def test_the_span_grid_is_every_length_with_and_without_restricted_context() -> None:
-    for name in ("magnet.ablate_span", "magnet.tiny.ablate_span"):
-        jobs = jobs_of(name)
-        found = {tuple(part for part in argv if part.startswith(("masking", "transformer_lm"))) for argv, _ in jobs}
-        assert found == {(f"masking.span_len={span}", f"transformer_lm.subcodes_context={context}")
-                         for span in (1, 2, 3, 4, 5, 10) for context in (5, -1)} and len(jobs) == 12
-
-
-@pytest.mark.parametrize("name, data", [("magnet.ablate_span", DATA), ("magnet.tiny.ablate_span", [])])
-def test_every_job_composes(name: str, data: list[str]) -> None:
-    jobs = jobs_of(name)
-    cfg = compose(*jobs[-1][0], *data)
-    assert cfg.masking.span_len == cfg.transformer_lm.span_len == 10 and cfg.transformer_lm.subcodes_context == -1
-    assert all(asked == jobs[0][1] for _, asked in jobs), "one array, one request"
-    assert cfg.dataset.batch_size % max(jobs[0][1].gpus, 1) == 0
-
-
-def test_what_the_user_asks_slurm_for_is_stronger_than_the_scale(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert {asked.gpus for _, asked in jobs_of("magnet.ablate_span")} == {32}
-    assert {asked.gpus for _, asked in jobs_of("magnet.ablate_span", gpus=8)} == {8}, "the command line"
-    monkeypatch.setenv("MAGNET_SLURM_TIME", "7")
-    assert {asked.time for _, asked in jobs_of("magnet.tiny.ablate_span")} == {SlurmConfig().time}, "not the scale's"
-
-
-def test_overrides_go_to_every_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MAGNET_GRID_OVERRIDES", "optim.epochs=1 label='two words'")
-    for argv, _ in jobs_of("magnet.tiny.ablate_span"):
-        assert {"optim.epochs=1", "label=two words"} <= set(argv)
-
-
 def test_local_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sheep: tp.Any = types.SimpleNamespace(xp=types.SimpleNamespace(argv=["solver=magnet", "label=a b"]))
     monkeypatch.chdir(tmp_path)
@@ -121,3 +68,50 @@ def test_local_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         "dora -P magnet_plugin run solver=magnet 'label=a b'"
     monkeypatch.chdir(environment.PACKAGE.parent)
     assert slurm.local_command(sheep, SlurmConfig(gpus=2), "magnet_plugin") == "dora run -d solver=magnet 'label=a b'"
+
+
+class Sheep(types.SimpleNamespace):
+    """As much of Dora's as the shepherd asks of a job: where its records are, and whether it is still to come."""
+
+    def is_done(self, mode: str) -> bool:
+        return bool(self.over)
+
+
+@pytest.fixture
+def shepherd(tmp_path: Path) -> tp.Any:
+    """A shepherd with runs by signature: one that is trained, one whose job runs, one whose job is over but failed."""
+    shepherd = slurm.GridShepherd.__new__(slurm.GridShepherd)
+    shepherd.main = types.SimpleNamespace(dora=types.SimpleNamespace(dir=tmp_path, xps="xps"))  # type: ignore[assignment]
+    sheeps = {}
+    for sig, epochs, over in (("trained", 2, True), ("running", 1, False), ("failed", 1, True), ("fresh", 0, False)):
+        folder = tmp_path / "xps" / sig
+        folder.mkdir(parents=True)
+        (folder / ".argv.json").write_text('["optim.epochs=2"]')
+        (folder / "history.json").write_text(json.dumps([{"train": {"ce": 1.0}}] * epochs))
+        sheeps[sig] = Sheep(xp=types.SimpleNamespace(folder=folder), over=over, job=types.SimpleNamespace(job_id=f"7_{sig}"))
+    shepherd.get_sheep_from_sig = sheeps.__getitem__            # type: ignore[method-assign, assignment]
+    return shepherd
+
+
+def job(source: tp.Optional[str], execute_only: tp.Optional[str] = "evaluate") -> tp.Any:
+    return types.SimpleNamespace(xp=types.SimpleNamespace(cfg=types.SimpleNamespace(continue_from=source,
+                                                                                    execute_only=execute_only)))
+
+
+def test_evaluations_wait_for_the_training_of_their_model(shepherd: tp.Any, tmp_path: Path) -> None:
+    jobs = [job("//sig/running"), job("//sig/trained"), job("//sig/running"), job("//bundled/magnet-16khz"),
+            job("//sig/fresh"), job("//sig/failed", execute_only=None), job(None)]
+    assert shepherd.parents(jobs) == ["7_running", "7_fresh"]
+    assert slurm.LaunchShepherd.parents(shepherd, jobs) == [], "dora launch evaluates what there is"
+    shepherd._after = ["12", "13"]
+    needs = slurm.settings({"gpus": 0, "partition": "tiny", "nodelist": ["a", "b"]}, environ={})
+    given = shepherd._get_submitit_executor("name", tmp_path, needs).parameters["additional_parameters"]
+    assert given == {"nodelist": "a,b", "dependency": "afterok:12:13", "kill-on-invalid-dep": "yes"}
+
+
+@pytest.mark.parametrize("sig", ["failed", "nowhere"])
+def test_an_evaluation_of_what_nobody_trains_is_not_submitted(shepherd: tp.Any, sig: str,
+                                                              capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        shepherd.parents([job(f"//sig/{sig}")])
+    assert f"continue_from=//sig/{sig} is not trained" in (told := capsys.readouterr().err) and "--retry" in told

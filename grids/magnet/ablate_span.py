@@ -1,14 +1,14 @@
-"""Span length against restricted context (the paper's section 5, ablations): `dora grid magnet.ablate_span`."""
-from .._base import PAPER, Job, training
+"""Span length against restricted context (the paper's ablations, section 5): `dora grid magnet.ablate_span`."""
+from dora import Explorer
 
-SPANS = (1, 2, 3, 4, 5, 10)       # frames
-CONTEXTS = (5, -1)                # frames on either side that later codebooks attend to; -1: all
-
-
-def jobs() -> list[Job]:
-    """Every span length with and without restricted context."""
-    return [{"masking.span_len": span, "transformer_lm.subcodes_context": context}
-            for context in CONTEXTS for span in SPANS]
+from .._base import PAPER, Scale, training
 
 
-explorer = training(PAPER, jobs())
+def grid(scale: Scale) -> Explorer:
+    """Every span length, in frames, with five frames of context on either side and with all of them (-1)."""
+    jobs = [{"masking.span_len": span, "transformer_lm.subcodes_context": context}
+            for context in (5, -1) for span in (1, 2, 3, 4, 5, 10)]
+    return training(scale, small=[{**scale.music, **job} for job in jobs])
+
+
+explorer = grid(PAPER)

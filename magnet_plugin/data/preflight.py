@@ -10,7 +10,21 @@ from .listing import has_caption
 from .manifests import Meta, read_manifest
 
 PADDING_LIMIT = 0.05    # share of a batch that may be padding
+SPLITS = ("train", "valid", "evaluate", "generate")
 OPENED = 200            # files of a split whose headers are read
+
+
+def check_datasource(datasource: Mapping[str, object], stage: str | None = None) -> None:
+    """Raise ValueError unless there is a folder for each split that is needed.
+
+    Args:
+        datasource: the config's section, split name to manifest folder or None.
+        stage: `execute_only`, the one split that is needed then.
+    """
+    missing = [name for name in ([stage] if stage else SPLITS) if not datasource.get(name)]
+    if missing:
+        settings = " ".join(f"datasource.{name}=FOLDER" for name in missing)
+        raise ValueError(f"no data: give {settings} (manifest folders, as magnet data makes them), or dset=audio/NAME")
 
 
 def preflight(manifest_folders: Mapping[str, Path], segment_duration: float, batch_size: int, sample_rate: int,

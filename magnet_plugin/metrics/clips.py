@@ -45,11 +45,13 @@ def read_clips(folder: tp.Union[str, Path], limit: tp.Optional[int] = None) -> l
     files = [Path(json.loads(line)["path"]) for line in lines if line.strip()][:limit]
     if not files:
         raise ValueError(f"{path} lists no clip.")
-    return [Clip(file, _facts(file.with_suffix(".json"))) for file in files]
+    return [read_clip(file) for file in files]
 
 
-def _facts(path: Path) -> dict[str, tp.Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+def read_clip(path: Path) -> Clip:
+    """A clip by its audio file; without a JSON beside it, nothing is known of it."""
+    facts = path.with_suffix(".json")
+    return Clip(path, dict(json.loads(facts.read_text(encoding="utf-8"))) if facts.exists() else {})
 
 
 def load_audio(path: Path, sample_rate: int) -> torch.Tensor:

@@ -39,6 +39,41 @@ def gaussian(points: torch.Tensor) -> Gaussian:
     return Gaussian(mean, centred.T @ centred / (len(points) - 1))
 
 
+class Moments:
+    """Sums over points that come in batches, and from several ranks, in double precision."""
+
+    def __init__(self) -> None:
+        self.count, self.total, self.products = torch.zeros(1, dtype=torch.float64), torch.empty(0), torch.empty(0)
+
+    def add(self, points: torch.Tensor) -> None:
+        """Take points [N, D] in."""
+        points = points.double()
+        total, products = points.sum(0), points.T @ points
+        if not len(self.total):
+            self.total, self.products = torch.zeros_like(total), torch.zeros_like(products)
+        self.count += len(points)
+        self.total += total
+        self.products += products
+
+    def over_ranks(self, reduce: tp.Callable[[torch.Tensor], tp.Any]) -> Moments:
+        """These moments, of all ranks together, each of which calls this; `reduce` sums a tensor over them, in place."""
+        for tensor in (self.count, self.total, self.products):
+            reduce(tensor)
+        return self
+
+    def gaussian(self) -> Gaussian:
+        """Statistics of all points; see `gaussian`.
+
+        Raises:
+            ValueError: fewer than two points.
+        """
+        count = int(self.count)
+        if count < 2:
+            raise ValueError(f"{count} points are too few for a distance: at least 2 are needed")
+        mean = self.total / count
+        return Gaussian(mean, (self.products - count * torch.outer(mean, mean)) / (count - 1))
+
+
 def frechet_distance(one: Gaussian, other: Gaussian, epsilon: float = 1e-6) -> float:
     """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), at least 0.
 

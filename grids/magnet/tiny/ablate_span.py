@@ -1,5 +1,5 @@
 """`dora grid magnet.tiny.ablate_span`: see `magnet/ablate_span.py`."""
-from ..._base import TINY, training
-from ..ablate_span import jobs
+from ..._base import TINY
+from ..ablate_span import grid
 
-explorer = training(TINY, jobs())
+explorer = grid(TINY)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ..runs import ROOT
-from .cluster import Cluster, missing
+from .cluster import FINISHED, Cluster, missing
 
 TINY = {"PARTITION": "tiny", "GPUS": "0", "CPUS_PER_GPU": "1", "MEM_PER_GPU": "1", "TIME": "30"}
 
@@ -84,8 +84,12 @@ class Records:
         Raises:
             AssertionError: it ended without, or took too long; the end of the log is shown.
         """
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        start = asked = time.monotonic()
+        over = False
+        while not over and time.monotonic() < start + seconds:
+            if time.monotonic() > asked + 3:                     # before the log is read: its last lines count
+                asked = time.monotonic()
+                over = self.cluster.states(sheep.job.job_id).get(sheep.job.job_id) in FINISHED
             log = sheep.log.read_text() if sheep.log.exists() else ""
             if text in log:
                 return

@@ -1,0 +1,16 @@
+"""Text to music as published: small and medium, on segments of 10 and of 30 s: `dora grid magnet.magnet_32khz`."""
+from dora import Explorer
+
+from .._base import PAPER, Scale, training
+
+ADAMW = {"optim.optimizer": "adamw", "optim.lr": 1e-4}       # the medium models'
+
+
+def grid(scale: Scale) -> Explorer:
+    """Two lengths in two sizes."""
+    medium = {**scale.music, **scale.medium, **ADAMW}
+    return training(scale, small=[scale.music, {**scale.music, **scale.thirty}],
+                    medium=[medium, {**medium, **scale.thirty}])
+
+
+explorer = grid(PAPER)
