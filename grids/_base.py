@@ -9,10 +9,11 @@ import os
 import shlex
 import typing as tp
 
-import treetable
 from dora import Explorer, Launcher
 
 from magnet_plugin import slurm
+
+from ._explorers import TrainExplorer
 
 Job = tp.Mapping[str, tp.Any]     # settings by name, as Dora's launcher takes them
 
@@ -37,14 +38,6 @@ TINY = Scale({"solver": "magnet/debug", "num_threads": 1, "optim.updates_per_epo
              {"gpus": 0, "cpus_per_gpu": 1, "mem_per_gpu": 2, "time": 20, "array_parallelism": 2})
 
 
-class GridExplorer(Explorer):
-    """The table of a training grid: epochs done, and the losses in nats."""
-
-    def get_grid_metrics(self) -> list:
-        losses = [treetable.leaf("ce", ".3f"), treetable.leaf("ppl", ".1f")]
-        return [treetable.leaf("epoch"), treetable.group("train", losses), treetable.group("valid", losses)]
-
-
 def prepare(launcher: Launcher, scale: Scale) -> Launcher:
     """The launcher of a scale's jobs. What the command line or the environment asks SLURM for is stronger than the scale."""
     asked = slurm.from_environment()
@@ -62,4 +55,4 @@ def training(scale: Scale, jobs: tp.Sequence[Job]) -> Explorer:
         with launcher.job_array():
             for job in jobs:
                 launcher(dict(job))
-    return GridExplorer(explore)
+    return TrainExplorer(explore)

@@ -18,6 +18,8 @@ from dora.log import fatal
 from dora.shep import Sheep, Shepherd
 from submitit.core.utils import UncompletedJobError
 
+from .records import read_job
+
 PREFIX = "MAGNET_SLURM_"
 HINT = ("Jobs are to run from a clone of the git repository in which the command is given (git_save). Commit there first, "
         "or switch it off: --no_git_save for this command, MAGNET_GIT_SAVE=false for all.")
@@ -100,7 +102,8 @@ def local_command(sheep: Sheep, slurm: SlurmConfig, package: str) -> str:
 
 
 def finished(sheep: Sheep, history: list[dict]) -> bool:
-    return len(history) >= sheep.xp.cfg.optim.epochs
+    """Whether a job has done what it is for, whatever SLURM says."""
+    return read_job(sheep.xp.folder, list(sheep.xp.argv), sheep.xp.cfg, history).status == "finished"
 
 
 class GridShepherd(Shepherd):
