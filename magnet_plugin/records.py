@@ -53,7 +53,7 @@ class Job:
     @property
     def stage_alone(self) -> tp.Optional[str]:
         """The stage that is all of this job, if it is one of `execute_only`."""
-        stage = self.settings.get("execute_only", look(self.cfg, "execute_only"))
+        stage = look(self.cfg, "execute_only") if self.argv is None else self.settings.get("execute_only")
         return None if stage in (None, "", "null") else str(stage).strip("\"'")
 
     @property
@@ -108,13 +108,16 @@ def look(cfg: Config, path: str) -> tp.Any:
     return None
 
 
-def read_job(folder: Path, argv: tp.Optional[list[str]] = None, cfg: tp.Optional[Config] = None) -> Job:
+def read_job(folder: Path, argv: tp.Optional[list[str]] = None, cfg: tp.Optional[Config] = None,
+             history: tp.Optional[list[Epoch]] = None, slurm: tp.Optional[str] = None) -> Job:
     """What is kept of the job in `folder`, which need not be there.
 
     Args:
         folder: Dora's, named by the signature.
         argv: overrides where they are known from elsewhere; else those that Dora kept.
         cfg: its config where it is known; else the one it ran with.
+        history: take this part of its history.
+        slurm: see `Job`.
     """
     faults: list[str] = []
 
@@ -122,27 +125,33 @@ def read_job(folder: Path, argv: tp.Optional[list[str]] = None, cfg: tp.Optional
         path = folder / name
         try:
             found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else empty
+            if type(found) is not type(empty):
+                raise ValueError(f"holds a {type(found).__name__}, not a {type(empty).__name__}")
+            return found
         except (OSError, ValueError) as error:
             faults.append(f"{name}: {error}")
             return empty
-        if type(found) is not type(empty):
-            faults.append(f"{name}: holds a {type(found).__name__}, not a {type(empty).__name__}")
-            return empty
-        return found
 
-    if argv is None:
-        kept = read(".argv.json", [])
-        argv = list(map(str, kept)) if kept else None
-    history = read("history.json", [])
-    for number, epoch in enumerate(history, 1):
+    kept_argv = read(".argv.json", []) if argv is None else argv
+    kept_history = read("history.json", [])
+    for number, epoch in enumerate(kept_history, 1):
         if not isinstance(epoch, dict) or not all(isinstance(metrics, dict) for metrics in epoch.values()):
             faults.append(f"history.json: epoch {number} is not a table of stages")
-            history = history[:number - 1]
+            kept_history = kept_history[:number - 1]
             break
+    if argv is None and any("train" in epoch for epoch in kept_history) and "execute_inplace=true" in kept_argv:
+        kept_argv = [part for part in kept_argv if not part.startswith("execute_")]     # it was evaluated after its training
+    stages = read(STAGES_FILE, {})
+    if not all(isinstance(metrics, dict) for metrics in stages.values()):
+        faults.append(f"{STAGES_FILE}: is not a table of stages")
+        stages = {}
     written = [path for pattern in ("*.log.*", "history.json", STAGES_FILE) for path in folder.glob(pattern)]
     quiet = max(0.0, time.time() - max(path.stat().st_mtime for path in written)) if written else None
-    return Job(folder.name, argv, read_config(folder) if cfg is None else cfg, history, read(STAGES_FILE, {}),
-               read(MACHINE_FILE, {}), bool(written), "; ".join(faults) or None, quiet=quiet)
+    fault = "; ".join(faults) or None
+    machine = read(MACHINE_FILE, {})                    # nothing hangs on it
+    return Job(folder.name, list(map(str, kept_argv)) or None, read_config(folder) if cfg is None else cfg,
+               kept_history if history is None else history[:len(kept_history)], stages, machine,
+               bool(written), fault, slurm, quiet)
 
 
 def read_config(folder: Path) -> Config:

@@ -135,7 +135,9 @@ def main(cfg: DictConfig) -> tp.Any:
     if flashy.distrib.is_rank_zero():
         records.keep_machine(solver.folder, made_with(environment.PACKAGE.parent, ("magnet-plugin", "audiocraft", "torch")))
     if cfg.execute_only:
-        solver.restore(replay_metrics=False)
+        if not solver.restore(replay_metrics=False):
+            raise ValueError(f"execute_inplace=true: this experiment has no checkpoint in {solver.folder}; train it first, "
+                             "or give continue_from")
         solver.run_one_stage(cfg.execute_only)
         if flashy.distrib.is_rank_zero():
             metrics = solver._pending_metrics if cfg.execute_inplace else solver.history[-1]

@@ -25,8 +25,9 @@ def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read, write, and name the files."""
-    from ..train import main
     from . import jobs, plot, table
+    jobs.check_name(args.name)
+    from ..train import main
     found = jobs.find_jobs(main, args.name)
     rows = table.Table.of(args.name, found.jobs)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -63,7 +64,7 @@ def made_by(jobs: tp.Sequence[Job]) -> list[str]:
 
     commits = all_of(lambda made: made.get("commit") and made["commit"][:10]
                      + (" with uncommitted changes" if made.get("uncommitted_changes") else ""))
-    places = all_of(lambda made: made.get("measured_on") and f"{made['measured_on']}, {made.get('cores')} cores a job")
+    places = all_of(lambda made: made.get("measured_on") and f"{made['measured_on']}, CPU cores a job: {made.get('cores')}")
     versions = all_of(lambda made: ", ".join(f"{name} {made[name]}" for name in ("python", "torch", "audiocraft")
                                              if made.get(name)))
     return [f"{what}: {text or 'not known'}" for what, text in (("commit", commits), ("run on", places),

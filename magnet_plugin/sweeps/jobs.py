@@ -1,7 +1,6 @@
 """The jobs of a grid: those that it defines and those that Dora was asked for. Nothing is submitted."""
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import json
 import shutil
@@ -30,6 +29,17 @@ def grid_names() -> list[str]:
                   if not any(part.startswith("_") for part in path.relative_to(root).parts))
 
 
+def check_name(name: str) -> None:
+    """Hold that there is such a grid.
+
+    Raises:
+        ValueError: there is none; it names those that there are.
+    """
+    names = grid_names()
+    if name not in names:
+        raise ValueError(f"there is no grid {name}; there are {', '.join(names)}")
+
+
 class _Recorder:
     """In the place of Dora's Shepherd under a launcher: notes jobs, schedules none."""
 
@@ -52,15 +62,12 @@ def defined(main: tp.Any, name: str, known: tp.Mapping[tuple[str, ...], str]) ->
         name: of the grid, as `dora grid` takes it.
         known: overrides -> signature, of jobs whose signature need not be found out.
     Raises:
-        ValueError: there is no such grid, or its jobs cannot be composed as the environment is.
+        ValueError: it is no grid, or its jobs cannot be composed as the environment is.
     """
-    names = grid_names()
-    if name not in names:
-        raise ValueError(f"there is no grid {name}; there are {', '.join(names)}")
     from dora.explore import Explorer, Herd, Launcher
     explorer = getattr(importlib.import_module(f"{environment.grids_package()}.{name}"), "explorer", None)
     if not isinstance(explorer, Explorer):
-        raise ValueError(f"{name} is no grid: it has no `explorer`; there are {', '.join(names)}")
+        raise ValueError(f"{name} is no grid: it has no `explorer`; there are {', '.join(grid_names())}")
     herd = Herd()
     try:
         explorer(Launcher(tp.cast(tp.Any, _Recorder(main, known)), main.get_slurm_config(), herd))
@@ -122,9 +129,8 @@ def find_jobs(main: tp.Any, name: str) -> Found:
     order = [*wanted, *sorted(asked.keys() - wanted.keys(), key=lambda signature: natural(" ".join(asked[signature])))]
     jobs = []
     for signature in order:
-        argv, cfg = wanted.get(signature, (asked.get(signature), {}))
-        job = read_job(folders / signature, argv or None, cfg or None)
-        jobs.append(dataclasses.replace(job, slurm=slurm_state(main, signature)))
+        argv, cfg = wanted.get(signature, (None, {}))
+        jobs.append(read_job(folders / signature, argv, cfg or None, slurm=slurm_state(main, signature)))
     if jobs and all(job.status == "missing" for job in jobs):
         notes.append(f"None of the jobs has begun, as far as {main.dora.dir} knows. {HINT}")
     return Found(jobs, notes)

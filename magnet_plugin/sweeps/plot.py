@@ -58,57 +58,69 @@ def plotted(table: Table) -> list[str]:
     return wanted[:MOST]
 
 
-def metrics_figure(table: Table) -> tp.Any:
-    """A panel per metric, a line per value of the other settings; None where there is nothing to compare.
+def across(table: Table) -> tp.Optional[Setting]:
+    """The first setting whose values are numbers: the x axis."""
+    return next((setting for setting in table.settings if setting.numbers), None)
 
-    The x axis is the first setting whose values are numbers, else every job has a place of its own.
-    """
+
+def groups(table: Table) -> dict[str, list[int]]:
+    """Jobs that differ in that setting alone, by what the others are; in its order."""
+    first = across(table)
+    numbers = (first and first.numbers) or [0.0] * len(table.jobs)
+    found: dict[str, list[int]] = {}
+    for index in sorted(range(len(table.jobs)), key=lambda index: numbers[index]):
+        found.setdefault(label([other for other in table.settings if other is not first], index, ""), []).append(index)
+    return dict(sorted(found.items(), key=lambda group: min(group[1])))
+
+
+def metrics_figure(table: Table) -> tp.Any:
+    """A panel per metric; None where there is nothing to compare."""
     keys = plotted(table)
     if not keys or not table.settings:
         return None
     plt = pyplot()
-    across = next((setting for setting in table.settings if setting.numbers and len(set(setting.values)) > 1), None)
-    others = [setting for setting in table.settings if setting is not across]
-    wide = min(2, len(keys))
+    wide = 2 if len(keys) in (2, 4) else min(3, len(keys))
     tall = math.ceil(len(keys) / wide)
-    figure, axes = plt.subplots(tall, wide, figsize=(6.4 * wide, 4.2 * tall), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(tall, wide, figsize=(5.6 * wide, 4.2 * tall), layout="constrained", squeeze=False)
     for axis in axes.flat[len(keys):]:
         axis.remove()
     for axis, key in zip(axes.flat, keys):
-        if across is None:
+        stage, name = key.split(".", 1)
+        if across(table) is None:
             places(axis, table, key)
+            axis.set_xlabel(metric(name).axis)
         else:
-            lines(axis, table, key, across, others)
-        axis.set_ylabel(metric(key.split(".", 1)[1]).axis)
-        axis.set_title(key.split(".")[0], fontsize=10)
+            lines(axis, table, key)
+            axis.set_ylabel(metric(name).axis)
+        axis.set_title(stage, fontsize=10)
+        axis.ticklabel_format(axis="x" if across(table) is None else "y", useOffset=False)
         axis.grid(alpha=0.25)
     return figure
 
 
-def lines(axis: tp.Any, table: Table, key: str, across: Setting, others: tp.Sequence[Setting]) -> None:
-    """Lines over a setting that is a number. Jobs that are not finished have hollow marks."""
-    numbers = across.numbers or []
-    groups: dict[str, list[int]] = {}
-    for index in range(len(table.jobs)):
-        groups.setdefault(", ".join(setting.told(index) for setting in others), []).append(index)
-    hollow = False
-    for number, (name, members) in enumerate(groups.items()):
-        known = sorted((index for index in members if math.isfinite(table.rows[index].get(key, math.nan))
-                        and math.isfinite(numbers[index])), key=lambda index: numbers[index])
+def lines(axis: tp.Any, table: Table, key: str) -> None:
+    """A line per value of the other settings, dotted where a job between is missing. Unfinished jobs have hollow marks."""
+    first = across(table)
+    assert first is not None and first.numbers is not None
+    numbers, hollow = first.numbers, False
+    for number, (name, members) in enumerate(groups(table).items()):
+        values = [table.rows[index].get(key, math.nan) for index in members]
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-        axis.plot([numbers[index] for index in known], [table.rows[index][key] for index in known], marker=marker,
-                  color=colour, label=name or None)
+        axis.plot([numbers[index] for index in members], values, marker=marker, color=colour, label=name or "all jobs")
+        known = [index for index in members if math.isfinite(table.rows[index].get(key, math.nan))]
+        axis.plot([numbers[index] for index in known], [table.rows[index][key] for index in known], linestyle=":",
+                  color=colour, linewidth=1, label="_bridge")
         half = [index for index in known if table.jobs[index].status != "finished"]
-        hollow |= bool(half)
         axis.plot([numbers[index] for index in half], [table.rows[index][key] for index in half], marker=marker,
-                  color=colour, markerfacecolor="white", linestyle="none", label="_half")
+                  color=colour, markerfacecolor="white", linestyle="none", label="_unfinished")
+        hollow |= bool(half)
     ticks = sorted({number for number in numbers if math.isfinite(number)})
     if ticks[0] > 0 and ticks[-1] / ticks[0] >= 50:
         axis.set_xscale("log")
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.minorticks_off()
-    axis.set_xlabel(across.name + (f" ({across.unit})" if across.unit else "") + ("; hollow: unfinished" if hollow else ""))
-    if others:
+    axis.set_xlabel(first.name + (f" ({first.unit})" if first.unit else "") + ("; hollow: unfinished" if hollow else ""))
+    if len(table.settings) > 1:
         axis.legend(fontsize=9)
 
 
@@ -123,23 +135,29 @@ def places(axis: tp.Any, table: Table, key: str) -> None:
 
 
 def loss_figure(table: Table) -> tp.Any:
-    """The validation loss against the epoch, a line per job; None where no job was validated."""
+    """The validation loss against the epoch, a line per job; None where no job was validated.
+
+    A colour per value of the first number, a dash per value of the other settings.
+    """
     curves = [[(number, epoch["valid"]["ce"]) for number, epoch in enumerate(job.history, 1)
                if "ce" in epoch.get("valid", {})] for job in table.jobs]
     if not any(curves):
         return None
     plt = pyplot()
-    count = sum(map(bool, curves))
-    figure, axis = plt.subplots(figsize=(9.5, max(4.5, 0.19 * count + 1)), layout="constrained")
-    palette = plt.get_cmap("viridis")
-    for index, curve in enumerate(curves):
-        if curve:
-            axis.plot(*zip(*curve), color=palette(0.95 * index / max(1, len(curves) - 1)),
-                      linestyle=STYLES[index % len(STYLES)], marker="." if len(curve) < 20 else None,
+    figure, axis = plt.subplots(figsize=(9.5, max(4.5, 0.19 * sum(map(bool, curves)) + 1)), layout="constrained")
+    first = across(table)
+    values = list(dict.fromkeys(first.values)) if first else [job.signature for job in table.jobs]
+    for number, members in enumerate(groups(table).values()):
+        for index in (index for index in members if curves[index]):
+            place = values.index(first.values[index] if first else table.jobs[index].signature)
+            axis.plot(*zip(*curves[index]), color=plt.get_cmap("viridis")(0.92 * place / max(1, len(values) - 1)),
+                      linestyle=STYLES[number % len(STYLES)] if first else "-",
+                      marker="." if len(curves[index]) < 20 else None,
                       label=label(table.settings, index, table.jobs[index].signature))
     axis.set_xlabel("epoch")
     axis.set_ylabel("validation cross entropy, nats a token")
     axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.ticklabel_format(axis="y", useOffset=False)
     axis.grid(alpha=0.25)
     figure.legend(loc="outside right upper", fontsize=8)
     return figure

@@ -45,10 +45,10 @@ METRICS: tuple[tuple[str, Metric], ...] = (
     (r"(likelihood)", Metric(r"\1", ".3f", 1, "log-likelihood, nats a token")),
     (r"si_snr_db(\w*)", Metric("SI-SNR", ".2f", 1, "SI-SNR, dB")),
     (r"mel_distance_db", Metric("mel distance", ".2f", -1, "mel distance, dB")),
-    (r"rtf", Metric("rtf", ".2f", -1, "seconds a batch per second of audio")),
-    (r"seconds_per_clip", Metric("s/clip", ".3g", -1, "seconds per clip")),
-    (r"seconds_per_update", Metric("s/update", ".3g", -1, "seconds per update")),
-    (r"duration", Metric("seconds", ".0f", 0, "seconds")),
+    (r"rtf", Metric("rtf", ".3f", -1, "seconds a batch per second of audio")),
+    (r"seconds_per_clip", Metric("s/clip", ".3f", -1, "seconds per clip")),
+    (r"seconds_per_update", Metric("s/update", ".3f", -1, "seconds per update")),
+    (r"duration", Metric("seconds", ".1f", 0, "seconds")),
     (r"(.+)", Metric(r"\1", ".4g", 0, r"\1")),
 )
 #: Columns of a stage in their order; what they do not name comes after them, in the stages that `OPEN` names.
@@ -94,7 +94,7 @@ def flatten(history: tp.Sequence[Epoch], cfg: Config, stages: tp.Optional[tp.Map
         for stage, metrics in epoch.items():
             last[stage], seen[stage] = metrics, number
     for stage, metrics in (stages or {}).items():
-        if isinstance(metrics, dict) and metrics.get("epochs", 0) >= seen.get(stage, 0):
+        if metrics.get("epochs", 0) >= seen.get(stage, 0):
             last[stage] = metrics
     row = {f"{stage}.{name}": float(value) for stage, metrics in last.items() for name, value in metrics.items()
            if isinstance(value, (int, float)) and not isinstance(value, bool) and name != "epochs"}

@@ -11,7 +11,7 @@ from ..records import Job, look
 #: Setting -> (short name, unit). Others go by the last part of their own name.
 NAMES: dict[str, tuple[str, str]] = {
     "masking.span_len": ("span length", "frames"),
-    "transformer_lm.subcodes_context": ("restricted context", "frames on either side"),
+    "transformer_lm.subcodes_context": ("context", "frames on either side"),
     "dataset.segment_duration": ("clip length", "s"),
     "generate.lm.gen_duration": ("clip length", "s"),
     "generate.lm.decoding_steps": ("decoding steps", "per codebook"),

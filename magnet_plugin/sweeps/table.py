@@ -77,7 +77,7 @@ def state(job: Job) -> str:
 
 def markdown(table: Table) -> str:
     """The table. The best of each column is bold."""
-    keys = columns(table.rows)
+    keys = [key for key in columns(table.rows) if not key.endswith(".duration")]
     trains = any(not job.stage_alone for job in table.jobs)
     heads = [escape(setting.name) for setting in table.settings] or ["job"]
     heads += ["state", *(["epochs"] if trains else [])]
