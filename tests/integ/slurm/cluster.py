@@ -199,6 +199,14 @@ class Cluster:
         lines = self.run("sacct", "-X", "-n", "-P", "-j", job, "-o", "JobID,State").splitlines()
         return {name: state.split()[0] for name, state in (line.split("|") for line in lines if "|" in line)}
 
+    def started_at(self, job: str) -> str:
+        """When the first member of a job began, as SLURM writes times (which sort)."""
+        return min(self.run("sacct", "-X", "-n", "-P", "-j", job, "-o", "Start").split())
+
+    def ended_at(self, job: str) -> str:
+        """When the last member of a job ended."""
+        return max(self.run("sacct", "-X", "-n", "-P", "-j", job, "-o", "End").split())
+
     def wait(self, job: str, seconds: float, members: int = 1) -> dict[str, str]:
         """States of a job once it is over."""
         def over() -> dict[str, str]:

@@ -1,12 +1,15 @@
 """The plugin's jobs in a real SLURM: an array, two ranks, preempted, requeued, cancelled, failing."""
+import csv
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ..runs import DEBUG, ROOT, dora, without_times
+from ..runs import DEBUG, ROOT, dora, environment, without_times
 from .cluster import Cluster
 from .conftest import Records, tell
 
@@ -113,11 +116,10 @@ def test_two_ranks_launched_from_elsewhere_are_preempted(records: Records, clust
     assert len(epochs) == 3 and epochs[-1]["valid"]["ce"] < epochs[0]["valid"]["ce"]
 
 
-def test_the_span_grid_runs_as_an_array(records: Records, cluster: Cluster) -> None:
-    """Its twelve jobs, two at a time, read back as `dora grid` shows them."""
-    out = dora(records.folder, "grid", GRID, "--no_monitoring").stdout
-    jobs = dict(re.findall(r"Scheduled job (\d+_\d+) for sheep (\w+)", out))
-    assert len(jobs) == 12, out[-3000:]
+def test_the_span_grid_runs_as_an_array(records: Records, cluster: Cluster, tmp_path: Path) -> None:
+    """Its twelve jobs, two at a time, read back as `dora grid` and `magnet grid-report` show them."""
+    jobs = run_grid(records, GRID)
+    assert len(jobs) == 12
     array = next(iter(jobs)).split("_")[0]
     script = next((records.folder / "runs" / "arrays").glob(f"*/{array}_submission.sh")).read_text()
     assert "--array=0-11%2" in script and "--partition=tiny" in script and "gres" not in script
@@ -127,11 +129,50 @@ def test_the_span_grid_runs_as_an_array(records: Records, cluster: Cluster) -> N
     assert set(states.values()) == {"COMPLETED"}
     table = dora(records.folder, "grid", GRID, "--no_monitoring").stdout
     tell(table)
-    assert len(re.findall(r"\bCOM\b", table)) == 12 and "Scheduled" not in table
-    seen = set()
-    for sig in jobs.values():
-        sheep = records.find(sig)
-        seen.add((sheep.xp.cfg.masking.span_len, sheep.xp.cfg.transformer_lm.subcodes_context))
-        history = records.history(sheep)
-        assert len(history) == sheep.xp.cfg.optim.epochs and 0 < history[-1]["valid"]["ce"] < 7
-    assert len(seen) == 12
+    assert table.count("| finished  2/2") == 12 and "Scheduled" not in table
+    # MAGNET_REPORTS=docs/results keeps what is shown there.
+    folder = Path(os.environ.get("MAGNET_REPORTS") or tmp_path)
+    rows = report(records, GRID, folder)
+    assert {(row["masking.span_len"], row["transformer_lm.subcodes_context"]) for row in rows} == {
+        (str(span), context) for span in (1, 2, 3, 4, 5, 10) for context in ("5", "-1")}
+    for row in rows:
+        history = records.history(records.find(row["signature"]))
+        assert row["state"] == "finished" and len(history) == 2
+        assert float(row["valid.ce"]) == pytest.approx(history[-1]["valid"]["ce"])
+        assert float(row["evaluate.frechet"]) == pytest.approx(history[-1]["evaluate"]["frechet"])
+        assert 0 < history[-1]["valid"]["ce"] < history[0]["valid"]["ce"]
+
+
+def test_evaluations_wait_for_the_training_of_their_model(records: Records, cluster: Cluster, tmp_path: Path,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAGNET_GRID_OVERRIDES", "dataset.evaluate.num_samples=8 dataset.evaluate.batch_size=8")
+    jobs = run_grid(records, "magnet.tiny.ablate_hybrid")
+    parent, array = next(job for job in jobs if "_" not in job), next(job for job in jobs if "_" in job).split("_")[0]
+    assert len(jobs) == 6 and f"afterok:{parent}" in cluster.run("scontrol", "show", "job", array)
+    states = {**cluster.wait(parent, 300), **cluster.wait(array, 600, members=5)}
+    for job, state in states.items():
+        tell(f"job {job} ({jobs[job]}): {state}")
+    assert set(states.values()) == {"COMPLETED"} and len(states) == 6
+    assert cluster.started_at(array) >= cluster.ended_at(parent)
+    rows = [row for row in report(records, "magnet.tiny.ablate_hybrid", tmp_path) if row["signature"] != jobs[parent]]
+    assert {float(row["evaluate.instrument_accuracy"]) <= 1 for row in rows} == {True} and len(rows) == 5
+    assert len({row["evaluate.frechet"] for row in rows}) == 5
+
+
+def run_grid(records: Records, name: str) -> dict[str, str]:
+    """Submit a grid. Returns the ids of its jobs with their signatures."""
+    out = dora(records.folder, "grid", name, "--no_monitoring").stdout
+    jobs = dict(re.findall(r"Scheduled job (\w+) for sheep (\w+)", out))
+    assert jobs, out[-3000:]
+    return jobs
+
+
+def report(records: Records, name: str, folder: Path) -> list[dict[str, str]]:
+    """Lines of the CSV file that `magnet grid-report` writes beside its page and pictures."""
+    command = [sys.executable, "-m", "magnet_plugin", "grid-report", name, "--out", str(folder)]
+    done = subprocess.run(command, env=environment(records.folder), cwd=ROOT, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    tell(done.stdout)
+    assert all(line and Path(ROOT, line).exists() for line in done.stdout.split()), done.stdout
+    with open(folder / f"{name}.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
