@@ -153,12 +153,22 @@ def test_the_best_of_a_column_is_bold_and_nan_is_never(mixed: Dora) -> None:
 
 
 def test_more_is_better_for_some(dora: Dora) -> None:
-    dora.grid(SPANS[:3])
+    dora.grid(SPANS[:4])
+    dora.ran(SPANS[3], epoch(1.0, evaluate={"text_consistency": 0.1}))
     for job, consistency in zip(SPANS, (0.2, 0.3, 0.3)):
         dora.ran(job, *[epoch(1.0)] * 2, epoch(1.0, evaluate={"text_consistency": consistency, "novel_metric": consistency}))
     text = table.markdown(dora.table())
-    assert column(text, "evaluate text consistency ↑") == ["0.200", "**0.300**", "**0.300**"]
-    assert column(text, "evaluate novel metric") == ["0.2", "0.3", "0.3"], "shown, and not judged"
+    assert column(text, "evaluate text consistency ↑") == ["0.200", "**0.300**", "**0.300**", "0.100"]
+    assert column(text, "evaluate novel metric") == ["0.2", "0.3", "0.3", "–"], "shown, and not judged"
+
+
+def test_nan_before_the_best(dora: Dora) -> None:
+    dora.grid(SPANS[:3])
+    for job, loss in zip(SPANS, (math.nan, 2.0, math.inf)):
+        dora.ran(job, epoch(1.0, evaluate={"ce": loss}))
+    assert column(table.markdown(dora.table()), "evaluate ce ↓") == ["NaN", "2.000", "inf"], "no best of one"
+    records.keep_stage(dora.folder(SPANS[2]), "evaluate", {"ce": 1.5}, 1)
+    assert column(table.markdown(dora.table()), "evaluate ce ↓") == ["NaN", "2.000", "**1.500**"]
 
 
 def test_the_csv_has_it_all_in_full_precision(mixed: Dora) -> None:
@@ -191,6 +201,7 @@ def test_a_history_that_cannot_be_read_is_told(dora: Dora, content: str, said: s
     (folder / "history.json").write_text(content)
     job = records.read_job(folder)
     assert job.status == job.state == "broken" and said in str(job.fault)
+    assert rows.row_of(job) == ({"train.ce": 1.0} if "[3]" in content else {}), "what came before is kept"
 
 
 def test_references_in_a_kept_config_are_followed() -> None:
@@ -294,7 +305,7 @@ def test_metrics_are_drawn_over_the_first_number(mixed: Dora) -> None:
     figure = plot.metrics_figure(mixed.table())
     by_title = {axis.get_ylabel(): axis for axis in figure.axes}
     axis = by_title["least cross entropy, nats a token"]
-    assert axis.get_xlabel() == "span length (frames); hollow: unfinished" and axis.get_title() == "valid"
+    assert axis.get_xlabel() == "span length (frames); hollow: unfinished" and axis.get_title() == "valid (less is better)"
     found = lines_of(axis)
     assert list(found) == ["context 5", "context all"]
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["context 5", "context all"]
