@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import math
+import pickle
 import re
 import shutil
+import subprocess
 import sys
 import types
 import typing as tp
@@ -20,6 +22,7 @@ from dora.main import DecoratedMain
 from omegaconf import OmegaConf
 
 from magnet_plugin import cli, environment, records, slurm
+from magnet_plugin.metrics.machine import made_with
 from magnet_plugin.sweeps import jobs, plot, rows, settings, table
 
 CONFIG = {"optim": {"epochs": 3, "updates_per_epoch": 4}, "transformer_lm": {"n_q": 4, "subcodes_context": 5},
@@ -222,6 +225,26 @@ def test_slurms_word_counts_where_the_job_is_not_finished() -> None:
     assert records.Job("a", argv, begun=True, slurm="UNKNOWN").state == "unknown"
 
 
+def test_slurms_accounting_is_asked_and_no_one_else(dora: Dora, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from submitit import SlurmJob
+    dora.grid(SPANS[:4])
+    for index, job in enumerate(SPANS[:3]):
+        kept = SlurmJob(tmp_path, f"90210_{index}", [0])
+        (dora.ran(job, epoch(1.0)) / "job.pkl").write_bytes(pickle.dumps((kept, [kept], [])))
+    (dora.folder(SPANS[2]) / "job.pkl").write_bytes(b"half a pickle")
+    for program in ("sacct", "squeue", "sbatch", "scancel"):
+        script = tmp_path / "bin" / program
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(f"#!/bin/sh\necho {program} >> {tmp_path}/asked\n"
+                          "printf 'JobID|State|NodeList\\n90210_0|RUNNING|a\\n90210_1|CANCELLED by 0|a\\n'\n")
+        script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    assert [job.state for job in jobs.find_jobs(dora.main, "toy").jobs] == ["running", "cancelled", "unknown", "missing"]
+    assert set((tmp_path / "asked").read_text().split()) == {"sacct"}
+    monkeypatch.setenv("PATH", str(tmp_path / "none"))
+    assert [job.state for job in jobs.find_jobs(dora.main, "toy").jobs] == ["unknown"] * 3 + ["missing"]
+
+
 EVALUATIONS = [{"continue_from": "//sig/0a1b2c3d", "generate.lm.decoding_steps": steps, "execute_only": "evaluate"}
                for steps in ("[4,2]", "[8,2]")]
 
@@ -421,6 +444,20 @@ def test_without_matplotlib_the_tables_are_written_and_it_says_so(mixed: Dora, t
     captured = capsys.readouterr()
     assert captured.err == "no pictures were drawn: pip install matplotlib\n"
     assert "![" not in (tmp_path / "out" / "toy.md").read_text()
+
+
+def test_the_commit_of_a_repository_around_an_installation_is_not_its_own(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *words], check=True,
+                       capture_output=True)
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "own.py").write_text("1")
+    git("init")
+    git("add", "own.py")
+    git("commit", "-m", "first")
+    assert made_with(tmp_path / "venv", ())["commit"] is None
+    own = made_with(tmp_path, ())
+    assert len(own["commit"]) == 40 and own["uncommitted_changes"] is False
 
 
 def test_an_unknown_grid_is_one_line_with_the_known_ones(capsys: pytest.CaptureFixture) -> None:
