@@ -17,7 +17,7 @@ def made_with(checkout: Path, packages: tp.Sequence[str]) -> dict[str, tp.Any]:
         packages: whose versions to tell.
     """
     import torch
-    inside = bool(git(checkout, "ls-files"))        # an installation in a folder of somebody's repository is no checkout of it
+    inside = bool(git(checkout, "ls-files"))        # else an installation in a folder of somebody's repository
     commit = git(checkout, "rev-parse", "HEAD") if inside else None
     changes = git(checkout, "status", "--porcelain", "--untracked-files=no") if inside else None
     return {"commit": commit, "uncommitted_changes": None if changes is None else bool(changes),
