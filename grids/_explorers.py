@@ -54,7 +54,7 @@ class LiveExplorer(Explorer):
             names = [key.split(".", 1)[1] for key in found if key.startswith(f"{stage}.")]
             groups.append(treetable.group(stage, [treetable.leaf(name, metric(name).format, display=metric(name).head)
                                                   for name in names], align=">"))
-        return [group.update(shorten=False) for group in groups if group.groups]
+        return [group.update(shorten=False) for group in groups]      # treetable leaves out those without a column
 
 
 def ping(job: Job, sheep: Sheep) -> str:

@@ -60,3 +60,17 @@ def release_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 parameter.mul_(6)
     checkpoints.release(lm.state_dict(), cfg, folder / checkpoints.LM_FILE)
     return folder
+
+
+@pytest.fixture
+def dora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tp.Any:
+    """A Dora folder that has nothing; see `toygrid`."""
+    from .toygrid import Dora
+    return Dora(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def mixed(dora: tp.Any) -> tp.Any:
+    """A grid with jobs of every kind; see `toygrid.mixed`."""
+    from .toygrid import mixed
+    return mixed(dora)

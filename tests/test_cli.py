@@ -17,7 +17,8 @@ def run(*args: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "magnet_plugin", *args], capture_output=True, text=True, timeout=280)
 
 
-@pytest.mark.parametrize("args", [["--help"], ["generate", "--help"], ["data", "folk", "--help"], ["demo", "--help"]])
+@pytest.mark.parametrize("args", [["--help"], ["generate", "--help"], ["data", "folk", "--help"], ["demo", "--help"],
+                                  ["grid-report", "--help"]])
 def test_help_imports_nothing_heavy(args):
     code = ("import sys\nfrom magnet_plugin.cli import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit as done:\n"
             "    assert done.code == 0\n"
@@ -30,7 +31,7 @@ def test_help_imports_nothing_heavy(args):
 
 def test_every_command_is_listed_and_runs():
     commands = {"generate": ["x"], "export": ["x", "--out", "y"], "doctor": [], "demo": [],
-                "data": ["folk", "--out", "x"]}
+                "data": ["folk", "--out", "x"], "grid-report": ["magnet.ablate_span"]}
     for name, rest in commands.items():
         assert callable(cli.parser().parse_args([name, *rest]).run), name
 

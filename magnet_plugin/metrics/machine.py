@@ -17,8 +17,9 @@ def made_with(checkout: Path, packages: tp.Sequence[str]) -> dict[str, tp.Any]:
         packages: whose versions to tell.
     """
     import torch
-    commit = git(checkout, "rev-parse", "HEAD")
-    changes = git(checkout, "status", "--porcelain", "--untracked-files=no")
+    inside = bool(git(checkout, "ls-files"))        # else an installation in a folder of somebody's repository
+    commit = git(checkout, "rev-parse", "HEAD") if inside else None
+    changes = git(checkout, "status", "--porcelain", "--untracked-files=no") if inside else None
     return {"commit": commit, "uncommitted_changes": None if changes is None else bool(changes),
             "measured_on": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_name(),
             "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

@@ -81,19 +81,22 @@ def metrics_figure(table: Table) -> tp.Any:
     plt = pyplot()
     wide = 2 if len(keys) in (2, 4) else min(3, len(keys))
     tall = math.ceil(len(keys) / wide)
-    figure, axes = plt.subplots(tall, wide, figsize=(5.6 * wide, 4.2 * tall), layout="constrained", squeeze=False)
+    words = across(table) is None
+    figure, axes = plt.subplots(tall, wide, figsize=(5.6 * wide, tall * (1.2 + 0.3 * len(table.jobs) if words else 4.2)),
+                                layout="constrained", squeeze=False, sharey=words)
     for axis in axes.flat[len(keys):]:
         axis.remove()
     for axis, key in zip(axes.flat, keys):
         stage, name = key.split(".", 1)
-        if across(table) is None:
+        if words:
             places(axis, table, key)
-            axis.set_xlabel(metric(name).axis)
+            half = any(key in row and job.status != "finished" for job, row in zip(table.jobs, table.rows))
+            axis.set_xlabel(metric(name).axis + ("; hollow: unfinished" if half else ""))
         else:
             lines(axis, table, key)
             axis.set_ylabel(metric(name).axis)
-        axis.set_title(stage, fontsize=10)
-        axis.ticklabel_format(axis="x" if across(table) is None else "y", useOffset=False)
+        axis.set_title(f"{stage} ({'less' if metric(name).better < 0 else 'more'} is better)", fontsize=10)
+        axis.ticklabel_format(axis="x" if words else "y", useOffset=False)
         axis.grid(alpha=0.25)
     return figure
 
@@ -131,7 +134,7 @@ def places(axis: tp.Any, table: Table, key: str) -> None:
                   markerfacecolor=COLOURS[0] if job.status == "finished" else "white")
     axis.set_yticks(range(len(table.jobs)), [label(table.settings, index, job.signature)
                                              for index, job in enumerate(table.jobs)], fontsize=9)
-    axis.invert_yaxis()
+    axis.set_ylim(len(table.jobs) - 0.5, -0.5)
 
 
 def loss_figure(table: Table) -> tp.Any:
@@ -152,7 +155,7 @@ def loss_figure(table: Table) -> tp.Any:
             place = values.index(first.values[index] if first else table.jobs[index].signature)
             axis.plot(*zip(*curves[index]), color=plt.get_cmap("viridis")(0.92 * place / max(1, len(values) - 1)),
                       linestyle=STYLES[number % len(STYLES)] if first else "-",
-                      marker="." if len(curves[index]) < 20 else None,
+                      marker="." if max(map(len, curves)) < 20 else None,
                       label=label(table.settings, index, table.jobs[index].signature))
     axis.set_xlabel("epoch")
     axis.set_ylabel("validation cross entropy, nats a token")
