@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help install test test-quick test-gpu test-slurm demo lint zoo clean
+.PHONY: help install test test-quick test-gpu test-slurm results demo lint zoo clean
 
 help:
 	@echo "make demo        train for a minute, generate four prompts, write demo/index.html"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-quick  without real Dora runs"
 	@echo "make test-gpu    what needs a GPU"
 	@echo "make test-slurm  jobs in a real SLURM on this host; as root on Debian it installs what that needs"
+	@echo "make results     run the tiny span grid in that SLURM and write its report into docs/results"
 	@echo "make lint        ruff and mypy"
 	@echo "make zoo         train and measure the bundled models again"
 
@@ -42,6 +43,10 @@ test-slurm: install
 
 test-gpu: install
 	$(PYTEST) -m gpu -rs
+
+# The tiny span grid in a SLURM of this host's, and what it found.
+results: install
+	MAGNET_REPORTS=docs/results $(PYTEST) -m slurm -rs -s tests/integ/slurm -k span_grid
 
 demo: install
 	$(BIN)/magnet demo --out demo

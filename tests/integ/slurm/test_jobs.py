@@ -131,7 +131,7 @@ def test_the_span_grid_runs_as_an_array(records: Records, cluster: Cluster, tmp_
     tell(table)
     assert table.count("| finished  2/2") == 12 and "Scheduled" not in table
     # MAGNET_REPORTS=docs/results keeps what is shown there.
-    folder = Path(os.environ.get("MAGNET_REPORTS") or tmp_path)
+    folder = Path(ROOT, os.environ.get("MAGNET_REPORTS") or tmp_path)
     rows = report(records, GRID, folder)
     assert {(row["masking.span_len"], row["transformer_lm.subcodes_context"]) for row in rows} == {
         (str(span), context) for span in (1, 2, 3, 4, 5, 10) for context in ("5", "-1")}
