@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help install test test-quick test-gpu test-slurm results demo lint zoo clean
+.PHONY: help install test test-quick test-gpu test-slurm slurm-packages results demo lint zoo clean
 
 help:
 	@echo "make demo        train for a minute, generate four prompts, write demo/index.html"
@@ -34,19 +34,21 @@ test-quick: install
 	$(PYTEST) -m "not gpu and not integ and not slurm"
 
 # What is missing is told by the tests where this may not install it.
-test-slurm: install
+slurm-packages:
 	@if [ "$$(id -u)" = 0 ] && [ -f /etc/debian_version ] && ! { test -x /usr/sbin/slurmctld && test -x /usr/sbin/slurmdbd && \
 		test -x /usr/sbin/munged && test -x /usr/sbin/mariadbd; }; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 			slurm-wlm munge slurmdbd mariadb-server; fi
+
+test-slurm: install slurm-packages
 	$(PYTEST) -m slurm -rs -s tests/integ/slurm
+
+# The tiny span grid in a SLURM of this host's, and what it found.
+results: install slurm-packages
+	MAGNET_REPORTS=docs/results $(PYTEST) -m slurm -rs -s tests/integ/slurm -k span_grid
 
 test-gpu: install
 	$(PYTEST) -m gpu -rs
-
-# The tiny span grid in a SLURM of this host's, and what it found.
-results: install
-	MAGNET_REPORTS=docs/results $(PYTEST) -m slurm -rs -s tests/integ/slurm -k span_grid
 
 demo: install
 	$(BIN)/magnet demo --out demo

@@ -131,7 +131,7 @@ def test_the_span_grid_runs_as_an_array(records: Records, cluster: Cluster, tmp_
     tell(table)
     assert table.count("| finished  2/2") == 12 and "Scheduled" not in table
     # MAGNET_REPORTS=docs/results keeps what is shown there.
-    folder = Path(ROOT, os.environ.get("MAGNET_REPORTS") or tmp_path)
+    folder = Path(os.environ.get("MAGNET_REPORTS") or tmp_path)
     rows = report(records, GRID, folder)
     assert {(row["masking.span_len"], row["transformer_lm.subcodes_context"]) for row in rows} == {
         (str(span), context) for span in (1, 2, 3, 4, 5, 10) for context in ("5", "-1")}
@@ -174,5 +174,5 @@ def report(records: Records, name: str, folder: Path) -> list[dict[str, str]]:
     assert done.returncode == 0, done.stderr
     tell(done.stdout)
     assert all(line and Path(ROOT, line).exists() for line in done.stdout.split()), done.stdout
-    with open(folder / f"{name}.csv", newline="", encoding="utf-8") as file:
+    with open(ROOT / folder / f"{name}.csv", newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
