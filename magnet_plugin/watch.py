@@ -46,13 +46,13 @@ class Link:
             pass
 
     def read(self) -> tp.Optional[list[dict]]:
-        """What has come; None at the end."""
+        """What has come; None at the end, or where it makes no sense."""
         try:
             data = self.sock.recv(1 << 16)
-        except OSError:
-            data = b""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        return [json.loads(line) for line in lines] if data else None
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            return [json.loads(line) for line in lines] if data else None
+        except (OSError, ValueError):
+            return None
 
 
 class Watch:

@@ -29,13 +29,12 @@ TINY = ("device=cpu", "num_threads=1", "transformer_lm.dim=16", "transformer_lm.
         "conditioners.description.words.word_dropout=0")
 
 
-def together(world: int, function: tp.Callable, *arguments: tp.Any, group: tp.Optional[bool] = None) -> list:
-    """What `function(*arguments)` returns on each of `world` ranks. It has to be importable. A single rank forms a group only
-    where `group` says so."""
+def together(world: int, function: tp.Callable, *arguments: tp.Any, backend: str = "gloo") -> list:
+    """What `function(*arguments)` returns on each of `world` ranks. It has to be importable. A single rank forms no group."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with tempfile.TemporaryDirectory() as name:
-        ranks = [context.Process(target=_rank, args=(rank, world, name, function, arguments, world > 1 or bool(group)))
+        ranks = [context.Process(target=_rank, args=(rank, world, name, function, arguments, backend))
                  for rank in range(world)]
         for rank in ranks:
             rank.start()
@@ -49,12 +48,14 @@ def together(world: int, function: tp.Callable, *arguments: tp.Any, group: tp.Op
         return [torch.load(Path(name) / f"{rank}.pt", weights_only=False) for rank in range(world)]
 
 
-def _rank(rank: int, world: int, folder: str, function: tp.Callable, arguments: tuple, group: bool) -> None:
+def _rank(rank: int, world: int, folder: str, function: tp.Callable, arguments: tuple, backend: str) -> None:
     torch.set_num_threads(1)
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
     try:
-        if group:
-            torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
+        if backend == "nccl":
+            torch.cuda.set_device(rank)
+        if world > 1:
+            torch.distributed.init_process_group(backend, init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
         torch.save(function(*arguments), Path(folder) / f"{rank}.pt")
     except BaseException:
         Path(folder, f"{rank}.txt").write_text(f"rank {rank}\n{traceback.format_exc()}")
@@ -88,12 +89,12 @@ def given_draws(seed: int, epoch: tp.Optional[int], step: int, n_q: int, device:
 
 def given_mask(rates: torch.Tensor, length: int, span_len: int, generator: torch.Generator, valid: torch.Tensor
                ) -> torch.Tensor:
-    found = []
+    found, device, valid = [], valid.device, valid.cpu()
     for own, row in enumerate(rows()):
         source = torch.Generator().manual_seed(100 * generator.initial_seed() + row)
         rate = schedules.mask_rate(torch.rand(1, generator=source))
         found.append(masking.stage_mask(rate, length, span_len, source, valid[own:own + 1]))
-    return torch.cat(found)
+    return torch.cat(found).to(device)
 
 
 def given_switch(count: int, length: int, share: tp.Any, generator: torch.Generator, parallel: float) -> torch.Tensor:
@@ -108,6 +109,10 @@ def give() -> None:
         setattr(module, name, ours)
 
 
+def first(items: list) -> tp.Any:
+    return items[0]
+
+
 def make(folder: Path, *overrides: str, base: str = "magnet/debug") -> tp.Any:
     """A solver on given batches, in an experiment in `folder`. Enter `solver.xp` to use it."""
     torch.manual_seed(0)
@@ -116,11 +121,15 @@ def make(folder: Path, *overrides: str, base: str = "magnet/debug") -> tp.Any:
 
     class Given(klass):                              # type: ignore[misc,valid-type]
         def build_dataloaders(self) -> None:
-            self.dataloaders = {name: [batch(step) for step in range(STEPS)] for name in ("train", "valid")}
+            self.dataloaders = {name: torch.utils.data.DataLoader([batch(step) for step in range(STEPS)], collate_fn=first)
+                                for name in ("train", "valid")}
 
         def _prepare_tokens_and_attributes(self, batch: tuple) -> tuple:
             tokens, valid, texts = batch
-            return self.model.embed_conditions(conditions(*texts)), tokens, valid
+            return self.model.embed_conditions(conditions(*texts)), tokens.to(self.device), valid.to(self.device)
+
+        def train(self) -> dict:
+            return self.common_train_valid("train")
 
         def evaluate(self) -> dict:
             return {}
@@ -157,13 +166,17 @@ def train(folder: Path, *overrides: str, base: str = "magnet/debug") -> dict:
     moments = {f"{names[id(value)]}.{moment}": whole(tensor) for value, state in made.optimizer.state.items()
                for moment, tensor in state.items()}
     ema = {name: value.clone() for name, value in made.ema.state["model"].items()}
-    return {"model": {name: whole(value) for name, value in made.model.state_dict().items()}, "optimizer": moments, "ema": ema,
+    return {"model": weights(made.model), "optimizer": moments, "ema": ema,
             "metrics": metrics, "heads": heads, "masked": counts}
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     full = tensor.detach()
-    return (full.full_tensor() if isinstance(full, sharding.DTensor) else full).clone()
+    return (full.full_tensor() if isinstance(full, sharding.DTensor) else full).cpu().clone()
+
+
+def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: whole(value) for name, value in model.state_dict().items()}
 
 
 def apart(one: dict, two: dict) -> float:
