@@ -21,6 +21,7 @@ class ShardedSolver(StandardSolver):
         ValueError: `fsdp.use=true` beside a setting that does not go with it.
     """
     _shards: tp.Optional[sharding.Shards] = None
+    optimizer: torch.optim.Optimizer
 
     def __init__(self, cfg: DictConfig) -> None:
         builders.get_sharding(cfg)                              # a bad setting is told before anything is built
@@ -59,6 +60,6 @@ class ShardedSolver(StandardSolver):
             saved = 1 + max((int(found[1]) for path in self.folder.glob("checkpoint.th.*")
                              if (found := re.fullmatch(r"checkpoint\.th\.(\d+)", path.name))), default=0)
             if saved != (world := flashy.distrib.world_size()):
-                raise ValueError(f"{self.folder} holds the shards of {saved} ranks, and there are {world}: run with {saved}, or "
-                                 f"start from the best weights with continue_from=//sig/{self.xp.sig} label=NAME")
+                raise ValueError(f"{self.folder} holds the shards of {saved} ranks, and there are {world}: run with {saved} "
+                                 f"or start from the best weights with continue_from=//sig/{self.xp.sig} label=NAME")
         return super().load_checkpoints(load_best, list(ignore_state_keys))

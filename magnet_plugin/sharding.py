@@ -49,10 +49,11 @@ class Sharding:
             raise ValueError(f"fsdp.sharding_strategy={self.sharding_strategy}; there are {', '.join(STRATEGIES)}")
         for name in ("param_dtype", "reduce_dtype"):
             if getattr(self, name) not in DTYPES:
-                raise ValueError(f"fsdp.{name}={getattr(self, name)}: without a gradient scaler there are {', '.join(DTYPES)}; "
-                                 f"set fsdp.{name}=bfloat16, or float32 on GPUs that lack it")
+                raise ValueError(f"fsdp.{name}={getattr(self, name)}: without a gradient scaler there are "
+                                 f"{', '.join(DTYPES)}; set fsdp.{name}=bfloat16, or float32 on GPUs that lack it")
         if self.buffer_dtype != "float32":
-            raise ValueError(f"fsdp.buffer_dtype={self.buffer_dtype}: buffers stay as they are; set fsdp.buffer_dtype=float32")
+            raise ValueError(f"fsdp.buffer_dtype={self.buffer_dtype}: buffers stay as they are; set "
+                             "fsdp.buffer_dtype=float32")
 
 
 def shard(model: tp.Any, how: Sharding, device: str) -> None:
@@ -83,7 +84,7 @@ def shard(model: tp.Any, how: Sharding, device: str) -> None:
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
     """This rank's part of a tensor, sharing memory with it; a plain tensor is its own."""
-    return tensor.detach().to_local() if isinstance(tensor, DTensor) else tensor.detach()
+    return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()
 
 
 def _like(part: torch.Tensor, whole: DTensor) -> DTensor:
@@ -125,6 +126,7 @@ def clip_grad_norm(model: nn.Module, max_norm: float) -> torch.Tensor:
 
 class Shards(nn.Module):
     """A sharded model as this rank's plain tensors: a source of state for solvers, and of weights for an EMA."""
+    model: tp.Any
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -146,7 +148,7 @@ class Shards(nn.Module):
     def named_modules(self, *args: tp.Any, **kwargs: tp.Any) -> tp.Iterator:
         return self.model.named_modules(*args, **kwargs)
 
-    def state_dict(self, *args: tp.Any, **kwargs: tp.Any) -> State:
+    def state_dict(self, *args: tp.Any, **kwargs: tp.Any) -> State:                   # type: ignore[override]
         self._reshard()
         return {name: local(value) for name, value in self.model.state_dict().items()}
 
@@ -173,7 +175,7 @@ class Shards(nn.Module):
         self._reshard()
         found: State = {}
         for name, value in self.model.state_dict().items():
-            full = value.detach().full_tensor() if isinstance(value, DTensor) else value.detach()
+            full = (value.full_tensor() if isinstance(value, DTensor) else value).detach()
             if flashy.distrib.is_rank_zero():
                 found[name] = full.to("cpu", dtype if full.is_floating_point() else None, copy=True)
         return found

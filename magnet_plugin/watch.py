@@ -70,7 +70,7 @@ class Watch:
                  end: tp.Optional[tp.Callable[[], None]] = None) -> None:
         self.rank, self.world, self.timeout, self.log_of = rank, world, timeout, log_of
         self.verdict: tp.Optional[str] = None       # who is lost, and how
-        self.where = {other: "starting" for other in range(world)}
+        self.where = dict.fromkeys(range(world), "starting")
         self._since = {other: time.monotonic() for other in range(world)}      # it is there
         self._heard = dict(self._since)
         self._links: dict[int, Link] = {}

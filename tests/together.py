@@ -24,13 +24,13 @@ BATCH, K, T, STEPS = 4, 4, 30, 4
 LENGTHS = (30, 30, 7, 4)
 TINY = ("device=cpu", "num_threads=1", "transformer_lm.dim=16", "transformer_lm.num_heads=2", "transformer_lm.num_layers=2",
         "dataset.segment_duration=0.6", "logging.log_tensorboard=false", "deadlock.use=false", "optim.epochs=2",
-        f"optim.updates_per_epoch={STEPS}", "optim.lr=1e-2", "optim.ema.updates=1", "optim.ema.decay=0.7", "optim.ema.device=cpu",
-        "optim.max_norm=0.5", "classifier_free_guidance.training_dropout=0", "generate.lm.decoding_steps=[2,1,1,1]",
-        "conditioners.description.words.word_dropout=0")
+        f"optim.updates_per_epoch={STEPS}", "optim.lr=1e-2", "optim.ema.updates=1", "optim.ema.decay=0.7",
+        "optim.ema.device=cpu", "optim.max_norm=0.5", "classifier_free_guidance.training_dropout=0",
+        "generate.lm.decoding_steps=[2,1,1,1]", "conditioners.description.words.word_dropout=0")
 
 
 def together(world: int, function: tp.Callable, *arguments: tp.Any, backend: str = "gloo") -> list:
-    """What `function(*arguments)` returns on each of `world` ranks. It has to be importable. A single rank forms no group."""
+    """What `function(*arguments)` returns on each of `world` ranks; it has to be importable. One rank forms no group."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with tempfile.TemporaryDirectory() as name:
@@ -55,7 +55,7 @@ def _rank(rank: int, world: int, folder: str, function: tp.Callable, arguments: 
         if backend == "nccl":
             torch.cuda.set_device(rank)
         if world > 1:
-            torch.distributed.init_process_group(backend, init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
+            torch.distributed.init_process_group(backend, f"file://{folder}/meeting", rank=rank, world_size=world)
         torch.save(function(*arguments), Path(folder) / f"{rank}.pt")
     except BaseException:
         Path(folder, f"{rank}.txt").write_text(f"rank {rank}\n{traceback.format_exc()}")
@@ -77,7 +77,8 @@ def batch(step: int) -> tuple[torch.Tensor, torch.Tensor, list]:
     """This rank's part of a batch: tokens Long [B, K, T], their validity, and texts."""
     tokens = torch.randint(512, (BATCH, K, T), generator=torch.Generator().manual_seed(step))
     valid = (torch.arange(T) < torch.tensor(LENGTHS)[:, None])[:, None].expand(-1, K, -1)
-    texts = ["a reel", "a slow waltz in D", None, "a jig on the flute"]     # the longest as long in both halves: padding counts
+    # The longest are as long in both halves: AudioCraft's padding of texts changes numbers.
+    texts = ["a reel", "a slow waltz in D", None, "a jig on the flute"]
     mine = list(rows())
     return tokens[mine].masked_fill(~valid[mine], 512), valid[mine].clone(), [texts[row] for row in mine]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ..together import LENGTHS, STEPS, apart, together, train
-from .runs import DEBUG, ROOT, dora, environment, history, signature
+from .runs import DEBUG, ROOT, environment, history
 
 pytestmark = pytest.mark.integ
 HYBRID = ("dset=audio/example", "dataset.num_workers=0", "dataset.batch_size=4", "schedule.lr_scheduler=null")
@@ -28,8 +28,8 @@ TWO = [*DEBUG[:1], "num_threads=1"]
 
 
 def trained(folder: Path, *cases: str) -> dict[str, dict]:
-    return {case: train(folder / case, *CASES[case][1], base="magnet/hybrid" if CASES[case][0] == "hybrid" else "magnet/debug")
-            for case in cases}
+    bases = {"plain": "magnet/debug", "hybrid": "magnet/hybrid"}
+    return {case: train(folder / case, *CASES[case][1], base=bases[CASES[case][0]]) for case in cases}
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,11 @@ def test_heads_of_other_stages_get_gradients_of_zero_on_all_ranks(updates: tuple
             [[stage] for stage in stages]
 
 
+Job = tuple[subprocess.Popen, tp.Callable[[str], str], tp.Callable[[int], int]]
+
+
 @contextlib.contextmanager
-def job(folder: Path, *overrides: str) -> tp.Iterator[tuple[subprocess.Popen, tp.Callable[[str], str], tp.Callable[[int], int]]]:
+def job(folder: Path, *overrides: str) -> tp.Iterator[Job]:
     """`dora run -d` of two ranks: the process, `follow(words)` waits for a line of the first rank, `pid(rank)`."""
     command = [sys.executable, "-m", "dora", "run", "--ddp_workers", "2", "-d", *overrides]
     running = subprocess.Popen(command, cwd=ROOT, env=environment(folder), text=True, stdout=subprocess.PIPE,
@@ -126,49 +129,30 @@ sys.meta_path.insert(0, Fail())
 """
 
 
-def test_two_ranks_train_until_one_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nine clips to validate with are no equal shares."""
+def test_sharded_ranks_train_until_one_fails_and_load_by_signature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                                   ) -> None:
+    """All stages of the first epoch, on clips that are no equal shares."""
     (tmp_path / "sitecustomize.py").write_text(FAILURE)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-    settings = [*TWO, "optim.updates_per_epoch=4", "dataset.valid.num_samples=9"]
-    with job(tmp_path, *settings) as (running, _, _):
-        out = end(running, 200)
-    [epoch] = history(tmp_path, signature(tmp_path, *settings))
-    assert epoch["train"]["ce"] < 8 and {"ce_q1", "ce_q2", "ce_q3"} <= set(epoch["valid"])
-    assert "Train Summary" in log_of(tmp_path, 1), "the second rank has trained"
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+        with job(tmp_path, *TWO, "fsdp.use=true", "optim.updates_per_epoch=4", "dataset.evaluate.num_samples=5",
+                 "evaluate.every=1", "generate.every=1") as (running, _, _):
+            out = end(running, 400)
+    [folder] = (tmp_path / "runs" / "xps").iterdir()
+    assert len(history(tmp_path, folder.name)) == 1 and len(list(folder.glob("samples/1/*.wav"))) == 2
     for told in (out, log_of(tmp_path, 0)):
         assert "Rank 1 of 2 failed: ValueError: a clip that only this rank has" in told
         assert "train, epoch 2, update 2 of 4" in told and "solver.log.1" in told and "worker_1.log" in told
     assert "Traceback" in log_of(tmp_path, 1) and "This rank failed" in log_of(tmp_path, 1)
     assert "This rank failed" not in log_of(tmp_path, 0)
-
-
-@pytest.mark.parametrize("signum, timeout, said", [
-    (signal.SIGKILL, 1800, "Rank 1 of 2 ended without a word"), (signal.SIGSTOP, 25, "Rank 1 of 2 has been silent for 25 s")])
-def test_a_rank_that_is_killed_or_stopped_ends_the_job(tmp_path: Path, signum: int, timeout: int, said: str) -> None:
-    with job(tmp_path, *TWO, "optim.updates_per_epoch=10000", "logging.log_updates=1000", f"distrib.timeout={timeout}"
-             ) as (running, follow, pid):
-        follow("Train | Epoch 1 | 10/10000")
-        os.kill(pid(1), signum)
-        out = end(running, 20 if signum == signal.SIGKILL else timeout + 20)
-    for told in (out, log_of(tmp_path, 0)):
-        assert said in told and "train, epoch 1, update" in told and "solver.log.1" in told
-    assert "This rank failed" not in log_of(tmp_path, 0), "it follows from the other's end"
-
-
-def test_a_sharded_run_loads_by_its_signature(tmp_path: Path) -> None:
-    settings = [*TWO, "fsdp.use=true", "optim.updates_per_epoch=4", "dataset.evaluate.num_samples=5"]
-    dora(tmp_path, "run", "--ddp_workers", "2", "-d", *settings)
-    sig = signature(tmp_path, *settings)
-    folder = tmp_path / "runs" / "xps" / sig
-    assert len(history(tmp_path, sig)) == 2 and len(list(folder.glob("samples/2/*.wav"))) == 2
     code = ("import torch, magnet_plugin; magnet_plugin.register()\n"
             "from audiocraft.solvers.musicgen import MusicGenSolver\n"
             "from magnet_plugin import MAGNeT, checkpoints\n"
-            f"solver = MusicGenSolver.get_eval_solver_from_sig('{sig}', autocast=False)\n"
+            f"solver = MusicGenSolver.get_eval_solver_from_sig('{folder.name}', autocast=False)\n"
             f"best = checkpoints.load('{folder}/checkpoint.th')['fsdp_best_state']['model']\n"
-            f"out = checkpoints.export('//sig/{sig}', '{tmp_path}/out')\n"
-            f"models = [solver.model, *(MAGNeT.get_pretrained(name, device='cpu').lm for name in ('//sig/{sig}', str(out)))]\n"
+            f"out = checkpoints.export('//sig/{folder.name}', '{tmp_path}/out')\n"
+            f"names = '//sig/{folder.name}', str(out)\n"
+            "models = [solver.model, *(MAGNeT.get_pretrained(name, device='cpu').lm for name in names)]\n"
             "for model in models:\n"
             "    own = model.state_dict()\n"
             "    assert own.keys() == best.keys() and all(torch.equal(own[key], best[key].float()) for key in own)\n"
@@ -176,3 +160,28 @@ def test_a_sharded_run_loads_by_its_signature(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=environment(tmp_path), cwd=ROOT, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "3 loaded" in done.stdout
+
+
+def test_a_rank_that_is_killed_ends_the_job(tmp_path: Path) -> None:
+    with job(tmp_path, *TWO, "optim.updates_per_epoch=10000", "logging.log_updates=1000") as (running, follow, pid):
+        follow("Train | Epoch 1 | 10/10000")
+        os.kill(pid(1), signal.SIGKILL)
+        out = end(running, 20)
+    for told in (out, log_of(tmp_path, 0)):
+        assert "Rank 1 of 2 ended without a word" in told and "train, epoch 1, update" in told and "solver.log.1" in told
+    assert "This rank failed" not in log_of(tmp_path, 0), "it follows from the other's end"
+
+
+def test_a_rank_that_is_stopped_ends_the_job_after_the_timeout(tmp_path: Path) -> None:
+    """After an epoch whose nine clips to validate with are no equal shares."""
+    with job(tmp_path, *TWO, "optim.updates_per_epoch=4", "optim.epochs=1000", "dataset.valid.num_samples=9",
+             "distrib.timeout=25") as (running, follow, pid):
+        follow("Valid Summary | Epoch 2")
+        os.kill(pid(1), signal.SIGSTOP)
+        out = end(running, 45)
+    [folder] = (tmp_path / "runs" / "xps").iterdir()
+    epochs = history(tmp_path, folder.name)
+    assert epochs[0]["train"]["ce"] < 8 and {"ce_q1", "ce_q2", "ce_q3"} <= set(epochs[0]["valid"])
+    assert "Train Summary" in log_of(tmp_path, 1), "the second rank has trained"
+    for told in (out, log_of(tmp_path, 0)):
+        assert "Rank 1 of 2 has been silent for 25 s (distrib.timeout)" in told and "solver.log.1" in told
