@@ -14,6 +14,7 @@ from .lm import frames
 from .lm_hybrid import HybridMagnetLMModel
 from .options import GenerationOptions, PromptOptions
 from .rescoring_options import weight_of
+from .sharding import Sharding
 
 MAGNET_LM, HYBRID_LM = "transformer_lm_magnet", "transformer_lm_hybrid_magnet"
 # Kept by name: register() puts our functions in their place.
@@ -106,6 +107,27 @@ def get_prompt_options(cfg: DictConfig) -> PromptOptions:
     prompt = cfg.hybrid.prompt
     return PromptOptions(frames(prompt.duration, cfg.transformer_lm.compression_model_framerate), prompt.cfg_coef,
                          prompt.temperature, prompt.top_k)
+
+
+def get_sharding(cfg: DictConfig) -> tp.Optional[Sharding]:
+    """`fsdp` of a config, validated together with what it does not go with; None without FSDP.
+
+    Raises:
+        ValueError: a setting that cannot work.
+    """
+    if not cfg.fsdp.use:
+        return None
+    beside = {"autocast=true": (cfg.autocast, "fsdp.param_dtype takes its place; set autocast=false"),
+              f"dtype={cfg.dtype}": (cfg.dtype != "float32", "the optimiser's weights are float32; set dtype=float32 and "
+                                     "fsdp.param_dtype"),
+              "optim.optimizer=dadam": (cfg.optim.optimizer == "dadam", "it sums over tensors that are in shards; set "
+                                        "optim.optimizer=adamw and optim.lr=1e-4"),
+              f"optim.compile={cfg.optim.compile}": (cfg.optim.compile, "layers that gather their weights are not compiled; "
+                                                     "set optim.compile=null")}
+    wrong = [f"{name}: {why}" for name, (there, why) in beside.items() if there]
+    if wrong:
+        raise ValueError("fsdp.use=true does not go with " + "; nor with ".join(wrong))
+    return Sharding(**{str(name): value for name, value in cfg.fsdp.items() if name != "use"})
 
 
 def codec_mismatches(cfg: DictConfig, codec: tp.Any) -> list[str]:

@@ -218,6 +218,11 @@ class Question:
         asked[:, self.stage] |= self.mask
         return asked
 
+    @property
+    def counts(self) -> Tensor:
+        """How many tokens are to be predicted in all, of them masked, and of them autoregressive: Float [3]."""
+        return torch.stack([self.asked.sum(), self.mask.sum(), self.prompt.sum()]).float()
+
     def rows(self, which: slice) -> Question:
         """The question to some of the samples."""
         return Question(self.shown[which], self.prompt[which], self.mask[which], self.stage)
@@ -245,7 +250,7 @@ def ask(tokens: Tensor, valid: Tensor, layout: Layout, stage: int, rates: Tensor
     return Question(shown, valid & layout.prefix, mask, stage)
 
 
-def hybrid_loss(logits: Tensor, tokens: Tensor, question: Question, whole: Question | None = None
+def hybrid_loss(logits: Tensor, tokens: Tensor, question: Question, counts: Tensor | None = None
                 ) -> tuple[Tensor, Tensor]:
     """One mean cross entropy over all tokens that are asked for, in nats.
 
@@ -253,19 +258,21 @@ def hybrid_loss(logits: Tensor, tokens: Tensor, question: Question, whole: Quest
         logits: [B, K, T, card].
         tokens: Long [B, K, T].
         question: which tokens are asked for.
-        whole: the question to the whole batch, where these samples are part of a larger one; the results are then their
-            shares of its means.
+        counts: `Question.counts` of the whole batch, where these samples are part of a larger one; the results are then
+            their shares of its means.
     Returns:
         The loss, and for reports the mean over the masked tokens alone; zero where there are none.
     """
-    whole, stage = whole or question, question.stage
-    loss = masked_cross_entropy(logits, tokens, question.asked, whole.asked.sum())
+    asked, masked_ones, _ = question.counts if counts is None else counts
+    stage = question.stage
+    loss = masked_cross_entropy(logits, tokens, question.asked, asked)
     with torch.no_grad():
-        masked = masked_cross_entropy(logits[:, stage], tokens[:, stage], question.mask, whole.mask.sum())
+        masked = masked_cross_entropy(logits[:, stage], tokens[:, stage], question.mask, masked_ones)
     return loss, masked
 
 
-def prompt_part(loss: Tensor, masked: Tensor, question: Question) -> Tensor:
+def prompt_part(loss: Tensor, masked: Tensor, counts: Tensor) -> Tensor:
     """The mean over the autoregressive tokens, of the means over all and over the masked ones; zero where there are none."""
-    total = loss.detach() * question.asked.sum() - masked * question.mask.sum()
-    return total / question.prompt.sum().clamp(min=1) * question.prompt.any()
+    asked, masked_ones, written = counts
+    total = loss.detach() * asked - masked * masked_ones
+    return total / written.masked_fill(written == 0, 1) * (written > 0)

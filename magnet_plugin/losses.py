@@ -20,6 +20,7 @@ def masked_cross_entropy(logits: Tensor, targets: Tensor, mask: Tensor, count: T
         targets: true codes, Long [..., T], within [0, card) wherever `mask` is True.
         mask: targets of the loss, Bool [..., T].
         count: what the sum is divided by, where this is part of a larger batch; the number of targets where None.
+            It need not be whole (`training.mean_over_ranks`).
     Returns:
         Float32 scalar in nats. With nothing masked it is zero, with a gradient of zeros.
     Raises:
@@ -32,4 +33,5 @@ def masked_cross_entropy(logits: Tensor, targets: Tensor, mask: Tensor, count: T
     # Ignoring a label is not enough: the softmax of a logit that is not finite makes the gradient NaN.
     logits = logits.masked_fill(~mask.unsqueeze(-1), 0.0)
     total = F.cross_entropy(logits.float().flatten(0, -2), labels.flatten(), ignore_index=_IGNORED, reduction="sum")
-    return total / (mask.sum() if count is None else count).clamp(min=1)
+    count = mask.sum() if count is None else count
+    return total / count.masked_fill(count == 0, 1)

@@ -15,7 +15,7 @@ import torch
 from audiocraft.solvers.base import StandardSolver
 from audiocraft.utils import checkpoint
 
-from . import checkpoints
+from . import checkpoints, ranks
 from .randomness import Randomness, put_back, randomness, seed_items
 from .signals import Listener, Preempted, shield_worker
 
@@ -123,6 +123,7 @@ class PreemptibleSolver(StandardSolver):
                     raise
                 self.logger.warning("Stopped by a signal, and with it: %r", error)
             self.keep()
+        ranks.farewell()
         self._listener.leave(self._listener.signum, flashy.distrib.rank())
 
     def restore(self, *args: tp.Any, **kwargs: tp.Any) -> bool:
@@ -202,6 +203,10 @@ class PreemptibleSolver(StandardSolver):
                 raise Preempted
             self.keep()
 
+    def run_stage(self, stage_name: str, method: tp.Callable, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
+        ranks.note(f"{stage_name}, epoch {self.epoch}")
+        return super().run_stage(stage_name, method, *args, **kwargs)
+
     def common_train_valid(self, dataset_split: str, **kwargs: tp.Any) -> dict:
         if not self.is_training:
             return super().common_train_valid(dataset_split, **kwargs)
@@ -246,6 +251,7 @@ class PreemptibleSolver(StandardSolver):
         recent = flashy.averager()                             # since the last line of the log
         for step, batch in zip(steps, progress):
             self.deadlock_detect.update("batch")
+            ranks.note(f"train, epoch {position.epoch}, update {step + 1} of {total}")
             metrics = self.run_step(step, batch, {})
             self.deadlock_detect.update("step")
             if self.ema is not None and (step + 1) % self.cfg.optim.ema.updates == 0:

@@ -142,12 +142,13 @@ def _codec_loader(load_codec: tp.Callable) -> tp.Callable:
 
 def _take_solvers() -> None:
     from audiocraft import solvers
+    from audiocraft.solvers import base, magnet
     from audiocraft.solvers import builders as upstream
-    from audiocraft.solvers import magnet
 
-    from . import solver, solver_hybrid  # noqa: F401 (adds its solver to those that get_solver knows)
+    from . import sharding, solver, solver_hybrid  # noqa: F401 (adds its solver to those that get_solver knows)
     get_solver = functools.partial(solver.get_solver, fallback=upstream.get_solver)
     for owner in (solvers, upstream):
         _put(owner, "get_solver", get_solver)
+    _put(base, "model_hash", sharding.fingerprint)      # AudioCraft's cannot read weights in shards
     _put(magnet, "MagnetSolver", solver.MagnetSolver)
     _put(magnet, "AudioMagnetSolver", solver.AudioMagnetSolver)

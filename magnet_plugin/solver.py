@@ -7,18 +7,19 @@ import torch
 from audiocraft.solvers import builders as upstream
 from omegaconf import DictConfig, OmegaConf
 
-from . import builders, checkpoints, schedules
+from . import builders, checkpoints, schedules, sharding
 from .data.preflight import preflight
 from .generating import Batch, GeneratingSolver
 from .lm import MagnetLMModel
 from .losses import masked_cross_entropy
 from .masking import corrupt, stage_mask
 from .preemption import PreemptibleSolver
+from .sharded import ShardedSolver
 from .tokens import remember_tokens
-from .training import draws, loss_in_parts, touch_all
+from .training import draws, loss_in_parts, mean_over_ranks, share_of, touch_all
 
 
-class MagnetSolver(PreemptibleSolver, GeneratingSolver):
+class MagnetSolver(PreemptibleSolver, ShardedSolver, GeneratingSolver):
     """Trains a masked model of audio tokens, one codebook (stage) at a time."""
 
     def __init__(self, cfg: DictConfig) -> None:
@@ -44,6 +45,8 @@ class MagnetSolver(PreemptibleSolver, GeneratingSolver):
                              + "; ".join(mismatches)) from failed
         if failed is not None:
             raise failed
+        if not self.cfg.fsdp.use:               # ranks have drawn the same weights, but may not rely on it
+            flashy.distrib.broadcast_model(self.model)
         if self.cfg.optim.compile:
             for layer in self.model.transformer.layers:
                 layer.compile(backend=self.cfg.optim.compile)
@@ -58,6 +61,11 @@ class MagnetSolver(PreemptibleSolver, GeneratingSolver):
                                      self.cfg.dataset.min_segment_ratio, bool(self.cfg.conditioners)):
                 self.logger.warning(problem)
         super().build_dataloaders()
+        for name, loader in self.dataloaders.items():
+            held = loader.dataset
+            if name != "train" and flashy.distrib.is_distributed() and isinstance(held, torch.utils.data.Subset):
+                held.indices = share_of(len(tp.cast(tp.Sized, held.dataset)), flashy.distrib.rank(),
+                                        flashy.distrib.world_size())
 
     def load_checkpoints(self, load_best: bool = False, ignore_state_keys: tp.Sequence[str] = ()) -> tp.Optional[dict]:
         if self.cfg.continue_from and self.checkpoint_path(use_fsdp=False).exists():
@@ -66,7 +74,7 @@ class MagnetSolver(PreemptibleSolver, GeneratingSolver):
         return super().load_checkpoints(load_best, list(ignore_state_keys))
 
     def load_state_dict(self, state: dict) -> None:
-        weights = state.get("best_state", {}).get("model")
+        weights = (state.get("fsdp_best_state") or state.get("best_state") or {}).get("model")
         if weights and not self.cfg.fsdp.use:               # a shard has other shapes
             checkpoints.check_weights(self.model, weights, self.cfg.continue_from or self.checkpoint_path())
         super().load_state_dict(state)
@@ -82,9 +90,10 @@ class MagnetSolver(PreemptibleSolver, GeneratingSolver):
                                  self.device)
         loss = self.loss(tokens, padding_mask, condition_tensors, stage, generator)
         self.deadlock_detect.update("loss")
+        metrics["ce"] = loss.detach()
         if self.is_training:
             self.optimise(loss, metrics)
-        metrics["ce"] = loss.detach()
+            metrics["ce"] = mean_over_ranks(metrics["ce"])
         metrics["ppl"] = metrics["ce"].exp()
         metrics[f"ce_q{stage + 1}"] = metrics["ce"]
         metrics[f"ppl_q{stage + 1}"] = metrics["ppl"]
@@ -94,7 +103,9 @@ class MagnetSolver(PreemptibleSolver, GeneratingSolver):
              generator: torch.Generator) -> torch.Tensor:
         """Cross entropy of the masked frames of codebook `stage`, in nats.
 
-        In training with `optim.accumulate` above 1, all but a part of the batch has left its gradient when this returns.
+        In training it is a mean over the masked frames of all ranks together: a rank's sum is divided by the ranks' mean
+        number of them, so that the mean of the ranks' gradients is the gradient of one rank with the whole batch. With
+        `optim.accumulate` above 1, all but a part of the batch has left its gradient when this returns.
 
         Args:
             tokens: Long [B, K, T].
@@ -106,13 +117,14 @@ class MagnetSolver(PreemptibleSolver, GeneratingSolver):
         B, _, T = tokens.shape
         rates = schedules.mask_rate(torch.rand(B, generator=generator, device=generator.device)).to(tokens.device)
         mask = stage_mask(rates, T, self.cfg.masking.span_len, generator, valid[:, stage])        # [B, T]
+        count = mean_over_ranks(mask.sum()) if self.is_training else mask.sum()
         shown = corrupt(tokens, stage, mask, self.model.special_token_id)
         model = tp.cast(MagnetLMModel, self.model)
 
         def loss_of(rows: slice, conditions: dict) -> torch.Tensor:
             with self.autocast:
                 logits = model.stage_logits(shown[rows], conditions, stage)                       # [B, T, card]
-                return masked_cross_entropy(logits, tokens[rows, stage], mask[rows], mask.sum())
+                return masked_cross_entropy(logits, tokens[rows, stage], mask[rows], count)
 
         return self.in_parts(loss_of, B, condition_tensors)
 
@@ -132,8 +144,9 @@ class MagnetSolver(PreemptibleSolver, GeneratingSolver):
             raise FloatingPointError(f"the loss is {float(loss)} in epoch {self.epoch}: lower optim.lr, or train in "
                                      "autocast_dtype=bfloat16")
         metrics["lr"] = self.optimizer.param_groups[0]["lr"]
-        # Heads of other stages take part with zero gradients: every rank reduces the same list, and AdamW decays them.
-        loss = touch_all(loss, self.model.linears.parameters() if not self.cfg.fsdp.use else self.model.parameters())
+        if not self.cfg.fsdp.use:
+            # Heads of other stages take part with zero gradients: every rank reduces the same list, and AdamW decays them.
+            loss = touch_all(loss, self.model.linears.parameters())
         self._backward(self._scaled(loss))
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
@@ -156,7 +169,7 @@ class MagnetSolver(PreemptibleSolver, GeneratingSolver):
     def _backward(self, loss: torch.Tensor) -> None:
         if self.cfg.fsdp.use:
             loss.backward()
-            flashy.distrib.average_tensors(self.model.buffers())
+            sharding.sync(self.model)
         elif self.cfg.optim.eager_sync and self.cfg.optim.accumulate == 1:     # it would send the last part's gradient alone
             with flashy.distrib.eager_sync_model(self.model):
                 loss.backward()
@@ -167,7 +180,7 @@ class MagnetSolver(PreemptibleSolver, GeneratingSolver):
 
     def _clip(self, max_norm: float) -> torch.Tensor:
         if self.cfg.fsdp.use:
-            return self.model.clip_grad_norm_(max_norm)         # type: ignore[operator]
+            return sharding.clip_grad_norm(self.model, max_norm)
         return torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
 
 

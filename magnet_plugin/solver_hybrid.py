@@ -8,7 +8,7 @@ from . import builders, schedules
 from .hybrid import Layout, ask, check_switch, draw_switch, hybrid_loss, prompt_part
 from .lm_hybrid import HybridMagnetLMModel
 from .solver import SOLVERS, Batch, MagnetSolver
-from .training import draws
+from .training import draws, mean_over_ranks
 
 
 class HybridMagnetSolver(MagnetSolver):
@@ -31,9 +31,11 @@ class HybridMagnetSolver(MagnetSolver):
                                  self.device)
         loss, prompt, masked = self.hybrid_loss(tokens, padding_mask, condition_tensors, stage, generator)
         self.deadlock_detect.update("loss")
+        ce = loss.detach()
         if self.is_training:
             self.optimise(loss, metrics)
-        metrics.update({"ce": loss.detach(), "ppl": loss.detach().exp(), "ce_prompt": prompt,
+            ce, prompt, masked = mean_over_ranks(torch.stack([ce, prompt, masked]))
+        metrics.update({"ce": ce, "ppl": ce.exp(), "ce_prompt": prompt,
                         f"ce_q{stage + 1}": masked, f"ppl_q{stage + 1}": masked.exp()})
         return metrics
 
@@ -49,18 +51,19 @@ class HybridMagnetSolver(MagnetSolver):
         switch = draw_switch(B, T, hybrid.switch, generator, hybrid.parallel).to(tokens.device)
         question = ask(tokens, valid, Layout.of(switch, T, K), stage, rates, self.cfg.masking.span_len,
                        model.special_token_id, generator)
+        counts = mean_over_ranks(question.counts) if self.is_training else question.counts
         masked = torch.zeros((), device=tokens.device)
 
         def loss_of(rows: slice, conditions: dict) -> torch.Tensor:
             with self.autocast:
                 part = question.rows(rows)
                 logits = model.joint_logits(part.shown, conditions, stage, Layout.of(switch[rows], T, K))
-                loss, share = hybrid_loss(logits, tokens[rows], part, question)
+                loss, share = hybrid_loss(logits, tokens[rows], part, counts)
             masked.add_(share)
             return loss
 
         loss = self.in_parts(loss_of, B, condition_tensors)
-        return loss, prompt_part(loss, masked, question), masked
+        return loss, prompt_part(loss, masked, counts), masked
 
 
 SOLVERS["hybrid_magnet"] = HybridMagnetSolver

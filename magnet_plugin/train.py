@@ -16,11 +16,11 @@ import numpy as np
 import omegaconf
 import torch
 from audiocraft.environment import AudioCraftEnvironment
-from dora import XP, git_save, hydra_main
+from dora import XP, get_xp, git_save, hydra_main
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from . import environment, records, registry, slurm
+from . import environment, ranks, records, registry, slurm
 from .data.preflight import SPLITS, check_datasource
 from .metrics.machine import made_with
 
@@ -91,7 +91,7 @@ def get_solver_from_xp(xp: XP, override_cfg: tp.Union[dict, DictConfig, None] = 
             raise ValueError("disable_fsdp=True needs load_best=True: only the best state is kept whole")
         cfg = copy.deepcopy(cfg)
         cfg.fsdp.use = False
-        ignored += ["model", "ema", "best_state"]    # sharded; fsdp_best_state takes their place
+        ignored += ["model", "ema", "best_state", "optimizer"]    # sharded; fsdp_best_state takes their place
     try:
         with xp.enter():
             solver = get_solver(cfg)
@@ -117,17 +117,8 @@ def init_seed_and_system(cfg: DictConfig) -> None:
     os.environ["MKL_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(cfg.num_threads)
 
 
-@hydra_main(config_path=os.path.relpath(environment.config_dir(), Path(__file__).resolve().parent),
-            config_name="config", version_base="1.3")
-def main(cfg: DictConfig) -> tp.Any:
-    init_seed_and_system(cfg)
-    name = f"{cfg.execute_only}.log.{{rank}}" if cfg.execute_only else "solver.log.{rank}"
-    flashy.setup_logging(level=logging.getLevelName(str(cfg.logging.level).upper()), log_name=name)
-    slurm.set_master_port()
-    flashy.distrib.init(backend="nccl" if torch.cuda.is_available() else "gloo")
-    if cfg.execute_only and not (cfg.execute_inplace or cfg.continue_from):
-        raise ValueError("execute_only needs a checkpoint: give continue_from=//sig/SIG (or a path), or "
-                         "execute_inplace=true to use this experiment's own")
+def execute(cfg: DictConfig) -> tp.Any:
+    """What the config asks for, on this rank."""
     solver = get_solver(cfg)
     if cfg.show:
         solver.show()
@@ -144,6 +135,22 @@ def main(cfg: DictConfig) -> tp.Any:
             records.keep_stage(solver.folder, cfg.execute_only, metrics[cfg.execute_only], len(solver.history))
         return None
     return solver.run()
+
+
+@hydra_main(config_path=os.path.relpath(environment.config_dir(), Path(__file__).resolve().parent),
+            config_name="config", version_base="1.3")
+def main(cfg: DictConfig) -> tp.Any:
+    init_seed_and_system(cfg)
+    name = f"{cfg.execute_only}.log.{{rank}}" if cfg.execute_only else "solver.log.{rank}"
+    flashy.setup_logging(level=logging.getLevelName(str(cfg.logging.level).upper()), log_name=name)
+    if cfg.execute_only and not (cfg.execute_inplace or cfg.continue_from):
+        raise ValueError("execute_only needs a checkpoint: give continue_from=//sig/SIG (or a path), or "
+                         "execute_inplace=true to use this experiment's own")
+    timeout = ranks.check_timeout(cfg.distrib.timeout)
+    slurm.set_master_port()
+    ranks.init(timeout, alone=cfg.fsdp.use)
+    with ranks.watched(timeout, get_xp().folder, name):
+        return execute(cfg)
 
 
 main.dora.dir = AudioCraftEnvironment.get_dora_dir()

@@ -1,4 +1,4 @@
-"""What ranks share and what they do not: stages, masks, gradients."""
+"""What ranks share and what they do not: stages, masks, counts, gradients, clips."""
 import typing as tp
 
 import flashy
@@ -35,6 +35,29 @@ def mix(*numbers: int) -> int:
         mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB % (1 << 64)
         mixed ^= mixed >> 31
     return mixed >> 1
+
+
+def mean_over_ranks(value: torch.Tensor) -> torch.Tensor:
+    """The mean over the ranks, float32 of any shape. A collective of training: in validation a rank may stop alone.
+
+    The loss is a mean over masked frames, and the ranks' gradients are averaged. Were each rank to divide by its own
+    number of masked frames, those of a rank with few of them (padding, low mask rates) would weigh more than others.
+    """
+    value = value.float()
+    if flashy.distrib.is_distributed():
+        value = value.clone()
+        torch.distributed.all_reduce(value)
+        value /= flashy.distrib.world_size()
+    return value
+
+
+def share_of(length: int, rank: int, world: int) -> list[int]:
+    """Which of `length` clips a rank validates with: as many as any other, so that ranks have equally many batches.
+
+    The last ranks may get some of the first clips again. With sharded weights every batch is a collective, and a rank
+    without one would leave the others waiting.
+    """
+    return [index % length for index in range(rank, world * -(-length // world), world)]
 
 
 def loss_in_parts(loss_of: tp.Callable[[slice, dict], torch.Tensor], size: int, conditions: dict, parts: int,

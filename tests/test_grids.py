@@ -79,6 +79,7 @@ def test_jobs_can_run(scale: str, name: str) -> None:
         assert all(job.slurm == array[0].slurm for job in array)
     for job in jobs:
         builders.get_generation_options(job.cfg).check_codebooks(job.cfg.transformer_lm.n_q)
+        assert (builders.get_sharding(job.cfg) is not None) == job.cfg.fsdp.use
         if builders.is_hybrid(job.cfg):
             frames = builders.get_prompt_options(job.cfg).frames
             assert 0 <= frames < 50 * job.cfg.dataset.segment_duration

@@ -12,15 +12,16 @@ RANKS = {
     "rescoring_options": -1, "environment": 0, "records": 0, "schedules": 0, "spans": 0, "options": 0,
     "masking": 1, "attention": 1, "losses": 1, "decoding": 2,
     "conditioners": 2, "hybrid": 2, "layers": 2, "data": 2, "metrics": 2, "lm": 3, "training": 3, "tokens": 3,
-    "signals": 3, "conditions": 3, "kvcache": 4, "randomness": 4, "lm_hybrid": 5, "rescorers": 4, "builders": 6,
+    "signals": 3, "watch": 3, "sharding": 3, "conditions": 3, "kvcache": 4, "randomness": 4, "lm_hybrid": 5, "rescorers": 4,
+    "builders": 6, "ranks": 6, "sharded": 7,
     "checkpoints": 6, "cascade": 5, "loading": 7, "preemption": 7, "partners": 8, "generating": 9, "solver": 10,
     "solver_hybrid": 11, "api": 11, "registry": 12, "slurm": 12, "train": 13, "doctor": 13, "page": 13, "zoo": 14,
     "bench": 14, "demo": 14, "sweeps": 14, "cli": 15, "__main__": 16,
 }
 PURE = {"schedules", "spans", "options", "rescoring_options", "masking", "attention", "losses", "decoding", "hybrid",
         "records"}
-OMEGACONF = {"builders", "checkpoints", "loading", "generating", "solver", "solver_hybrid", "api", "train", "environment",
-             "sweeps"}
+OMEGACONF = {"builders", "checkpoints", "loading", "generating", "sharded", "solver", "solver_hybrid", "api", "train",
+             "environment", "sweeps"}
 BESIDE = {"data": {"options", "environment"}, "metrics": {"options", "environment"}, "conditioners": {"options"}}
 
 

@@ -108,15 +108,6 @@ def test_weights_of_another_size_are_told(tmp_path: Path) -> None:
     assert "emb.0.weight: [513, 128] instead of [513, 64]" in failed.stdout
 
 
-def test_two_ranks_train_together(tmp_path: Path) -> None:
-    """Dora's DDP on gloo: both ranks go through an epoch and agree."""
-    two = [*DEBUG, "num_threads=1", "optim.epochs=1", "optim.updates_per_epoch=4"]
-    dora(tmp_path, "run", "--ddp_workers", "2", "-d", *two)
-    sig = signature(tmp_path, *two)
-    assert history(tmp_path, sig)[0]["train"]["ce"] < 8
-    assert "Train Summary" in (tmp_path / "runs" / "xps" / sig / "solver.log.1").read_text(), "a second rank has trained"
-
-
 def test_from_another_directory_by_package_name(tmp_path: Path) -> None:
     one_epoch = [*DEBUG, "optim.epochs=1", "optim.updates_per_epoch=2"]
     dora(tmp_path, "-P", "magnet_plugin", "run", *one_epoch, cwd=tmp_path)
