@@ -81,7 +81,7 @@ class Step:
 
 class Blocks(tp.NamedTuple):
     """The windows of `attention._torch_blocked`: how many, their queries, their keys."""
-    count: int
+    number: int
     queries: int
     keys: int
 
@@ -108,7 +108,7 @@ def pairs(shape: Shape, step: Step) -> float:
     """Pairs of query and key of one clip and head that are computed."""
     windows = blocks(shape, step)
     if windows:
-        return windows.count * windows.queries * windows.keys
+        return windows.number * windows.queries * windows.keys
     if step.kernel == "flash" and banded(shape, step):
         reach = _TILE * (1 + 2 * -(-shape.context // _TILE))
         return shape.frames * min(shape.frames, reach)
@@ -124,8 +124,7 @@ class Flops(tp.NamedTuple):
 def flops(shape: Shape, step: Step) -> Flops:
     """FLOPs of the transformer, the head of one stage and the text's projection; 2 per multiplication and addition.
 
-    Backward costs twice forward; fused attention computes the scores once more. The first and last layers have no gradient
-    to spare, as embeddings and positions come before them.
+    Backward costs twice forward; fused attention computes the scores once more.
     """
     tokens, words = step.batch * shape.frames, step.batch * step.text
     cross = 2 * shape.dim ** 2 if shape.text_dim else 0                 # keys and values are of the text
@@ -135,7 +134,7 @@ def flops(shape: Shape, step: Step) -> Flops:
     head = 2 * tokens * shape.dim * shape.card
     text = 2 * words * shape.text_dim * shape.dim
     backward = shape.layers * (2 * products + again * weighing) + 2 * head + (1 + shape.text_learns) * text
-    if shape.checkpointing:                                             # all but the layer's last product, whose result nobody asks for
+    if shape.checkpointing:                     # all but the layer's last product, whose result nobody asks for again
         backward += shape.layers * (products + weighing - 2 * tokens * shape.hidden * shape.dim)
     return Flops(shape.layers * (products + weighing) + head + text, backward)
 
@@ -176,12 +175,12 @@ def kept(shape: Shape, step: Step, precision: Precision) -> Kept:
     tokens, words = step.batch * shape.frames, step.batch * step.text
     d, r, c = shape.dim, precision.residual, precision.compute
     norms = shape.norms * tokens * (d * r + d * c + 2 * FLOAT)
-    layer = norms + _attention_keeps(shape, step, c) + 2 * tokens * shape.hidden * c
+    layer: float = norms + _attention_keeps(shape, step, c) + 2 * tokens * shape.hidden * c
     if shape.text_dim:
         layer += 2 * tokens * d * c + 2 * words * d * c + step.batch * shape.heads * shape.frames * FLOAT
     casts = c * (shape.layers * shape.layer_weights + d * shape.card) if precision.casts else 0
     around = tokens * (d * (r + c) + 2 * FLOAT + 8 * (shape.codebooks + 1) + 2) + words * (d + shape.text_dim) * c
-    work = tokens * d * (r + 5 * c)
+    work: float = tokens * d * (r + 5 * c)
     layers = shape.layers * layer
     if shape.checkpointing:                                             # its input; the rest while it is differentiated
         work += layer + (c * shape.layer_weights if precision.casts else 0)
@@ -197,8 +196,8 @@ def _attention_keeps(shape: Shape, step: Step, c: int) -> float:
     if windows is None:
         scores = 2 * step.batch * shape.heads * shape.frames ** 2 * c if step.kernel == "dense" else 0
         return step.batch * (4 * shape.frames * d * c + shape.heads * shape.frames * FLOAT) + scores
-    queries = windows.count * windows.queries
-    keys = windows.count * windows.keys if step.apart else (windows.count - 1) * windows.queries + windows.keys
+    queries = windows.number * windows.queries
+    keys = windows.number * windows.keys if step.apart else (windows.number - 1) * windows.queries + windows.keys
     mask = queries * windows.keys * (c + 1)
     return step.batch * ((2 * queries + 2 * keys + shape.frames) * d * c + shape.heads * queries * FLOAT) + mask
 
@@ -217,8 +216,8 @@ def moved(shape: Shape, step: Step, precision: Precision) -> Moved:
     n, tokens = shape.norms, step.batch * shape.frames
     cast = n * (r + c) * d if precision.casts else 0
     cross = 2 * d * c if shape.text_dim else 0
-    ahead = n * 2 * d * r + cast + 4 * d * c + cross + n * (2 * r + c) * d + 2 * shape.hidden * c
-    back = 2 * cast + n * 3 * d * r + n * 3 * d * r + 3 * shape.hidden * c + 14 * d * c + 2 * cross
+    ahead: float = n * 2 * d * r + cast + 4 * d * c + cross + n * (2 * r + c) * d + 2 * shape.hidden * c
+    back: float = 2 * cast + n * 3 * d * r + n * 3 * d * r + 3 * shape.hidden * c + 14 * d * c + 2 * cross
     if blocks(shape, step):
         ahead, back = ahead + 12.5 * d * c, back + 24 * d * c           # paddings, windows, their gradients
     weights = (c + FLOAT) * shape.layer_weights if precision.casts else 0

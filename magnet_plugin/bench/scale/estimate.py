@@ -20,7 +20,6 @@ class Optimizer(tp.NamedTuple):
 
 OPTIMIZERS = {"adamw": Optimizer(2, 84, 1, 0), "adam": Optimizer(2, 76, 1, 0), "dadam": Optimizer(3, 188, 0, 20)}
 CLIP, EMA, UNSCALE = 12, 20, 8          # bytes moved per parameter
-BOUNDS = ("compute", "memory", "network", "host")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,20 +56,29 @@ class Estimate:
         peak: the most bytes at a time.
         fits: whether the peak leaves the reserve free.
         most: clips per rank that fit, in one part.
+        accumulate: the least `optim.accumulate` with which the plan's clips fit; 0 where none does.
         seconds: by what they go to: products, memory traffic, and network that nothing hides.
         traffic: what a rank sends.
         network: seconds of it, hidden or not.
         host: seconds in which Python starts all kernels; the step takes at least as long.
+        products: seconds that the transformer's matrix products would take at the GPU's peak.
     """
     plan: Plan
     memory: dict[str, float]
     peak: float
     fits: bool
     most: int
+    accumulate: int
     seconds: dict[str, float]
     traffic: Traffic
     network: float
     host: float
+    products: float
+
+    @property
+    def share(self) -> float:
+        """Of the GPU's peak, that the transformer's matrix products reach over the whole step."""
+        return self.products / self.step
 
     @property
     def step(self) -> float:
@@ -97,9 +105,14 @@ def estimate(recipe: Recipe, plan: Plan, assumed: Assumptions) -> Estimate:
         raise ValueError("optim.accumulate above 1 is simulated without FSDP alone: set optim.accumulate=1")
     parts, peak = memory(recipe, plan.clips, plan.gpus, gpu, assumed)
     limit = gpu.memory * (1 - assumed.reserve)
-    most = largest(lambda clips: memory(dataclasses.replace(recipe, accumulate=1), clips, plan.gpus, gpu, assumed)[1] <= limit)
-    seconds, traffic, network, host = times(recipe, plan, gpu, assumed)
-    return Estimate(plan, parts, peak, peak <= limit, most, seconds, traffic, network, host)
+
+    def fits(clips: int, accumulate: int) -> bool:
+        return memory(dataclasses.replace(recipe, accumulate=accumulate), clips, plan.gpus, gpu, assumed)[1] <= limit
+
+    most = largest(lambda clips: fits(clips, 1))
+    in_parts = range(1, plan.clips + 1 if not recipe.fsdp else 2)
+    accumulate = next((parts for parts in in_parts if fits(plan.clips, parts)), 0)
+    return Estimate(plan, parts, peak, peak <= limit, most, accumulate, *times(recipe, plan, gpu, assumed))
 
 
 def largest(fits: tp.Callable[[int], bool], limit: int = 1 << 14) -> int:
@@ -139,8 +152,8 @@ def memory(recipe: Recipe, clips: int, ranks: int, gpu: GPU, assumed: Assumption
     part = -(-clips // recipe.accumulate)
     found = [kept(recipe.shape, step, precision) for step in steps_of(recipe, part, gpu, assumed)]
     most = max(found, key=lambda one: one.first)
-    fixed = {"weights": FLOAT * own, "optimiser": FLOAT * optimizer.states * own, "EMA": FLOAT * own if recipe.ema_every else 0,
-             "text encoder": recipe.text.held, "codec": recipe.codec.held}
+    fixed = {"weights": FLOAT * own, "optimiser": FLOAT * optimizer.states * own,
+             "EMA": FLOAT * own if recipe.ema_every else 0, "text encoder": recipe.text.held, "codec": recipe.codec.held}
     gathered = precision.compute * _unsharded(recipe) if recipe.fsdp else 0
     encoding = max(recipe.codec.peak, recipe.text.peak) * clips
     at_a_time = {**fixed, "gradients": FLOAT * own, "activations": most.layers, "logits": most.logits,
@@ -169,8 +182,9 @@ def _backward(recipe: Recipe, most: Kept, gathered: float, own: int, whole: int)
     return [before + most.first + heads, before + max(FLOAT * whole - late + most.last, 0), FLOAT * whole]
 
 
-def times(recipe: Recipe, plan: Plan, gpu: GPU, assumed: Assumptions) -> tuple[dict[str, float], Traffic, float, float]:
-    """Seconds of a step by what they go to, what a rank sends, the network's seconds, and the host's.
+def times(recipe: Recipe, plan: Plan, gpu: GPU, assumed: Assumptions
+          ) -> tuple[dict[str, float], Traffic, float, float, float]:
+    """Seconds of a step by what they go to, what a rank sends, the network's seconds, the host's, and the products' at peak.
 
     The stage is drawn uniformly: times are means over the stages. Gradients travel while the backward pass goes on where
     `optim.eager_sync` lets them, FSDP's shards during both passes; what takes longer than these passes is not hidden.
@@ -184,16 +198,20 @@ def times(recipe: Recipe, plan: Plan, gpu: GPU, assumed: Assumptions) -> tuple[d
         ahead = [ahead[0] + share * work.forward / rate, ahead[1] + share * traffic.forward / bandwidth]
         back = [back[0] + share * work.backward / rate, back[1] + share * traffic.backward / bandwidth]
         kernels += share * (traffic.kernels_forward + traffic.kernels_backward) * recipe.accumulate
-    text, codec, own = recipe.text, recipe.codec, shard(recipe, plan.gpus)
-    update = own * (OPTIMIZERS[recipe.optimizer].moved + CLIP * recipe.clips + (EMA / recipe.ema_every if recipe.ema_every else 0)
-                    + UNSCALE * (recipe.precision == "float16"))
+    text, codec = recipe.text, recipe.codec
+    update = shard(recipe, plan.gpus) * (OPTIMIZERS[recipe.optimizer].moved + CLIP * recipe.clips
+                                         + (EMA / recipe.ema_every if recipe.ema_every else 0)
+                                         + UNSCALE * (recipe.precision == "float16"))
+    if recipe.fsdp:                             # zeros from `touch_all`, their sum with the gradient, its cast
+        update += recipe.parameters * (5 * precision.compute + recipe.reduce)
     first = clips * (text.flops / (assumed.efficiency * gpu.float32) + codec.flops / (assumed.efficiency * gpu.convolution))
     sent, network, hidden = _network(recipe, plan.gpus, gpu, assumed, sum(ahead), sum(back))
     seconds = {"compute": first + codec.recurrent * assumed.recurrence + ahead[0] + back[0],
                "memory": ahead[1] + back[1] + (clips * (text.moved + codec.moved) + update) / bandwidth,
                "network": network - hidden}
     per_tensor = OPTIMIZERS[recipe.optimizer].kernels + (3 if plan.gpus > 1 and not recipe.fsdp else 0)
-    return seconds, sent, network, (kernels + per_tensor * recipe.tensors) * assumed.launch
+    host = (kernels + per_tensor * recipe.tensors) * assumed.launch
+    return seconds, sent, network, host, (ahead[0] + back[0]) * assumed.efficiency
 
 
 def _network(recipe: Recipe, ranks: int, gpu: GPU, assumed: Assumptions, ahead: float, back: float

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import dataclasses
-import typing as tp
 
 GB, T = 10 ** 9, 10 ** 12
 NODE = 8                # GPUs of a node
@@ -57,8 +56,8 @@ class Assumptions:
     """What no datasheet says and no machine at hand could measure. Every figure of time hangs on them.
 
     Attributes:
-        efficiency: share of the peak that matrix products reach. With it and the traffic of the other operations, a
-            1.7 B transformer on A100 comes out near the 44 % of peak that Megatron-LM tells of one (arXiv 2104.04473).
+        efficiency: share of the peak that matrix products reach. With it and the traffic of the other operations, the
+            medium model on A100 comes out near the 44 % of peak that Megatron-LM tells of 1.7 B (arXiv 2104.04473).
         bandwidth: share of the memory's bandwidth that operations which only read and write reach.
         link: share of a link's bandwidth that NCCL's collectives reach.
         launch: seconds in which Python and torch bring one kernel under way.
@@ -142,7 +141,7 @@ def gather(size: float, ranks: int) -> Traffic:
 
 
 def all_reduce(size: float, ranks: int) -> Traffic:
-    """All-reduce of `size` bytes: a rank sends 2(N-1)/N of them, as reduce-scatter and all-gather do, by a tree's latency."""
+    """All-reduce of `size` bytes: a rank sends 2(N-1)/N of them, as in reduce-scatter and all-gather; latency of a tree."""
     nodes, local = nodes_of(ranks)
     if ranks == 1:
         return Traffic()
@@ -150,8 +149,3 @@ def all_reduce(size: float, ranks: int) -> Traffic:
     steps = 2 * (near * (local - 1) + far * (nodes - 1).bit_length())
     half = gather(size, ranks)
     return Traffic(2 * half.inside, 2 * half.outside, (base + steps) * 1e-6)
-
-
-def describe() -> tp.Iterator[tuple[str, GPU]]:
-    """All GPUs by name."""
-    yield from GPUS.items()

@@ -151,17 +151,18 @@ def build(overrides: tuple[str, ...], text_dim: int) -> tp.Any:
     """The language model on the meta device. A frozen text encoder is left out and its projection kept: `text_dim` is
     what it reads, 0 for conditioners that are trained."""
     from audiocraft.models import builders
-    words = ("~conditioners.description", "+conditioners.description={model: words, words: {n_bins: 1, dim: %d}}" % text_dim)
+    table = f"{{model: words, words: {{n_bins: 1, dim: {text_dim}}}}}"
+    words = ["~conditioners.description", f"+conditioners.description={table}"] if text_dim else []
     with torch.device("meta"):
-        model = builders.get_lm_model(compose([*overrides, *(words if text_dim else ())]))
+        model = builders.get_lm_model(compose([*overrides, *words]))
     if text_dim:
         del model.condition_provider.conditioners["description"].embed
     return model
 
 
-def units_of(model: torch.nn.Module, per_block: bool) -> tuple[tuple[int, ...], ...]:
+def units_of(model: tp.Any, per_block: bool) -> tuple[tuple[int, ...], ...]:
     """Sizes of the parameters by the modules that AudioCraft's `wrap_with_fsdp` wraps."""
-    inner = [*model.transformer.layers, model.condition_provider] if per_block else []          # type: ignore[union-attr]
+    inner = [*model.transformer.layers, model.condition_provider] if per_block else []
     seen = {id(p) for module in inner for p in module.parameters()}
     rest = tuple(p.numel() for p in model.parameters() if id(p) not in seen)
     return rest, *(sizes for module in inner if (sizes := tuple(p.numel() for p in module.parameters())))
