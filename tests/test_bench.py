@@ -79,6 +79,8 @@ def test_every_peer_starts_from_the_same_weights_and_runs(tmp_path: Path, capsys
     for name in [*found["decode"], *found["first stage"], "plugin, accumulate=2", "cache.tokens"]:
         assert f"| {name} |" in text
     assert record["made_with"]["measured_on"] in text and record["made_with"]["torch"] in text
+    rates = json.loads((tmp_path / "train-cpu.json").read_text())["cases"][0]["machine"]
+    assert set(rates) == {"float32", "bfloat16", "moved"} and all(min(values) > 0 for values in rates.values())
     before = text
     assert main(["bench", "table", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "bench.md").read_text() == before

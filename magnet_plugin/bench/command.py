@@ -1,4 +1,4 @@
-"""The `magnet bench` command: measures, writes a JSON after every case, and the table at the end."""
+"""The `magnet bench` command: measures, writes a JSON after every case, and the table at the end; `scale` computes."""
 from __future__ import annotations
 
 import argparse
@@ -10,6 +10,8 @@ import sys
 import typing as tp
 from pathlib import Path
 
+from .scale import command as scale
+
 PACKAGES = ("magnet-plugin", "audiocraft", "torch", "xformers")
 
 
@@ -17,8 +19,9 @@ def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
     """`bench` and its arguments."""
     one = commands.add_parser("bench", parents=[common], help="measure decoding or training beside its peers",
                               description="Measures the plugin and its peers in turn, and writes JSON and bench.md.")
-    one.add_argument("what", choices=["decode", "train", "quality", "table"],
-                     help="speed of decoding or training; what settings cost in quality; write bench.md again")
+    one.add_argument("what", choices=["decode", "train", "quality", "scale", "table"],
+                     help="speed of decoding or training; what settings cost in quality; what training on many GPUs takes, "
+                     "computed; write bench.md again")
     one.add_argument("--out", type=Path, default=Path("bench"), metavar="DIR", help="for JSON and bench.md (bench)")
     one.add_argument("--device", metavar="D", help="cpu or cuda; cuda where there is one, if left out")
     one.add_argument("--only", action="append", metavar="SIZE", help="a size (tiny, dim512, dim1024, small, medium), or "
@@ -28,11 +31,14 @@ def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("--seeds", type=int, default=3, help="of quality: how many seeds (3)")
     one.add_argument("--data", type=Path, metavar="DIR", help="of quality: the folk set, if not solver=magnet's own")
     one.add_argument("--smoke", action="store_true", help="one small case, to see that all runs")
+    scale.add_arguments(one)
     one.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure and write."""
+    """Measure and write, or compute."""
+    if args.what == "scale":
+        return scale.run(args)
     from . import table
     args.out.mkdir(parents=True, exist_ok=True)
     if args.what == "quality":

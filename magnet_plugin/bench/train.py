@@ -15,6 +15,7 @@ from ..masking import corrupt, stage_mask
 from ..training import loss_in_parts, touch_all
 from . import peers
 from .measure import ratios, take_turns
+from .scale import rates
 
 STAGE = 1
 
@@ -39,7 +40,8 @@ def cases(device: torch.device, smoke: bool) -> list[Case]:
 
 
 def measure(case: Case, device: torch.device, say: tp.Callable[[str], None]) -> dict[str, tp.Any]:
-    """One case: an update on a given stage and masks, each with its ratio; `tokens`, the codec against cached tokens."""
+    """One case: an update on a given stage and masks, each with its ratio; `machine`, its rates at the update's shapes;
+    `tokens`, the codec against cached tokens."""
     size = peers.SIZES[case.size]
     with peers.audiocrafts_own():
         from audiocraft.models.lm_magnet import MagnetLMModel as Upstream
@@ -72,6 +74,7 @@ def measure(case: Case, device: torch.device, say: tp.Callable[[str], None]) -> 
         runs["plugin, bfloat16, compile=inductor"] = _update(compiled, case, device, low)
     found: dict[str, tp.Any] = {"case": dataclasses.asdict(case), "update": take_turns(runs, case.rounds, device, say)}
     found["update_ratios"] = ratios(found["update"], "AudioCraft MAGNeT")
+    found["machine"] = rates.measure(size, case.batch, case.length, device, case.rounds)
     with tempfile.TemporaryDirectory() as folder:
         found["tokens"] = take_turns(_tokens(case, folder, device), case.rounds, device, lambda text: None)
     found["tokens_ratios"] = ratios(found["tokens"], "bundled codec")
