@@ -147,23 +147,35 @@ class PreemptibleSolver(StandardSolver):
 
     def resume(self) -> bool:
         """Take over `preempted.th`, unless it is from before the last checkpoint or from another number of ranks."""
-        path = self.preempted_path
-        if not path.exists():
+        state = self._kept()
+        if state is None:
             return False
-        state = checkpoints.load(path)
         kept = state.pop("position")
         world = flashy.distrib.world_size()
         if kept["epoch"] < self.epoch:
             return False
         if len(kept["ranks"]) != world:
-            self.logger.warning(f"{path} was saved by {len(kept['ranks'])} ranks and there are {world} now: epoch "
-                                f"{self.epoch} starts anew.")
+            self.logger.warning(f"{self.preempted_path} was saved by {len(kept['ranks'])} ranks and there are {world} now: "
+                                f"epoch {self.epoch} starts anew.")
             return False
         self.load_state_dict(state)
         own = kept["ranks"][flashy.distrib.rank()]
         self._resumed = Position(kept["epoch"], own["first"], kept["step"], own["now"], totals=kept["totals"])
         self.logger.info(f"Going on in epoch {self.epoch} after {kept['step']} of {self.train_updates_per_epoch} updates.")
         return True
+
+    def _kept(self) -> tp.Optional[dict]:
+        """What `preempted.th` holds; None without one, or where the ranks' files (FSDP) are not of the same moment."""
+        path = self.preempted_path
+        if self.cfg.fsdp.use:                    # a rank that was killed may not have given its new file its name
+            checkpoint.check_sharded_checkpoint(path, path.with_name("preempted.th"))
+        state = checkpoints.load(path) if path.exists() else None
+        if self.cfg.fsdp.use:
+            moment = 0 if state is None else 1 + state["position"]["epoch"] * (1 << 32) + state["position"]["step"]
+            if agree(moment) != -agree(-moment):
+                self.logger.warning(f"The ranks have no {path.name} of the same moment: epoch {self.epoch} starts anew.")
+                return None
+        return state
 
     def log_progress(self, stage_name: str, iterable: tp.Iterable, total: tp.Optional[int] = None,
                      updates: int = 5) -> tp.Any:
@@ -180,18 +192,19 @@ class PreemptibleSolver(StandardSolver):
     def _between_steps(self) -> None:
         """Stop here if a signal came, or keep the state if it is time.
 
-        In training all ranks are at the same step and stop together. In the other stages they need not be; what is to be
-        saved is the state after training, which the first rank has whole (without FSDP).
+        In training all ranks are at the same step and stop together, with FSDP in every stage. Without it they need not be
+        so in the other stages; what is to be saved is the state after training, which the first rank has whole.
         """
-        if self._listener is None:
+        if self._listener is None or not (self.is_training or self._position):
             return
+        together = self.is_training or self.cfg.fsdp.use
+        signum = agree(self._listener.signum) if together else self._listener.signum
         if not self.is_training:
-            alone = flashy.distrib.is_rank_zero() and not self.cfg.fsdp.use
-            if self._listener.signum and alone and self._position is not None:
+            if signum and (together or flashy.distrib.is_rank_zero()):
+                self._listener.signum = signum
                 raise Preempted
             return
         assert self._position is not None
-        signum = agree(self._listener.signum)
         every = self.cfg.checkpoint.get("save_updates")
         fresh = self._position.now is None                     # else this step is what the run was resumed at
         if signum or (every and fresh and self._position.step and self._position.step % every == 0):

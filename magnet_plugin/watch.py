@@ -120,7 +120,7 @@ class Watch:
     def close(self) -> None:
         """This rank ends as it should, and is not missed."""
         self._closed = True
-        for link in self._links.values():
+        for link in list(self._links.values()):
             link.send(bye=True)
 
     def fail(self, error: BaseException) -> None:
@@ -134,7 +134,7 @@ class Watch:
             if collective and "time" in text.lower() and "out" in text.lower():
                 text = f"waited longer than distrib.timeout={self.timeout:g} s for the others; {self._places()}"
                 logger.error("It %s. The one that is behind has the cause in its log.", text)
-            for link in self._links.values():
+            for link in list(self._links.values()):
                 link.send(failed=text)
         self._closed = True
         later = threading.Timer(GRACE, self._end)               # a backend's own clean-up may hang
@@ -194,6 +194,6 @@ class Watch:
         logger.error("Rank %d of %d %s. It was last here: %s. The cause is in its log: %s", rank, self.world, how,
                      self._place(rank), self.log_of(rank))
         self._known.set()
-        for other, link in self._links.items():
+        for other, link in list(self._links.items()):
             if other != rank:
                 link.send(lost=rank, how=how)

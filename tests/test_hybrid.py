@@ -165,14 +165,14 @@ def test_what_is_shown_and_asked_equals_a_loop() -> None:
                  if question.prompt[b, k, t] or (k == stage and question.mask[b, t])]
         terms = {where: -torch.log_softmax(logits[where].double(), -1)[tokens[where]] for where in asked}
         loss, masked = hybrid_loss(logits, tokens, question)
-        written = prompt_part(loss, masked, question)
+        written = prompt_part(loss, masked, question.counts)
         parts = [[value for (b, k, t), value in terms.items() if bool(question.prompt[b, k, t]) == part]
                  for part in (True, False)]
         for got, values in ((loss, list(terms.values())), (written, parts[0]), (masked, parts[1])):
             expected = float(torch.stack(values).mean()) if values else 0.0
             assert float(got) == pytest.approx(expected, rel=1e-4, abs=1e-4), f"{case=}"
         half = [slice(0, B // 2), slice(B // 2, B)]
-        shares = [hybrid_loss(logits[rows], tokens[rows], question.rows(rows), question) for rows in half]
+        shares = [hybrid_loss(logits[rows], tokens[rows], question.rows(rows), question.counts) for rows in half]
         for whole, parts_of in ((loss, [share[0] for share in shares]), (masked, [share[1] for share in shares])):
             assert float(sum(parts_of)) == pytest.approx(float(whole), abs=1e-5), "shares of one mean"
 

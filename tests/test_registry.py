@@ -13,6 +13,7 @@ def places() -> dict[str, object]:
     from audiocraft import models, solvers
     from audiocraft.models import builders, lm_magnet, loaders, magnet
     from audiocraft.modules import transformer
+    from audiocraft.solvers import base
     from audiocraft.solvers import builders as solver_builders
     from audiocraft.solvers.compression import CompressionSolver
     from audiocraft.utils import checkpoint
@@ -24,7 +25,7 @@ def places() -> dict[str, object]:
         "codec": CompressionSolver.model_from_checkpoint, "resolve": checkpoint.resolve_checkpoint_path,
         "load_checkpoint": checkpoint.load_checkpoint, "train": getattr(audiocraft, "train", None),
         "train module": sys.modules.get("audiocraft.train"),
-        "backend": transformer._efficient_attention_backend,
+        "model_hash": base.model_hash, "backend": transformer._efficient_attention_backend,
     }
 
 

@@ -130,19 +130,20 @@ def test_what_does_not_fit_is_told_and_nothing_is_loaded(group: None) -> None:
 def state_of(solver: tp.Any) -> dict:
     """All that a run ends with, of this rank."""
     state = {key: value for key, value in solver.state_dict().items() if not key.startswith("xp") and key != "history"}
-    files = sorted(path.name for path in solver.folder.glob("*.th*"))
+    files = sorted(path.name for path in solver.folder.glob("*.th*") if "tmp" not in path.name)     # the first is not done
     return {"state": state, "whole": weights(solver.model), "files": files,
             "losses": [epoch["valid"]["ce"] for epoch in solver.history]}
 
 
-def run(folder: Path, *overrides: str, stop: bool = False) -> dict:
-    """Two epochs; with `stop`, the second rank gets a signal in the second."""
+def run(folder: Path, *overrides: str, stop: str = "") -> dict:
+    """Two epochs; the second rank gets a signal in the stage `stop` of the second."""
     solver = make(folder, *overrides)
-    step = solver.run_step
+    step, updates = solver.run_step, []
 
     def signalled(index: int, batch: tp.Any, metrics: dict) -> dict:
-        if stop and solver.epoch == 2 and solver.is_training and index == 1 and ranks.place()[0] == 1:
+        if solver.epoch == 2 and solver.current_stage == stop and index == 1 and ranks.place()[0] == 1:
             signal.raise_signal(signal.SIGUSR1)
+        updates.extend([index] * solver.is_training)
         return step(index, batch, metrics)
     solver.run_step = signalled
     with solver.xp.enter():
@@ -151,13 +152,25 @@ def run(folder: Path, *overrides: str, stop: bool = False) -> dict:
                 solver.run()
         else:
             solver.run()
-    return state_of(solver)
+    return state_of(solver) | {"updates": updates}
 
 
 def lives(folder: Path) -> dict[str, dict]:
     """Runs of a sharded model, and of models that start from it."""
-    found = {"undisturbed": run(folder / "one", *SHARDED), "stopped": run(folder / "two", *SHARDED, stop=True)}
-    found["resumed"] = run(folder / "two", *SHARDED)
+    found = {"undisturbed": run(folder / "one", *SHARDED)}
+    for stage in ("train", "valid"):
+        found[f"stopped in {stage}"] = run(folder / stage, *SHARDED, stop=stage)
+        if stage == "valid" and ranks.place()[0] == 1:       # as if killed before the last that saving does
+            [kept] = (folder / stage).glob("xps/*/preempted.th.1")
+            kept.rename(f"{kept}.tmp")
+            kept.with_name("preempted.th.tmp.done").touch()
+        torch.distributed.barrier()
+        found[f"resumed in {stage}"] = run(folder / stage, *SHARDED)
+    run(folder / "lost", *SHARDED, stop="train")
+    if ranks.place()[0] == 1:
+        next((folder / "lost").glob("xps/*/preempted.th.1")).unlink()
+    torch.distributed.barrier()
+    found["lost"] = run(folder / "lost", *SHARDED)
     found["plain"] = run(folder / "plain")
     for name, source, overrides in (("from shards", "one", SHARDED), ("shards to whole", "one", ()),
                                     ("whole to shards", "plain", SHARDED)):
@@ -176,14 +189,23 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, 
 
 
 @pytest.mark.integ
-def test_a_sharded_run_that_was_stopped_goes_on_as_if_undisturbed(ran: tuple[Path, list]) -> None:
+@pytest.mark.parametrize("stage", ("train", "valid"))
+def test_a_sharded_run_that_was_stopped_goes_on_as_if_undisturbed(ran: tuple[Path, list], stage: str) -> None:
     from .toy import same
-    for rank, found in enumerate(ran[1]):
-        assert same(found["resumed"]["state"], found["undisturbed"]["state"]), rank
-        assert found["resumed"]["losses"] == found["undisturbed"]["losses"]
-        assert found["stopped"]["files"] == ["checkpoint.th", "checkpoint.th.1", "preempted.th", "preempted.th.1"]
-        assert found["resumed"]["files"] == found["undisturbed"]["files"] == ["checkpoint.th", "checkpoint.th.1"]
-        assert not same(found["stopped"]["state"]["model"], found["undisturbed"]["state"]["model"])
+    for found in ran[1]:
+        whole, stopped, resumed = found["undisturbed"], found[f"stopped in {stage}"], found[f"resumed in {stage}"]
+        assert same(resumed["state"], whole["state"]) and resumed["losses"] == whole["losses"]
+        assert stopped["files"] == ["checkpoint.th", "checkpoint.th.1", "preempted.th", "preempted.th.1"]
+        assert resumed["files"] == whole["files"] == ["checkpoint.th", "checkpoint.th.1"]
+        assert resumed["updates"] == ([2, 3] if stage == "train" else [])
+        assert same(stopped["state"]["model"], whole["state"]["model"]) == (stage == "valid") and len(stopped["losses"]) == 1
+
+
+@pytest.mark.integ
+def test_where_a_shard_of_the_moment_is_missing_all_ranks_start_the_epoch_anew(ran: tuple[Path, list]) -> None:
+    from .toy import same
+    for found in ran[1]:
+        assert found["lost"]["updates"] == [0, 1, 2, 3] and same(found["lost"]["state"], found["undisturbed"]["state"])
 
 
 @pytest.mark.integ

@@ -30,7 +30,8 @@ TINY = ("device=cpu", "num_threads=1", "transformer_lm.dim=16", "transformer_lm.
 
 
 def together(world: int, function: tp.Callable, *arguments: tp.Any, backend: str = "gloo") -> list:
-    """What `function(*arguments)` returns on each of `world` ranks; it has to be importable. One rank forms no group."""
+    """What `function(*arguments)` returns on each of `world` ranks; it has to be importable. They form a group, but a
+    single one, or where there is no `backend`."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with tempfile.TemporaryDirectory() as name:
@@ -54,7 +55,7 @@ def _rank(rank: int, world: int, folder: str, function: tp.Callable, arguments: 
     try:
         if backend == "nccl":
             torch.cuda.set_device(rank)
-        if world > 1:
+        if world > 1 and backend:
             torch.distributed.init_process_group(backend, f"file://{folder}/meeting", rank=rank, world_size=world)
         torch.save(function(*arguments), Path(folder) / f"{rank}.pt")
     except BaseException:

@@ -9,6 +9,8 @@ import typing as tp
 from pathlib import Path
 
 import pytest
+import torch
+from dora.conf import DoraConfig
 
 from ..together import LENGTHS, STEPS, apart, together, train
 from .runs import DEBUG, ROOT, environment, history
@@ -64,6 +66,53 @@ def test_heads_of_other_stages_get_gradients_of_zero_on_all_ranks(updates: tuple
     for rank in updates[1]:
         assert [[index for index, size in enumerate(heads) if size] for heads in rank[case]["heads"]] == \
             [[stage] for stage in stages]
+
+
+def late(folder: Path) -> str:
+    """The second rank does not come to the third collective."""
+    from dora.xp import XP
+
+    from magnet_plugin import ranks
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=(folder / "port").read_text())
+    with XP(dora=DoraConfig(dir=folder), cfg={}, argv=[], delta=[]).enter():
+        ranks.init(4.0)
+        value = torch.ones(())
+        for number in range(3):
+            if number == 2 and torch.distributed.get_rank() == 1:
+                time.sleep(8)
+                return ""
+            try:
+                torch.distributed.all_reduce(value)
+            except RuntimeError as error:
+                return f"{number} {error}"
+    return "no error"
+
+
+def alone(folder: Path) -> tuple[int, str]:
+    """A group of one; then one of two, whose second rank is not there."""
+    from dora.xp import XP
+
+    from magnet_plugin import ranks
+    with XP(dora=DoraConfig(dir=folder), cfg={}, argv=[], delta=[]).enter():
+        ranks.init(60.0)
+        assert not torch.distributed.is_initialized()
+        ranks.init(60.0, alone=True)
+        size = torch.distributed.get_world_size()
+        torch.distributed.destroy_process_group()
+        os.environ.update(WORLD_SIZE="2", MASTER_PORT=(folder / "port").read_text())
+        with pytest.raises(RuntimeError) as missing:
+            ranks.init(2.0)
+    return size, str(missing.value)
+
+
+def test_ranks_wait_for_each_other_as_long_as_the_timeout_says(tmp_path: Path) -> None:
+    import socket
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        (tmp_path / "port").write_text(str(free.getsockname()[1]))
+    first, second = together(2, late, tmp_path, backend="")
+    assert first.startswith("2 ") and "4000" in first and "imed out" in first and second == ""
+    [(size, missing)] = together(1, alone, tmp_path)
+    assert size == 1 and "the 2 ranks did not find each other within distrib.timeout=2 s" in missing
 
 
 Job = tuple[subprocess.Popen, tp.Callable[[str], str], tp.Callable[[int], int]]
