@@ -68,7 +68,7 @@ def test_parameters_are_those_of_the_model(paper: dict[str, recipes.Recipe]) -> 
     assert [len(unit) for unit in small.units[1:]] == [12] * 24 + [2], "FSDP wraps layers and the conditioner"
     assert small.text.held == 4 * 109_628_544, "T5-base's encoder"
     assert (small.optimizer, small.batch, small.precision, small.ema_every) == ("dadam", 192, "float16", 10)
-    assert (paper["FSDP"].fsdp, paper["FSDP"].precision) == ("shard_grad_op", "float16")
+    assert (paper["FSDP"].fsdp, paper["FSDP"].precision, paper["FSDP"].optimizer) == ("shard_grad_op", "bfloat16", "adamw")
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "dadam"])
@@ -308,6 +308,12 @@ def test_a_plan_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "| 4 | DDP | 16 |" in out and "Computed, not measured" in out and "FSDP" not in out
 
 
+def test_a_mode_that_does_not_go_with_the_recipe_is_told_beside_the_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "scale", "--gpus", "8"]) == 0
+    out = capsys.readouterr().out
+    assert "| 8 | DDP |" in out and "| FSDP |" not in out and "No rows for FSDP" in out and "optim.optimizer=adamw" in out
+
+
 @pytest.mark.parametrize("arguments,named", [
     (["--gpu", "K80"], "--gpu K80: choose one of H200"), (["--gpus", "8", "--batch", "100"], "set it to a multiple of 8"),
     (["--gpus", "12"], "--gpus 12"), (["--gpu", "V100-32", "--precision", "bfloat16"], "set --precision float16"),
@@ -316,7 +322,8 @@ def test_a_plan_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     (["--set", "optim.optimizer=sgd"], "optim.optimizer=sgd"), (["--set", "transformer_lm.dropout=0.1"], "dropout=0.1"),
     (["--set", "optim.accumulate=99"], "optim.accumulate=99"), (["--set", "compression_model_checkpoint=x"], "checkpoint=x"),
     (["--set", "transformer_lm.checkpointing=xformers_mm"], "checkpointing=xformers_mm"),
-    (["--mode", "fsdp", "--set", "optim.accumulate=2"], "set optim.accumulate=1")])
+    (["--mode", "fsdp"], "set optim.optimizer=adamw"),
+    (["--mode", "fsdp", "--solver", "magnet/audio_magnet_16khz", "--set", "optim.accumulate=2"], "set optim.accumulate=1")])
 def test_what_cannot_be_computed_is_told_in_one_line(arguments: list[str], named: str,
                                                      capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "scale", *arguments]) == 2

@@ -53,9 +53,16 @@ def report(args: argparse.Namespace, assumed: Assumptions) -> str:
     more = [*args.set, *([f"dataset.segment_duration={args.duration}"] if args.duration else [])]
     lines: list[list[str]] = []
     parts: list[list[str]] = []
+    notes: list[str] = []
     names: tp.Sequence[str] = ()
     for mode in [args.mode.upper()] if args.mode else page.MODES:
-        recipe = read(settings(args.solver, args.scale, args.precision, mode == "FSDP", more), assumed.text_tokens)
+        try:
+            recipe = read(settings(args.solver, args.scale, args.precision, mode == "FSDP", more), assumed.text_tokens)
+        except ValueError as error:
+            if args.mode or not lines:              # nothing to show, or just what was asked for
+                raise
+            notes.append(f"\nNo rows for {mode}: {error}.\n")
+            continue
         for count in args.gpus:
             found = estimate(recipe, Plan(count, args.gpu, args.batch or recipe.batch), assumed)
             lines.append([*page.row(found, mode), str(found.most * count) if found.most else "none"])
@@ -64,5 +71,5 @@ def report(args: argparse.Namespace, assumed: Assumptions) -> str:
                           f"{found.peak / page.GIB:.2f}"])
     heads = [*page.HEADS, "dataset.batch_size at most"]
     return (page.table(heads, lines, 2) + "\nGiB of a GPU by what they are for:\n\n"
-            + page.table(("GPUs", "mode", *names, "peak"), parts, 2))
+            + page.table(("GPUs", "mode", *names, "peak"), parts, 2) + "".join(notes))
 

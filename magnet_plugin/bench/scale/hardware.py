@@ -90,7 +90,8 @@ def get_gpu(name: str, precision: str) -> GPU:
     if precision not in PRECISIONS:
         raise ValueError(f"--precision {precision}: choose one of {', '.join(PRECISIONS)}")
     if precision == "bfloat16" and not GPUS[name].bfloat16:
-        raise ValueError(f"--precision bfloat16: {name} has no bfloat16 matrix products; set --precision float16")
+        raise ValueError(f"--precision bfloat16: {name} has no bfloat16 matrix products; set --precision float16, or "
+                         "float32 with FSDP")
     return GPUS[name]
 
 

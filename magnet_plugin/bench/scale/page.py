@@ -21,11 +21,16 @@ GIB = 2 ** 30
 
 
 class Paper(tp.NamedTuple):
-    """A run of the paper's: what it is called here, the solver, and the overrides of each scale."""
+    """A run of the paper's: what it is called here, the solver, its overrides, and those of the medium scale. With FSDP the
+    small one has the latter too: D-Adaptation does not go with shards."""
     name: str
     solver: str
     more: tuple[str, ...] = ()
     medium: tuple[str, ...] = ADAMW
+
+    def overrides(self, scale: str, mode: str) -> tuple[str, ...]:
+        """What a run at `scale` has besides the solver."""
+        return (*(self.medium if scale == "medium" or mode == "FSDP" else ()), *self.more)
 
 
 PAPER = [Paper("music, 30 s", "magnet/magnet_32khz"),
@@ -35,10 +40,8 @@ PAPER = [Paper("music, 30 s", "magnet/magnet_32khz"),
 
 @functools.cache
 def recipe_of(paper: Paper, scale: str, mode: str, text_tokens: int) -> Recipe:
-    """A run of the paper's at a scale; with FSDP the products keep the precision that autocast has without."""
-    more = (*paper.more, *(paper.medium if scale == "medium" else ()))
-    precision = read(settings(paper.solver, scale, None, False, more), text_tokens).precision if mode == "FSDP" else None
-    return read(settings(paper.solver, scale, precision, mode == "FSDP", more), text_tokens)
+    """A run of the paper's at a scale."""
+    return read(settings(paper.solver, scale, None, mode == "FSDP", paper.overrides(scale, mode)), text_tokens)
 
 
 def write(target: Path, records: Path, assumed: Assumptions) -> Path:
@@ -121,10 +124,9 @@ def choices(gpu: str, assumed: Assumptions) -> str:
 def command(paper: Paper, scale: str, mode: str, plan: Plan) -> str:
     """What to queue."""
     train = "dataset.train" if paper.solver.endswith("16khz") else "dataset"
-    more = [word for word in paper.more if not word.startswith("dataset.batch_size")]
-    medium = paper.medium if scale == "medium" else ()
+    more = [word for word in paper.overrides(scale, mode) if not word.startswith("dataset.batch_size")]
     fsdp = ("fsdp.use=true", "autocast=false") if mode == "FSDP" else ()
-    words = ["dora launch", f"-g {plan.gpus}", f"solver={paper.solver}", f"model_scale={scale}", *medium, *more,
+    words = ["dora launch", f"-g {plan.gpus}", f"solver={paper.solver}", f"model_scale={scale}", *more,
              f"{train}.batch_size={plan.batch}", *fsdp]
     return f"`{' '.join(words)}`"
 
@@ -153,10 +155,12 @@ def room(assumed: Assumptions) -> str:
         for scale in SCALES:
             for mode in MODES:
                 recipe = recipe_of(paper, scale, mode, assumed.text_tokens)
-                found = [estimate(recipe, Plan(32, gpu, 32), assumed).most for gpu in GPUS]
+                whole = dataclasses.replace(recipe, precision="float32") if mode == "FSDP" else recipe
+                found = [estimate(recipe if one.bfloat16 else whole, Plan(32, gpu, 32), assumed).most
+                         for gpu, one in GPUS.items()]
                 lines.append([paper.name, scale, mode, *(str(most) if most else "none" for most in found)])
     return ("### Most clips per GPU on 32 GPUs: computed, not measured\n\n"
-            "`dataset.batch_size` is this times the number of GPUs, at most.\n\n"
+            "`dataset.batch_size` is this times the number of GPUs, at most. FSDP on a V100 computes in float32.\n\n"
             + table(("run", "scale", "mode", *GPUS), lines, 3))
 
 

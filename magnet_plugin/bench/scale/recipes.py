@@ -123,7 +123,9 @@ def read(overrides: tp.Sequence[str], text_tokens: int) -> Recipe:
     Raises:
         ValueError: the run is none of MAGNeT's, or has a setting that the formulas are not for.
     """
+    from ...builders import get_sharding
     cfg = compose(overrides)
+    get_sharding(cfg)                              # what cannot be run is not computed either
     if cfg.get("lm_model") != "transformer_lm_magnet" or "magnet" not in cfg.solver or "hybrid" in cfg.solver:
         raise ValueError(f"--solver: {cfg.solver} is not one of MAGNeT's; choose magnet/magnet_32khz, "
                          "magnet/audio_magnet_16khz, or another of config/solver/magnet but the hybrids")
@@ -161,7 +163,10 @@ def build(overrides: tuple[str, ...], text_dim: int) -> tp.Any:
 
 
 def units_of(model: tp.Any, per_block: bool) -> tuple[tuple[int, ...], ...]:
-    """Sizes of the parameters by the modules that AudioCraft's `wrap_with_fsdp` wraps."""
+    """Sizes of the parameters by the modules that are sharded, one at a time or all at once.
+
+    The conditioner, less than a hundredth of the weights, stays whole (sharding.py) and is counted as if it did not.
+    """
     inner = [*model.transformer.layers, model.condition_provider] if per_block else []
     seen = {id(p) for module in inner for p in module.parameters()}
     rest = tuple(p.numel() for p in model.parameters() if id(p) not in seen)
