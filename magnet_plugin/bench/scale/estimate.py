@@ -172,9 +172,9 @@ def _backward(recipe: Recipe, most: Kept, gathered: float, own: int, whole: int)
     """Bytes when the backward pass begins and when it ends."""
     shape = recipe.shape
     if recipe.fsdp:
-        # `touch_all` hands zeros to all parameters at once; a unit's gradient is cast to be reduced.
+        # A unit's gradient is cast to be reduced, and its shard is kept.
         unit, size = max(map(sum, recipe.units)), precision_of(recipe).compute
-        return [most.first - most.weights + gathered + size * whole,
+        return [most.first - most.weights + gathered,
                 FLOAT * own + gathered + most.last + (size + recipe.reduce) * unit]
     before = FLOAT * whole if recipe.accumulate > 1 else 0                  # the gradient of the parts that are through
     heads = FLOAT * shape.codebooks * shape.card * shape.dim               # zeros from `touch_all`
@@ -202,8 +202,8 @@ def times(recipe: Recipe, plan: Plan, gpu: GPU, assumed: Assumptions
     update = shard(recipe, plan.gpus) * (OPTIMIZERS[recipe.optimizer].moved + CLIP * recipe.clips
                                          + (EMA / recipe.ema_every if recipe.ema_every else 0)
                                          + UNSCALE * (recipe.precision == "float16"))
-    if recipe.fsdp:                             # zeros from `touch_all`, their sum with the gradient, its cast
-        update += recipe.parameters * (5 * precision.compute + recipe.reduce)
+    if recipe.fsdp:                             # a gradient is cast to be reduced
+        update += recipe.parameters * (precision.compute + recipe.reduce)
     first = clips * (text.flops / (assumed.efficiency * gpu.float32) + codec.flops / (assumed.efficiency * gpu.convolution))
     sent, network, hidden = _network(recipe, plan.gpus, gpu, assumed, sum(ahead), sum(back))
     seconds = {"compute": first + codec.recurrent * assumed.recurrence + ahead[0] + back[0],
