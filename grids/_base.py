@@ -18,9 +18,9 @@ from dora import Explorer, Launcher
 from magnet_plugin import slurm
 
 from ._explorers import EvalExplorer, TrainExplorer
-from ._scales import PAPER, TINY, Job, Scale
+from ._scales import ADAMW, PAPER, TINY, Job, Scale
 
-__all__ = ["PAPER", "TINY", "Job", "Scale", "decoding", "judging", "training"]
+__all__ = ["ADAMW", "PAPER", "TINY", "Job", "Scale", "decoding", "judging", "training"]
 
 
 def prepare(launcher: Launcher, needs: tp.Mapping[str, tp.Any]) -> Launcher:

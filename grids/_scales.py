@@ -39,6 +39,7 @@ class Scale:
     slurm: tp.Mapping[str, tp.Mapping[str, tp.Any]]
 
 
+ADAMW = {"optim.optimizer": "adamw", "optim.lr": 1e-4}       # the medium music models'
 _MEDIUM = {"model_scale": "medium"}
 _SHARDED = {**_MEDIUM, "autocast": False, "fsdp.use": True, "dataset.evaluate.batch_size": 64}     # a clip a GPU
 # Evaluation runs in one process per model: even the medium one fits a GPU whole.
@@ -59,7 +60,7 @@ PAPER = Scale(
                      "//pretrained/facebook/magnet-medium-30secs": {**_MUSIC, **_THIRTY, **_MEDIUM}},
     published_sound={"//pretrained/facebook/audio-magnet-small": _SOUND,
                      "//pretrained/facebook/audio-magnet-medium": {**_SOUND, **_MEDIUM}},
-    sizes=({"model_scale": "small"}, _SHARDED),
+    sizes=({"model_scale": "small"}, {**_SHARDED, **ADAMW}),
     slurm={"small": {"gpus": 32}, "medium": {"gpus": 64}, "judge": {"gpus": 4}})
 
 _SMALL = {"model_scale": "xsmall"}

@@ -183,6 +183,7 @@ def test_a_real_grid_of_which_nothing_has_run(tmp_path: Path, monkeypatch: pytes
     assert column(text, "state") == ["**missing**"] * 12 and column(text, "epochs") == ["0 of 2"] * 12
     assert "12 jobs: 0 finished, 0 half done, 12 missing, 0 broken" in text and not (tmp_path / "runs").exists()
     assert "None of the jobs has begun" in capsys.readouterr().err
+    monkeypatch.setenv("MAGNET_GRID_OVERRIDES", "no.such=1")
     assert cli.main(["grid-report", "magnet.ablate_span", "--out", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert "magnet: error: the jobs of magnet.ablate_span cannot be composed" in said and "MAGNET_GRID_OVERRIDES" in said

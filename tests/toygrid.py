@@ -19,7 +19,8 @@ from magnet_plugin.sweeps import jobs, table
 CONFIG = {"optim": {"epochs": 3, "updates_per_epoch": 4}, "transformer_lm": {"n_q": 4, "subcodes_context": 5},
           "masking": {"span_len": 3},
           "dataset": {"segment_duration": 10, "batch_size": 8, "generate": {"num_samples": 10, "segment_duration": None}},
-          "generate": {"lm": {"gen_duration": None}}}
+          "generate": {"lm": {"gen_duration": None}}, "execute_only": None,
+          "datasource": dict.fromkeys(("train", "valid", "evaluate", "generate"), "egs")}
 
 
 class ToyMain(DecoratedMain):

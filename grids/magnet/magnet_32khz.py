@@ -1,9 +1,7 @@
 """Text to music as published: small and medium, on segments of 10 and of 30 s: `dora grid magnet.magnet_32khz`."""
 from dora import Explorer
 
-from .._base import PAPER, Scale, training
-
-ADAMW = {"optim.optimizer": "adamw", "optim.lr": 1e-4}       # the medium models'
+from .._base import ADAMW, PAPER, Scale, training
 
 
 def grid(scale: Scale) -> Explorer:
