@@ -14,7 +14,7 @@ import flashy
 import torch
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 #: fsdp.sharding_strategy -> whether layers give their gathered weights up between the forward and the backward pass.
@@ -125,21 +125,17 @@ def clip_grad_norm(model: nn.Module, max_norm: float) -> torch.Tensor:
 
 
 class Shards(nn.Module):
-    """A sharded model as this rank's plain tensors: a source of state for solvers, and of weights for an EMA."""
+    """A sharded model as this rank's plain tensors: a source of state for solvers, and of weights for an EMA.
+
+    torch gives gathered weights up at the end of a backward pass and before `state_dict`, so that shards are seen there.
+    """
     model: tp.Any
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.__dict__["model"] = model              # not a submodule: its weights are DTensors
 
-    def _reshard(self) -> None:
-        """Give up gathered weights, which would hide the shards, or outlive a change of them."""
-        for module in self.model.modules():
-            if isinstance(module, FSDPModule):
-                module.reshard()
-
     def named_parameters(self, *args: tp.Any, **kwargs: tp.Any) -> tp.Iterator:       # type: ignore[override]
-        self._reshard()
         return ((name, local(value)) for name, value in self.model.named_parameters(*args, **kwargs))
 
     def named_buffers(self, *args: tp.Any, **kwargs: tp.Any) -> tp.Iterator:
@@ -149,7 +145,6 @@ class Shards(nn.Module):
         return self.model.named_modules(*args, **kwargs)
 
     def state_dict(self, *args: tp.Any, **kwargs: tp.Any) -> State:                   # type: ignore[override]
-        self._reshard()
         return {name: local(value) for name, value in self.model.state_dict().items()}
 
     @torch.no_grad()
@@ -159,7 +154,6 @@ class Shards(nn.Module):
         Raises:
             ValueError: keys or shapes do not fit; nothing was loaded.
         """
-        self._reshard()
         own = self.model.state_dict()
         parts = {name: _part(state[name], value) for name, value in own.items() if name in state}
         wrong = sorted(own.keys() ^ state.keys()) + [f"{name}: {list(state[name].shape)} instead of {list(own[name].shape)}"
@@ -172,7 +166,6 @@ class Shards(nn.Module):
 
     def whole(self, dtype: tp.Optional[torch.dtype] = None) -> State:
         """The weights of all ranks together, on the CPU of the first; empty on the others. A collective."""
-        self._reshard()
         found: State = {}
         for name, value in self.model.state_dict().items():
             full = (value.full_tensor() if isinstance(value, DTensor) else value).detach()

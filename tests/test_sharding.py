@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 import magnet_plugin
@@ -16,7 +17,7 @@ from .together import apart, make, together, weights
 
 magnet_plugin.register()
 from magnet_plugin import builders, checkpoints, sharding  # noqa: E402
-from magnet_plugin.sharding import FSDPModule, Sharding  # noqa: E402
+from magnet_plugin.sharding import Sharding  # noqa: E402
 from magnet_plugin.solver import MagnetSolver  # noqa: E402
 
 from .conftest import compose  # noqa: E402
@@ -130,7 +131,9 @@ def test_what_does_not_fit_is_told_and_nothing_is_loaded(group: None) -> None:
 def state_of(solver: tp.Any) -> dict:
     """All that a run ends with, of this rank."""
     state = {key: value for key, value in solver.state_dict().items() if not key.startswith("xp") and key != "history"}
-    files = sorted(path.name for path in solver.folder.glob("*.th*") if "tmp" not in path.name)     # the first is not done
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()                          # the other has written and removed its files as well
+    files = sorted(path.name for path in solver.folder.glob("*.th*") if not path.name.endswith(".done"))
     return {"state": state, "whole": weights(solver.model), "files": files,
             "losses": [epoch["valid"]["ce"] for epoch in solver.history]}
 

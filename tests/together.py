@@ -35,7 +35,7 @@ def together(world: int, function: tp.Callable, *arguments: tp.Any, backend: str
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with tempfile.TemporaryDirectory() as name:
-        ranks = [context.Process(target=_rank, args=(rank, world, name, function, arguments, backend))
+        ranks = [context.Process(target=_rank, args=(rank, world, name, function, arguments, backend), daemon=True)
                  for rank in range(world)]
         for rank in ranks:
             rank.start()
