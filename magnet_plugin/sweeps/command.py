@@ -64,7 +64,7 @@ def made_by(jobs: tp.Sequence[Job]) -> list[str]:
 
     commits = all_of(lambda made: made.get("commit") and made["commit"][:10]
                      + (" with uncommitted changes" if made.get("uncommitted_changes") else ""))
-    places = all_of(lambda made: made.get("measured_on") and f"{made['measured_on']}, CPU cores a job: {made.get('cores')}")
+    places = all_of(lambda made: made.get("measured_on") and f"{made['measured_on']}, {made.get('cores')} CPU cores in all")
     versions = all_of(lambda made: ", ".join(f"{name} {made[name]}" for name in ("python", "torch", "audiocraft")
                                              if made.get(name)))
     return [f"{what}: {text or 'not known'}" for what, text in (("commit", commits), ("run on", places),
