@@ -42,13 +42,13 @@ class Scale:
 ADAMW = {"optim.optimizer": "adamw", "optim.lr": 1e-4}       # the medium music models'
 _MEDIUM = {"model_scale": "medium"}
 _SHARDED = {**_MEDIUM, "autocast": False, "fsdp.use": True, "dataset.evaluate.batch_size": 64}     # a clip a GPU
-# Evaluation runs in one process per model: even the medium one fits a GPU whole.
 _MUSIC = {"solver": "magnet/magnet_32khz", "dataset.segment_duration": 10, "dataset.batch_size": 576,
           "generate.lm.decoding_steps": [20, 10, 10, 10]}
 _THIRTY = {"dataset.segment_duration": 30, "dataset.batch_size": 192, "generate.lm.decoding_steps": [60, 10, 10, 10]}
 _SOUND = {"solver": "magnet/audio_magnet_16khz"}
 
-#: Recipes as published. Data is yours: MAGNET_GRID_OVERRIDES="datasource.train=… datasource.valid=… …".
+#: Recipes as published; a model that is evaluated alone fits a GPU whole, the medium one too, and is not sharded.
+#: Data is yours: MAGNET_GRID_OVERRIDES="datasource.train=… datasource.valid=… …".
 PAPER = Scale(
     music=_MUSIC, sound=_SOUND, medium=_SHARDED, thirty=_THIRTY,
     parent=_MUSIC, hybrid={**_MUSIC, "solver": "magnet/hybrid_32khz"},

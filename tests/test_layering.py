@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "magnet_plugin"
 # Each room may import from rooms of lower rank, and from its own.
 RANKS = {
-    "rescoring_options": -1, "environment": 0, "records": 0, "schedules": 0, "spans": 0, "options": 0,
+    "rescoring_options": -1, "environment": 0, "records": 0, "pictures": 0, "schedules": 0, "spans": 0, "options": 0,
     "masking": 1, "attention": 1, "losses": 1, "decoding": 2,
     "conditioners": 2, "hybrid": 2, "layers": 2, "data": 2, "metrics": 2, "lm": 3, "training": 3, "tokens": 3,
     "signals": 3, "watch": 3, "sharding": 3, "conditions": 3, "kvcache": 4, "randomness": 4, "lm_hybrid": 5, "rescorers": 4,

@@ -5,6 +5,8 @@ import statistics
 import typing as tp
 from pathlib import Path
 
+from ..pictures import pyplot
+
 PANELS = (("accuracy", "instrument accuracy"), ("frechet", "Fréchet distance (lower is better)"),
           ("likelihood", "log-likelihood under the MusicGen"))
 FAMILIES = (("rescored", "#d1495b"), ("MusicGen begins", "#edae49"), ("hybrid", "#00798c"), ("MusicGen alone", "#666666"),
@@ -17,12 +19,7 @@ def draw(found: dict[str, tp.Any], target: Path) -> Path:
     Raises:
         ImportError: matplotlib is missing.
     """
-    try:
-        import matplotlib
-        matplotlib.use("Agg")
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError("the picture needs matplotlib: pip install matplotlib") from error
+    plt = pyplot()
     panels = [panel for panel in PANELS if any(panel[0] in entry for row in found["rows"].values() for entry in row)]
     figure, axes = plt.subplots(len(panels), 1, figsize=(9, 4 * len(panels)), layout="constrained", squeeze=False)
     numbers = {name: number for number, name in enumerate(found["rows"], 1)}

@@ -6,6 +6,7 @@ import re
 import typing as tp
 from pathlib import Path
 
+from ..pictures import pyplot
 from .rows import columns, metric
 from .settings import Setting, label
 from .table import Table
@@ -16,21 +17,6 @@ MARKERS = "osD^vP*X"
 MOST = 8                     # panels
 
 
-def pyplot() -> tp.Any:
-    """matplotlib's pyplot, for files alone.
-
-    Raises:
-        ImportError: matplotlib is missing.
-    """
-    try:
-        import matplotlib
-        matplotlib.use("Agg")
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError("no pictures were drawn: pip install matplotlib") from error
-    return plt
-
-
 def draw(table: Table, folder: Path) -> list[tuple[str, str]]:
     """Draw what there is to see of a grid.
 
@@ -39,7 +25,7 @@ def draw(table: Table, folder: Path) -> list[tuple[str, str]]:
     Raises:
         ImportError: matplotlib is missing.
     """
-    plt = pyplot()
+    plt = pyplot("no pictures were drawn")
     drawn = []
     for title, ending, make in (("Metrics", "metrics", metrics_figure), ("Validation loss", "loss", loss_figure)):
         figure = make(table)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...pictures import pyplot
 from .estimate import Plan, estimate
 from .hardware import Assumptions
 from .page import MODES, PAPER, recipe_of
@@ -19,12 +20,7 @@ def draw(assumed: Assumptions, target: Path) -> Path:
     Raises:
         ImportError: matplotlib is missing.
     """
-    try:
-        import matplotlib
-        matplotlib.use("Agg")
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError("the picture needs matplotlib: pip install matplotlib") from error
+    plt = pyplot()
     figure, axes = plt.subplots(1, len(PAPER), figsize=(4.2 * len(PAPER), 3.8), layout="constrained", squeeze=False)
     for axis, paper in zip(axes[0], PAPER):
         for scale, colour in COLOURS.items():
