@@ -58,8 +58,8 @@ lint: install
 	$(BIN)/mypy
 
 zoo: install
-	$(BIN)/python -m magnet_plugin.zoo.build codec --train
-	$(BIN)/python -m magnet_plugin.zoo.build magnet --train
+	$(BIN)/python -m tools.zoo codec --train
+	$(BIN)/python -m tools.zoo magnet --train
 
 clean:
 	rm -rf build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -29,7 +29,7 @@ setup(
     package_dir={"magnet_plugin": "magnet_plugin",
                  **{f"magnet_plugin.{name.replace('/', '.')}": name for name in CONFIG},
                  **{f"magnet_plugin.{name}": folder for name, folder in GRIDS.items()}},
-    package_data={"": ["*.yaml", "*.html"], "magnet_plugin.zoo": ["*/*.bin", "*/*.json", "*/*.md"]},
+    package_data={"": ["*.yaml", "*.html"], "magnet_plugin.models": ["bundled/*/*"]},
     install_requires=[
         "audiocraft>=1.3.0,<1.5",
         "torch>=2.1",
@@ -60,6 +60,6 @@ setup(
         "dev": ["pytest>=8", "ruff>=0.6", "mypy>=1.10", "matplotlib>=3.8", "scipy>=1.11", "build>=1.2", "setuptools>=68",
                 "wheel"],
     },
-    entry_points={"console_scripts": ["magnet = magnet_plugin.cli:main"]},
+    entry_points={"console_scripts": ["magnet = magnet_plugin.cli.main:main"]},
     classifiers=["Programming Language :: Python :: 3", "License :: OSI Approved :: MIT License"],
 )

@@ -15,7 +15,7 @@ import typing as tp
 
 from dora import Explorer, Launcher
 
-from magnet_plugin import slurm
+from magnet_plugin.sweeps import slurm
 
 from ._explorers import EvalExplorer, TrainExplorer
 from ._scales import ADAMW, PAPER, TINY, Job, Scale

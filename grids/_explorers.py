@@ -9,8 +9,8 @@ import treetable
 from dora import Explorer
 from dora.shep import Sheep
 
-from magnet_plugin.records import Epoch, Job, read_job, span_of_time
 from magnet_plugin.sweeps.jobs import plain
+from magnet_plugin.sweeps.records import Epoch, Job, read_job, span_of_time
 from magnet_plugin.sweeps.rows import Row, columns, metric, row_of
 from magnet_plugin.sweeps.settings import varied
 

@@ -12,7 +12,7 @@ import typing as tp
 __version__ = "0.1.0"
 __all__ = ["GenerationOptions", "MAGNeT", "MagnetLMModel", "register", "unregister"]
 
-_HOMES = {"MAGNeT": "api", "MagnetLMModel": "lm", "GenerationOptions": "options"}
+_HOMES = {"MAGNeT": "models.magnet", "MagnetLMModel": "models.lm_magnet", "GenerationOptions": "decoding.options"}
 
 
 def register() -> None:

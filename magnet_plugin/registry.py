@@ -75,7 +75,10 @@ def _take_models() -> None:
     from audiocraft.models import builders as upstream
     from audiocraft.models import lm_magnet, loaders, magnet
 
-    from . import api, builders, lm, loading
+    from .models import builders
+    from .models import lm_magnet as lm
+    from .models import loaders as loading
+    from .models import magnet as api
     for owner in (models, magnet):
         _put(owner, "MAGNeT", api.MAGNeT)
     for owner in (models, upstream, lm_magnet):
@@ -92,7 +95,8 @@ def _take_loaders() -> None:
     from audiocraft.solvers.compression import CompressionSolver
     from audiocraft.utils import checkpoint
 
-    from . import checkpoints, loading
+    from .models import checkpoints
+    from .models import loaders as loading
     _put(checkpoint, "resolve_checkpoint_path", _resolver(checkpoint.resolve_checkpoint_path))
     _put(checkpoint, "load_checkpoint", _loader(checkpoint))
     _put(CompressionSolver, "model_from_checkpoint", staticmethod(_codec_loader(loading.load_codec)))
@@ -103,7 +107,7 @@ def _take_loaders() -> None:
 def _forbid_globals() -> None:
     import torch
 
-    from . import checkpoints
+    from .models import checkpoints
     ours = set(map(id, checkpoints.SAFE_GLOBALS))
     others = [item for item in torch.serialization.get_safe_globals() if id(item) not in ours]
     torch.serialization.clear_safe_globals()
@@ -111,7 +115,7 @@ def _forbid_globals() -> None:
 
 
 def _resolver(fallback: tp.Callable) -> tp.Callable:
-    from . import checkpoints
+    from .models import checkpoints
 
     @functools.wraps(fallback)
     def resolve(sig_or_path: tp.Union[str, Path], name: tp.Optional[str] = None, use_fsdp: bool = False
@@ -123,7 +127,7 @@ def _resolver(fallback: tp.Callable) -> tp.Callable:
 
 
 def _loader(checkpoint: types.ModuleType) -> tp.Callable:
-    from . import checkpoints
+    from .models import checkpoints
 
     def load(checkpoint_path: Path, is_sharded: bool = False) -> tp.Any:
         if is_sharded:
@@ -145,7 +149,8 @@ def _take_solvers() -> None:
     from audiocraft.solvers import base, magnet
     from audiocraft.solvers import builders as upstream
 
-    from . import sharding, solver, solver_hybrid  # noqa: F401 (adds its solver to those that get_solver knows)
+    from .distributed import fsdp as sharding  # noqa: F401 (adds its solver to those that get_solver knows)
+    from .solvers import magnet as solver  # noqa: F401 (adds its solver to those that get_solver knows)
     get_solver = functools.partial(solver.get_solver, fallback=upstream.get_solver)
     for owner in (solvers, upstream):
         _put(owner, "get_solver", get_solver)

@@ -20,9 +20,11 @@ from dora import XP, get_xp, git_save, hydra_main
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from . import environment, ranks, records, registry, slurm
+from . import environment, registry
 from .data.preflight import SPLITS, check_datasource
+from .distributed import process_groups as ranks
 from .metrics.machine import made_with
+from .sweeps import records, slurm
 
 environment.register_resolvers()
 registry.register()
@@ -54,7 +56,7 @@ def prepare_data(cfg: DictConfig) -> None:
     if folk is None:
         return
     if flashy.distrib.is_rank_zero():
-        from .data.folk import make_folk
+        from .data.folk.dataset import make_folk
         make_folk(Path(folk.out), clips=folk.clips, seed=folk.seed, sample_rate=cfg.sample_rate,
                   duration=folk.duration)
     flashy.distrib.barrier()

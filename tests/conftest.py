@@ -44,7 +44,7 @@ def release_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from audiocraft.models import builders
 
-    from magnet_plugin import checkpoints
+    from magnet_plugin.models import checkpoints
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("release")
     codec_cfg = compose("solver=compression/tiny_16khz", "device=cpu", "rvq.bins=64", "seanet.n_filters=4",
@@ -65,12 +65,12 @@ def release_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def dora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tp.Any:
     """A Dora folder that has nothing; see `toygrid`."""
-    from .toygrid import Dora
+    from .helpers.toy_grids import Dora
     return Dora(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def mixed(dora: tp.Any) -> tp.Any:
     """A grid with jobs of every kind; see `toygrid.mixed`."""
-    from .toygrid import mixed
+    from .helpers.toy_grids import mixed
     return mixed(dora)

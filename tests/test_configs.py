@@ -28,9 +28,9 @@ def test_composes_and_builds(solver: str) -> None:
     import torch
     from audiocraft.models import builders
 
-    from magnet_plugin.builders import get_generation_options
-    from magnet_plugin.lm import MagnetLMModel
-    from magnet_plugin.lm_hybrid import HybridMagnetLMModel
+    from magnet_plugin.models.builders import get_generation_options
+    from magnet_plugin.models.lm_hybrid import HybridMagnetLMModel
+    from magnet_plugin.models.lm_magnet import MagnetLMModel
     cfg = compose(f"solver={solver}", "device=cpu", *(DATA if solver in LARGE else []))
     omegaconf.OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     if cfg.solver == "compression":
@@ -85,8 +85,8 @@ def test_solver_magnet_is_the_papers_but_for_its_size() -> None:
 
 
 def test_a_config_that_does_not_fit_the_codec_is_told_all_at_once(release_folder: Path) -> None:
-    from magnet_plugin.builders import codec_mismatches
-    from magnet_plugin.loading import load_codec
+    from magnet_plugin.models.builders import codec_mismatches
+    from magnet_plugin.models.loaders import load_codec
     cfg = compose("solver=magnet", "sample_rate=32000", "transformer_lm.n_q=8")
     found = codec_mismatches(cfg, load_codec(release_folder))
     assert len(found) == 3

@@ -6,9 +6,9 @@ import typing as tp
 
 import torch
 
-from ..attention import Band, Full
-from ..decoding import Guide
-from ..options import GenerationOptions
+from ..decoding.options import GenerationOptions
+from ..modules.attention import Band, Full
+from ..modules.guidance import Guide
 from . import peers
 from .measure import ratios, take_turns
 
@@ -64,7 +64,7 @@ def measure(case: Case, device: torch.device, say: tp.Callable[[str], None]) -> 
         from audiocraft.models.lm_magnet import MagnetLMModel as Upstream
         theirs = _or_error(lambda: peers.build(Upstream, size, case.length, device, dtype))
         musicgen = peers.build(LMModel, size, case.length, device, dtype, causal=True)
-    from ..lm import MagnetLMModel
+    from ..models.lm_magnet import MagnetLMModel
     ours = peers.build(MagnetLMModel, size, case.length, device, dtype)
     if not isinstance(theirs, Exception):
         ours.load_state_dict(theirs.state_dict())

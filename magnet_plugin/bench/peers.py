@@ -8,8 +8,8 @@ import typing as tp
 import torch
 from torch.nn import functional as F
 
-from ..attention import Full
-from ..decoding.products import Linear, prepare
+from ..engine.linear import Linear, prepare
+from ..modules.attention import Full
 
 CAPTION = "an energetic folk tune in D major with a fiddle, a flute and a bodhran"
 CARD, CODEBOOKS = 2048, 4
@@ -44,7 +44,7 @@ def build(klass: tp.Callable[..., torch.nn.Module], size: Size, length: int, dev
     from audiocraft.modules.codebooks_patterns import DelayedPatternProvider, ParallelPatternProvider
     from audiocraft.modules.conditioners import ConditionFuser, ConditioningProvider
 
-    from ..conditioners import WordsConditioner
+    from ..models.conditioners import WordsConditioner
     torch.manual_seed(seed)
     provider = ConditioningProvider({"description": WordsConditioner(size.dim, 512, 16)}, device=str(device))
     fuser = ConditionFuser({"cross": ["description"], "prepend": [], "sum": [], "input_interpolate": []})

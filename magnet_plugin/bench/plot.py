@@ -5,7 +5,7 @@ import statistics
 import typing as tp
 from pathlib import Path
 
-from ..pictures import pyplot
+from ..metrics.pictures import pyplot
 
 PANELS = (("accuracy", "instrument accuracy"), ("frechet", "Fréchet distance (lower is better)"),
           ("likelihood", "log-likelihood under the MusicGen"))

@@ -14,8 +14,8 @@ from ..metrics.codec import reconstruct
 from ..metrics.frechet import frechet_distance, gaussian
 from ..metrics.instruments import InstrumentClassifier, agreement
 from ..metrics.report import Heard, listen
-from ..partners import ClipWriter, load_partner
-from ..rescorers import CausalRescorer
+from ..models.auxiliary import ClipWriter, load_partner
+from ..models.rescorers import CausalRescorer
 
 BATCH = 8
 Say = tp.Callable[[str], None]

@@ -9,10 +9,10 @@ import typing as tp
 import torch
 from torch.nn import functional as F
 
-from .. import schedules
-from ..losses import masked_cross_entropy
-from ..masking import corrupt, stage_mask
-from ..training import loss_in_parts, touch_all
+from ..distributed.reduction import loss_in_parts, touch_all
+from ..modules import schedules
+from ..modules.losses import masked_cross_entropy
+from ..modules.masking import corrupt, stage_mask
 from . import peers
 from .measure import ratios, take_turns
 from .scale import rates
@@ -49,7 +49,7 @@ def measure(case: Case, device: torch.device, say: tp.Callable[[str], None]) -> 
             theirs = peers.build(Upstream, size, case.length, device, torch.float32)
         except Exception as error:          # whatever stops it belongs into the table
             theirs = error
-    from ..lm import MagnetLMModel
+    from ..models.lm_magnet import MagnetLMModel
 
     def ours(**changes: tp.Any) -> tp.Any:
         model = peers.build(MagnetLMModel, size, case.length, device, torch.float32)
@@ -120,8 +120,8 @@ def _update(model: tp.Any, case: Case, device: torch.device, dtype: tp.Optional[
 
 def _tokens(case: Case, folder: str, device: torch.device) -> dict[str, tp.Callable[[], tp.Any]]:
     """The batch's audio as tokens: by the bundled codec, and from the disk."""
-    from ..loading import load_codec
-    from ..tokens import remember_tokens
+    from ..data.token_cache import remember_tokens
+    from ..models.loaders import load_codec
     codec, cached = load_codec("//bundled/codec-16khz", device), load_codec("//bundled/codec-16khz", device)
     remember_tokens(cached, folder)
     samples = int(case.length / codec.frame_rate * codec.sample_rate)

@@ -9,7 +9,7 @@ import typing as tp
 
 import torch
 
-from ..rescoring_options import RescoringOptions
+from .rescoring_options import RescoringOptions
 
 Score = tp.Callable[[torch.Tensor, int], torch.Tensor]
 """`score(tokens [B, K, T], stage) -> probabilities [B, T, card]` of codebook `stage`. The codebooks up to `stage` are
@@ -19,7 +19,7 @@ Draw = tp.Callable[[torch.Tensor], torch.Tensor]
 
 
 class Rescorer(tp.Protocol):
-    """A model that can give opinions; see `magnet_plugin.rescorers`. `name` is for errors and records."""
+    """A model that can give opinions; see `magnet_plugin.models.rescorers`. `name` is for errors and records."""
     name: str
 
     def scorer(self, conditions: tp.Sequence[tp.Any], batch: int, cfg_coef: float = 1.0, fill: str = "special") -> Score:

@@ -9,7 +9,7 @@ import typing as tp
 from pathlib import Path
 
 from .. import environment
-from ..records import Config, Job, read_config, read_job
+from .records import Config, Job, read_config, read_job
 from .rows import natural
 
 HINT = 'MAGNET_GRID_OVERRIDES="KEY=VALUE …" gives a setting to every job of a grid, and belongs to what the jobs are.'

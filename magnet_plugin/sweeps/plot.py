@@ -6,7 +6,7 @@ import re
 import typing as tp
 from pathlib import Path
 
-from ..pictures import pyplot
+from ..metrics.pictures import pyplot
 from .rows import columns, metric
 from .settings import Setting, label
 from .table import Table

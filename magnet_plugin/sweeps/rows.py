@@ -6,7 +6,7 @@ import re
 import statistics
 import typing as tp
 
-from ..records import Config, Epoch, Job, look
+from .records import Config, Epoch, Job, look
 
 Row = dict[str, float]
 STAGES = ("train", "valid", "evaluate", "generate")

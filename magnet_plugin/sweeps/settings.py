@@ -6,7 +6,7 @@ import math
 import re
 import typing as tp
 
-from ..records import Job, look
+from .records import Job, look
 
 #: Setting -> (short name, unit). Others go by the last part of their own name.
 NAMES: dict[str, tuple[str, str]] = {

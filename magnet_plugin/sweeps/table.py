@@ -7,7 +7,7 @@ import io
 import math
 import typing as tp
 
-from ..records import Job, span_of_time
+from .records import Job, span_of_time
 from .rows import Row, columns, metric, row_of
 from .settings import Setting, shared, varied
 

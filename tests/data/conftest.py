@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from magnet_plugin.data.folk import make_folk
+from magnet_plugin.data.folk.dataset import make_folk
 
 ARGUMENTS: dict[str, Any] = {"clips": 36, "seed": 1, "sample_rate": 16000, "duration": 2.0}
 

@@ -25,7 +25,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def state_of(folder: Path, sig: str) -> dict:
     import magnet_plugin
     magnet_plugin.register()
-    from magnet_plugin import checkpoints
+    from magnet_plugin.models import checkpoints
     return checkpoints.load(folder / "runs" / "xps" / sig / "checkpoint.th")
 
 

@@ -29,7 +29,7 @@ def test_the_wheel_holds_configs_and_grids_inside_the_package(wheel: Path) -> No
     assert {top for top in tops if not top.endswith(".dist-info")} == {"magnet_plugin"}
     for name in ("config/config.yaml", "config/solver/magnet.yaml", "config/teams/default.yaml",
                  "grids/magnet/tiny/ablate_span.py", "grids/_base.py",
-                 "zoo/codec-16khz/compression_state_dict.bin", "decoding/loop.py", "page.html"):
+                 "models/bundled/codec-16khz/compression_state_dict.bin", "decoding/magnet.py", "app/page.html"):
         assert f"magnet_plugin/{name}" in names, name
 
 
@@ -101,7 +101,7 @@ def test_make_install_does_nothing_the_second_time(tmp_path: Path) -> None:
 
 
 def test_the_readmes_figures_are_the_cards() -> None:
-    card = json.loads((ROOT / "magnet_plugin" / "zoo" / "magnet-16khz" / "card.json").read_text())
+    card = json.loads((ROOT / "magnet_plugin" / "models" / "bundled" / "magnet-16khz" / "card.json").read_text())
     readme = (ROOT / "README.md").read_text()
     measured = readme[readme.index("**Measured:**"):readme.index("```bash")]
     heldout = card["heldout"]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from dora.conf import DoraConfig
 
-from ..together import LENGTHS, STEPS, apart, together, train
+from ..helpers.rank_group import LENGTHS, STEPS, apart, together, train
 from .runs import DEBUG, ROOT, environment, history
 
 pytestmark = pytest.mark.integ
@@ -72,7 +72,7 @@ def late(folder: Path) -> str:
     """The second rank does not come to the third collective."""
     from dora.xp import XP
 
-    from magnet_plugin import ranks
+    from magnet_plugin.distributed import process_groups as ranks
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=(folder / "port").read_text())
     with XP(dora=DoraConfig(dir=folder), cfg={}, argv=[], delta=[]).enter():
         ranks.init(4.0)
@@ -92,7 +92,7 @@ def alone(folder: Path) -> tuple[int, str]:
     """A group of one; then one of two, whose second rank is not there."""
     from dora.xp import XP
 
-    from magnet_plugin import ranks
+    from magnet_plugin.distributed import process_groups as ranks
     with XP(dora=DoraConfig(dir=folder), cfg={}, argv=[], delta=[]).enter():
         ranks.init(60.0)
         assert not torch.distributed.is_initialized()
@@ -166,8 +166,8 @@ FAILURE = """
 import importlib.abc, os, sys
 class Fail(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name == "magnet_plugin.solver_hybrid":      # the solvers are there
-            solver = sys.modules["magnet_plugin.solver"]
+        if name == "magnet_plugin.solvers.hybrid_magnet":      # the solvers are there
+            solver = sys.modules["magnet_plugin.solvers.magnet"]
             draws = solver.draws
             def failing(seed, epoch, step, *rest):
                 if epoch == 2 and step == 1 and os.environ.get("RANK") == "1":

@@ -76,7 +76,7 @@ def test_preempted_in_mid_epoch_and_started_again(tmp_path: Path) -> None:
     magnet_plugin.register()
     import torch
 
-    from magnet_plugin import checkpoints
+    from magnet_plugin.models import checkpoints
     one, two = (checkpoints.load(folder / "runs" / "xps" / sig / "checkpoint.th")
                 for folder in (tmp_path, tmp_path / "undisturbed"))
     for part in ("model", "optimizer", "ema", "best_state"):

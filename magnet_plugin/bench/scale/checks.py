@@ -9,9 +9,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ...conditioners import words_of
-from ...losses import masked_cross_entropy
-from ...training import touch_all
+from ...distributed.reduction import touch_all
+from ...models.conditioners import words_of
+from ...modules.losses import masked_cross_entropy
 from .. import peers
 from .costs import Kernel, Precision, Shape, Step, flops, kept, moved
 from .meter import Meter, Saved
@@ -90,7 +90,7 @@ def count(case: Case) -> dict[str, tuple[float, float]]:
 
 def _passes(case: Case) -> tuple[tp.Any, tp.Callable[[], torch.Tensor], tp.Callable[[torch.Tensor], None]]:
     """Model, forward pass to the loss, and backward pass as the solver has it."""
-    from ...lm import MagnetLMModel
+    from ...models.lm_magnet import MagnetLMModel
     model = peers.build(MagnetLMModel, case.size, case.frames, torch.device("cpu"), torch.float32).train()
     if case.precision == "bfloat16":
         model.to(torch.bfloat16)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import typing as tp
 
-from ... import attention
+from ...modules import attention
 
 Kernel = tp.Literal["flash", "blocked", "dense"]
 _TILE = 128         # queries and keys of a tile in the flash kernels

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...pictures import pyplot
+from ...metrics.pictures import pyplot
 from .estimate import Plan, estimate
 from .hardware import Assumptions
 from .page import MODES, PAPER, recipe_of

@@ -100,7 +100,7 @@ def rows(record: dict[str, tp.Any], cuda: bool) -> list[Row]:
 @functools.cache
 def parameters_of(size: str) -> int:
     """Of a model of `peers.SIZES`."""
-    from ...lm import MagnetLMModel
+    from ...models.lm_magnet import MagnetLMModel
     with torch.device("meta"):
         model = peers.build(MagnetLMModel, peers.SIZES[size], 8, torch.device("meta"), torch.float32)
     return sum(p.numel() for p in model.parameters())

@@ -123,7 +123,7 @@ def read(overrides: tp.Sequence[str], text_tokens: int) -> Recipe:
     Raises:
         ValueError: the run is none of MAGNeT's, or has a setting that the formulas are not for.
     """
-    from ...builders import get_sharding
+    from ...models.builders import get_sharding
     cfg = compose(overrides)
     get_sharding(cfg)                              # what cannot be run is not computed either
     if cfg.get("lm_model") != "transformer_lm_magnet" or "magnet" not in cfg.solver or "hybrid" in cfg.solver:

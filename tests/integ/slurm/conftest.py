@@ -57,7 +57,7 @@ class Records:
         main.dora.dir = folder / "runs"
 
     def shepherd(self) -> tp.Any:
-        from magnet_plugin.slurm import GridShepherd
+        from magnet_plugin.sweeps.slurm import GridShepherd
         return GridShepherd(self.main)
 
     def submit(self, *overrides: str) -> tp.Any:

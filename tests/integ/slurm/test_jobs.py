@@ -94,7 +94,7 @@ def test_preempted_and_requeued_jobs_end_as_if_undisturbed(records: Records, clu
     assert without_times(records.history(sheep)) == without_times(records.history(twin))
     import torch
 
-    from magnet_plugin import checkpoints
+    from magnet_plugin.models import checkpoints
     one, two = (checkpoints.load(each.xp.folder / "checkpoint.th") for each in (sheep, twin))
     for name, value in one["model"].items():
         assert torch.equal(value, two["model"][name]), name

@@ -1,0 +1,1 @@
+"""The `magnet` command: one file for each subcommand."""

@@ -1,0 +1,1 @@
+"""Ranks: process groups, heartbeat, FSDP, seeds, loss reduction and signals."""

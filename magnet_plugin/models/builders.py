@@ -1,0 +1,160 @@
+"""From a config to objects. Values are derived into copies; a config is never changed."""
+import copy
+import typing as tp
+
+import torch
+from audiocraft.models import builders as upstream
+from audiocraft.models.lm import LMModel
+from audiocraft.modules.conditioners import ConditioningProvider
+from audiocraft.utils.utils import dict_from_config
+from omegaconf import DictConfig, OmegaConf
+
+from ..decoding.options import GenerationOptions, PromptOptions
+from ..decoding.rescoring_options import weight_of
+from ..distributed.fsdp import Sharding
+from .conditioners import WordsConditioner
+from .lm_hybrid import HybridMagnetLMModel
+from .lm_magnet import frames
+
+MAGNET_LM, HYBRID_LM = "transformer_lm_magnet", "transformer_lm_hybrid_magnet"
+# Kept by name: register() puts our functions in their place.
+_upstream_lm_model = upstream.get_lm_model
+_upstream_provider = upstream.get_conditioner_provider
+
+
+def get_lm_model(cfg: DictConfig) -> LMModel:
+    """AudioCraft's `get_lm_model`, which builds this plugin's `MagnetLMModel` for `lm_model: transformer_lm_magnet`,
+    and `HybridMagnetLMModel` where the config says hybrid."""
+    if is_hybrid(cfg):
+        return get_hybrid(cfg)
+    if cfg.lm_model != MAGNET_LM:
+        return _upstream_lm_model(cfg)
+    return _upstream_lm_model(derive_magnet(cfg))
+
+
+def is_hybrid(cfg: DictConfig) -> bool:
+    """Whether a config is of a hybrid model. AudioCraft's unreleased branch names the solver `hybrid_magnet`, but the model
+    `transformer_lm_magnet`."""
+    lm_model = str(cfg.get("lm_model"))
+    return "hybrid" in lm_model or (lm_model == MAGNET_LM and "hybrid" in str(cfg.get("solver")))
+
+
+def get_hybrid(cfg: DictConfig) -> HybridMagnetLMModel:
+    """The hybrid model of a config: the same keys as a MAGNeT's, and a delay pattern.
+
+    Raises:
+        ValueError: `transformer_lm` holds a setting that the model does not have, or that cannot work.
+    """
+    cfg = derive_magnet(cfg)
+    kwargs = dict_from_config(cfg.transformer_lm)
+    kwargs.pop("q_modeling", None)                              # of old configs; the pattern says it
+    fuser = upstream.get_condition_fuser(cfg)
+    if fuser.fuse2cond["cross"]:
+        kwargs["cross_attention"] = True
+    guidance = cfg.classifier_free_guidance
+    pattern = upstream.get_codebooks_pattern_provider(kwargs["n_q"], cfg.codebooks_pattern)
+    provider = get_conditioner_provider(kwargs["dim"], cfg).to(cfg.device)
+    try:
+        model = HybridMagnetLMModel(
+            pattern_provider=pattern, condition_provider=provider, fuser=fuser, cfg_dropout=guidance.training_dropout,
+            cfg_coef=guidance.inference_coef, attribute_dropout=dict_from_config(cfg.attribute_dropout),
+            dtype=getattr(torch, cfg.dtype), device=cfg.device, **kwargs)
+    except TypeError as error:
+        raise ValueError(f"transformer_lm holds a setting that this model does not have ({error}); take it out of the "
+                         "config, or load the model with the code that trained it") from error
+    return model.to(cfg.device)
+
+
+def derive_magnet(cfg: DictConfig) -> DictConfig:
+    """A copy of `cfg` whose `transformer_lm` holds all that `MagnetLMModel` takes.
+
+    Published configs leave the segment's duration at 0 and the span length at -1, to be filled in from elsewhere.
+    """
+    cfg = copy.deepcopy(cfg)
+    OmegaConf.set_struct(cfg, False)
+    cfg.transformer_lm.segment_duration = cfg.dataset.segment_duration
+    cfg.transformer_lm.span_len = cfg.masking.span_len
+    cfg.transformer_lm.attention_backend = cfg.get("efficient_attention_backend", "auto")
+    return cfg
+
+
+def get_conditioner_provider(output_dim: int, cfg: DictConfig) -> ConditioningProvider:
+    """AudioCraft's `get_conditioner_provider`, which also knows `model: words`."""
+    ours = {name: conf for name, conf in (cfg.conditioners or {}).items()
+            if name != "args" and conf.model == "words"}
+    if not ours:
+        return _upstream_provider(output_dim, cfg)
+    rest = copy.deepcopy(cfg)
+    OmegaConf.set_struct(rest, False)
+    for name in ours:
+        del rest.conditioners[name]
+    provider = _upstream_provider(output_dim, rest)
+    for name, conf in ours.items():
+        provider.conditioners[name] = WordsConditioner(output_dim, **conf.words).to(cfg.device)
+    return provider
+
+
+def get_generation_options(cfg: DictConfig) -> GenerationOptions:
+    """`generate.lm` of a MAGNeT config as validated options. With a `rescorer`, `rescorer_weight: null` is its default."""
+    lm = cfg.generate.lm
+    fields = {name: lm[name] for name in GenerationOptions.__dataclass_fields__ if name in lm}
+    fields["rescorer_weight"] = weight_of(lm.get("rescorer_weight"), lm.get("rescorer"))
+    return GenerationOptions(**OmegaConf.to_container(OmegaConf.create(fields), resolve=True))  # type: ignore[arg-type]
+
+
+def get_prompt_options(cfg: DictConfig) -> PromptOptions:
+    """`hybrid.prompt` of a hybrid model's config as validated options."""
+    prompt = cfg.hybrid.prompt
+    return PromptOptions(frames(prompt.duration, cfg.transformer_lm.compression_model_framerate), prompt.cfg_coef,
+                         prompt.temperature, prompt.top_k)
+
+
+def get_sharding(cfg: DictConfig) -> tp.Optional[Sharding]:
+    """`fsdp` of a config, validated together with what it does not go with; None without FSDP.
+
+    Raises:
+        ValueError: a setting that cannot work.
+    """
+    if not cfg.fsdp.use:
+        return None
+    beside = {"autocast=true": (cfg.autocast, "fsdp.param_dtype takes its place; set autocast=false"),
+              f"dtype={cfg.dtype}": (cfg.dtype != "float32", "the optimiser's weights are float32; set dtype=float32 and "
+                                     "fsdp.param_dtype"),
+              "optim.optimizer=dadam": (cfg.optim.optimizer == "dadam", "it sums over tensors that are in shards; set "
+                                        "optim.optimizer=adamw and optim.lr=1e-4"),
+              f"optim.compile={cfg.optim.compile}": (cfg.optim.compile, "layers that gather their weights are not compiled; "
+                                                     "set optim.compile=null")}
+    wrong = [f"{name}: {why}" for name, (there, why) in beside.items() if there]
+    if wrong:
+        raise ValueError("fsdp.use=true does not go with " + "; nor with ".join(wrong))
+    return Sharding(**{str(name): value for name, value in cfg.fsdp.items() if name != "use"})
+
+
+def codec_mismatches(cfg: DictConfig, codec: tp.Any) -> list[str]:
+    """What in `cfg` does not fit the codec, one line each with the setting to change; empty where all fits."""
+    lm = cfg.transformer_lm
+    pairs = [("sample_rate", cfg.sample_rate, codec.sample_rate),
+             ("channels", cfg.channels, codec.channels),
+             ("transformer_lm.card", lm.card, codec.cardinality),
+             ("transformer_lm.n_q", lm.n_q, codec.num_codebooks)]
+    if "compression_model_framerate" in lm:
+        pairs.append(("transformer_lm.compression_model_framerate", lm.compression_model_framerate, codec.frame_rate))
+    return [f"{name}={ours}, but the codec has {theirs}: set {name}={theirs}"
+            for name, ours, theirs in pairs if ours != theirs]
+
+
+def for_inference(cfg: DictConfig, device: tp.Union[str, torch.device]) -> DictConfig:
+    """A copy of a trained model's config, set up to be loaded on `device`: float16 on CUDA, float32 elsewhere.
+
+    The attention backend of the training machine is dropped: kernels are chosen for this one.
+    """
+    cfg = copy.deepcopy(cfg)
+    OmegaConf.set_struct(cfg, False)
+    cfg.device = str(device)
+    cfg.dtype = "float16" if torch.device(device).type == "cuda" else "float32"
+    cfg.efficient_attention_backend = "auto"
+    args = (cfg.get("conditioners") or {}).get("args")
+    for name in ("merge_text_conditions_p", "drop_desc_p"):       # read by data sets only, refused by the provider
+        if args and name in args:
+            del args[name]
+    return cfg

@@ -1,0 +1,196 @@
+"""Reading and writing models: safe loading, names such as //bundled/NAME, release folders, export.
+
+A release folder holds `state_dict.bin` (the language model) and `compression_state_dict.bin` (its codec), each with
+`best_state`, `xp.cfg` (YAML text), `version` and `exported`, as AudioCraft publishes them.
+"""
+import collections
+import pickle
+import re
+import typing as tp
+from pathlib import Path
+
+import omegaconf
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from .. import __version__
+from ..environment import PACKAGE
+
+LM_FILE, CODEC_FILE, CHECKPOINT = "state_dict.bin", "compression_state_dict.bin", "checkpoint.th"
+BUNDLED = PACKAGE / "models" / "bundled"
+
+
+def _plain_dict(factory: tp.Any = None) -> dict:
+    """Stands in for the defaultdict of the EMA's state, which torch's safe loading cannot fill."""
+    return {}
+
+
+# What training checkpoints hold beside tensors. torch.load runs nothing else.
+SAFE_GLOBALS: list[tp.Any] = [
+    omegaconf.DictConfig, omegaconf.ListConfig, omegaconf.base.ContainerMetadata, omegaconf.base.Metadata,
+    omegaconf.base.Container, omegaconf.nodes.AnyNode, omegaconf.nodes.StringNode, omegaconf.nodes.IntegerNode,
+    omegaconf.nodes.FloatNode, omegaconf.nodes.BooleanNode, omegaconf.nodes.InterpolationResultNode,
+    tp.Any, dict, list, int, float, str, bool, tuple, set, collections.OrderedDict,
+    (_plain_dict, "collections.defaultdict"),
+]
+
+
+def load(path: tp.Union[str, Path], device: tp.Union[str, torch.device] = "cpu") -> tp.Any:
+    """torch.load with the allow-list above.
+
+    Raises:
+        ValueError: the file holds something that is not on it, or is not a checkpoint.
+    """
+    try:
+        with torch.serialization.safe_globals(SAFE_GLOBALS):
+            return torch.load(path, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it holds {found[1]}, neither tensor nor setting" if found else "it is no checkpoint, or incomplete"
+        raise ValueError(f"{path} cannot be loaded safely: {reason}. Nothing in it was run.") from error
+
+
+def load_as_checkpoint(path: tp.Union[str, Path]) -> dict[str, tp.Any]:
+    """A training checkpoint, or a release file in a training checkpoint's form, as `continue_from` reads it."""
+    state = load(path)
+    if "exported" in state and "best_state" in state:
+        state = {"best_state": {"model": state["best_state"]}, "xp.cfg": OmegaConf.create(state["xp.cfg"])}
+    return state
+
+
+def bundled(name: str) -> Path:
+    """Folder of a bundled model.
+
+    Raises:
+        ValueError: there is none of this name; the error lists those there are.
+    """
+    folder = BUNDLED / name
+    if not folder.is_dir() or not name:
+        known = sorted(path.name for path in BUNDLED.glob("*") if path.is_dir())
+        raise ValueError(f"//bundled/{name}: no such bundled model; there are {', '.join(known) or 'none'}")
+    return folder
+
+
+def resolve(name: tp.Union[str, Path], file: str = LM_FILE) -> tp.Optional[Path]:
+    """The checkpoint that a name stands for.
+
+    Args:
+        name: `//bundled/NAME`, `//sig/SIG`, `//reference/…`, a file, or a folder of a run or of a release.
+        file: which file of a release folder is wanted.
+    Returns:
+        Path of an existing file, or None.
+    """
+    from audiocraft.environment import AudioCraftEnvironment
+    name = str(name)
+    if name.startswith("//bundled/"):
+        path = bundled(name.removeprefix("//bundled/"))
+    elif name.startswith("//sig/"):
+        path = AudioCraftEnvironment.get_dora_dir() / "xps" / name.removeprefix("//sig/")
+    else:
+        path = AudioCraftEnvironment.resolve_reference_path(name)
+    if path.is_dir():
+        candidates = [path / CHECKPOINT, path / file]
+        if file == LM_FILE:
+            candidates.append(path / CODEC_FILE)     # a codec's own release folder
+        path = next((candidate for candidate in candidates if candidate.exists()), path / CHECKPOINT)
+    return path if path.exists() else None
+
+
+def load_package(name: tp.Union[str, Path], file: str) -> dict[str, tp.Any]:
+    """`best_state` (tensors by name) and `xp.cfg` (a DictConfig) of a model, wherever it comes from.
+
+    Args:
+        name: what `resolve` takes, or a name on the hub.
+        file: `state_dict.bin` or `compression_state_dict.bin`.
+    Raises:
+        ValueError: nothing is found under a local name, or the file has no such content.
+    """
+    path = resolve(name, file)
+    if path is None:
+        if str(name).startswith(("//", "/", ".")):
+            raise ValueError(f"{name}: no checkpoint there (looked for {CHECKPOINT} and {file})")
+        from audiocraft.models import loaders
+        package = loaders._get_state_dict(str(name), filename=file)
+    else:
+        package = load(path)
+    if "pretrained" in package:
+        return package
+    best = package.get("fsdp_best_state") or package.get("best_state")
+    if not best or "xp.cfg" not in package:
+        raise ValueError(f"{path or name} holds {', '.join(map(str, package))}, but not best_state and xp.cfg; is it a "
+                         "checkpoint of AudioCraft?")
+    cfg = package["xp.cfg"]
+    return {"best_state": best.get("model", best),
+            "xp.cfg": OmegaConf.create(cfg) if isinstance(cfg, str) else cfg}
+
+
+def load_weights(model: torch.nn.Module, state: dict[str, torch.Tensor], source: tp.Union[str, Path]) -> None:
+    """Load `state` whole or not at all; see `check_weights` for the errors."""
+    check_weights(model, state, source)
+    model.load_state_dict(state)
+
+
+def check_weights(model: torch.nn.Module, state: dict[str, torch.Tensor], source: tp.Union[str, Path]) -> None:
+    """See that `state` fits `model` exactly.
+
+    Raises:
+        ValueError: keys are missing or unknown, or shapes differ; all of them are listed.
+    """
+    own = model.state_dict()
+    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    shapes = [f"{key}: {list(state[key].shape)} instead of {list(own[key].shape)}"
+              for key in sorted(own.keys() & state.keys()) if own[key].shape != state[key].shape]
+    found = [f"{word}: {', '.join(items)}" for word, items in
+             (("missing keys", missing), ("unknown keys", unknown), ("other shapes", shapes)) if items]
+    if found:
+        raise ValueError(f"{source} does not fit the model its config describes; nothing was loaded. " + "; ".join(found))
+
+
+def release(best_state: dict[str, torch.Tensor], cfg: DictConfig, path: Path, half: bool = False) -> None:
+    """Write one file of a release folder; `half` stores float16."""
+    if half:
+        best_state = {key: value.half() if value.is_floating_point() else value for key, value in best_state.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    torch.save({"best_state": {key: value.detach().cpu().clone() for key, value in best_state.items()},
+                "xp.cfg": OmegaConf.to_yaml(cfg), "version": __version__, "exported": True}, temporary)
+    temporary.replace(path)
+
+
+def export(source: str, out: tp.Union[str, Path], half: bool = False) -> Path:
+    """Write a release folder of a trained model, reload it and compare.
+
+    Args:
+        source: what `load_package` takes: `//sig/SIG`, a checkpoint, a folder. A codec's or a language model's.
+        out: folder to write.
+        half: store float16, half the size.
+    Returns:
+        The folder.
+    Raises:
+        ValueError: the source has no weights, or what was written differs from it.
+    """
+    out = Path(out)
+    package = load_package(source, LM_FILE)
+    cfg = package["xp.cfg"]
+    if cfg.get("solver") == "compression" or "lm_model" not in cfg:
+        target = out / CODEC_FILE
+    else:
+        target = out / LM_FILE
+        export_codec(cfg.compression_model_checkpoint, out / CODEC_FILE, half)
+    release(package["best_state"], cfg, target, half)
+    written = load(target)["best_state"]
+    for key, value in package["best_state"].items():
+        expected = value.half() if half and value.is_floating_point() else value
+        if key not in written or not torch.equal(written[key], expected.cpu()):
+            raise ValueError(f"{target}: {key} differs from {source} after writing; is the disk full?")
+    return out
+
+
+def export_codec(source: str, path: Path, half: bool = False) -> None:
+    """Write the codec that a language model's `compression_model_checkpoint` names; a hub's codec by its name alone."""
+    if source.startswith("//pretrained/"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({"pretrained": source.removeprefix("//pretrained/"), "exported": True, "version": __version__}, path)
+        return
+    package = load_package(source, CODEC_FILE)
+    release(package["best_state"], package["xp.cfg"], path, half)

@@ -1,0 +1,76 @@
+"""From a name to models ready to play: codec and language model."""
+import logging
+import typing as tp
+from pathlib import Path
+
+import torch
+from audiocraft.models import CompressionModel
+from audiocraft.models import builders as upstream
+from audiocraft.models.lm import LMModel
+from omegaconf import DictConfig, OmegaConf
+
+from . import builders, checkpoints
+from .lm_magnet import MagnetLMModel
+
+logger = logging.getLogger(__name__)
+Device = tp.Union[str, torch.device]
+
+
+def load_codec(name: tp.Union[str, Path], device: Device = "cpu") -> CompressionModel:
+    """The codec of a model: of a release folder, a run (`//sig/SIG`), a bundled or published model.
+
+    Raises:
+        ValueError: nothing is there, or the weights do not fit.
+    """
+    if str(name).startswith("//pretrained/"):
+        return CompressionModel.get_pretrained(str(name).removeprefix("//pretrained/"), device=device)
+    package = checkpoints.load_package(name, checkpoints.CODEC_FILE)
+    if "pretrained" in package:
+        return CompressionModel.get_pretrained(package["pretrained"], device=device)
+    cfg = package["xp.cfg"]
+    if "compression_model_checkpoint" in cfg:              # a run of a language model: it names its codec
+        return load_codec(cfg.compression_model_checkpoint, device)
+    cfg = builders.for_inference(cfg, device)
+    codec = upstream.get_compression_model(cfg)
+    checkpoints.load_weights(codec, package["best_state"], name)
+    return codec.eval()
+
+
+def load_magnet_lm(name: tp.Union[str, Path], compression_model_frame_rate: float, device: Device = "cpu",
+                   cache_dir: tp.Optional[str] = None) -> MagnetLMModel:
+    """The language model of `name`, its config at `.cfg`; AudioCraft's `load_lm_model_magnet` in name and arguments.
+
+    A hybrid model of another code, whose config does not tell how it lays out its columns, is loaded with a warning.
+
+    Raises:
+        ValueError: nothing is there, it is no MAGNeT, or the weights do not fit.
+    """
+    package = checkpoints.load_package(name, checkpoints.LM_FILE)
+    cfg = builders.for_inference(package["xp.cfg"], device)
+    if cfg.get("lm_model") != builders.MAGNET_LM and not builders.is_hybrid(cfg):
+        raise ValueError(f"{name} holds lm_model={cfg.get('lm_model')!r}, not a MAGNeT ({builders.MAGNET_LM}); load it with "
+                         "AudioCraft's MusicGen or AudioGen")
+    cfg.transformer_lm.compression_model_framerate = float(compression_model_frame_rate)    # EnCodec gives a NumPy number
+    return tp.cast(MagnetLMModel, _built(cfg, package, name))
+
+
+def build_lm(package: dict[str, tp.Any], name: tp.Union[str, Path], device: Device = "cpu") -> LMModel:
+    """An AudioCraft language model, such as MusicGen's, from what `checkpoints.load_package` gave; its config at `.cfg`.
+
+    Raises:
+        ValueError: the weights do not fit.
+    """
+    return _built(builders.for_inference(package["xp.cfg"], device), package, name)
+
+
+def _built(cfg: DictConfig, package: dict[str, tp.Any], name: tp.Union[str, Path]) -> LMModel:
+    lm = builders.get_lm_model(cfg)
+    checkpoints.load_weights(lm, package["best_state"], name)
+    if builders.is_hybrid(cfg) and "hybrid" not in cfg:
+        logger.warning("%s is a hybrid model that this plugin has not trained. Its weights fit, but its config does not "
+                       "say how it mixes both ways of decoding: it is decoded in this plugin's layout "
+                       "(magnet_plugin/hybrid.py), which nobody has checked against its training.", name)
+    lm.eval()
+    OmegaConf.set_struct(cfg, True)
+    lm.__dict__["cfg"] = cfg
+    return lm

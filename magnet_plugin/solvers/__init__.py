@@ -1,0 +1,1 @@
+"""Training: AudioCraft solvers for MAGNeT and Hybrid-MAGNeT."""

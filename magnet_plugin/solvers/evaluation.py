@@ -1,0 +1,111 @@
+"""What a MAGNeT solver does with its model besides training: the stages `generate` and `evaluate`."""
+import math
+import typing as tp
+from pathlib import Path
+
+import flashy
+import torch
+from audiocraft.data.audio_dataset import AudioDataset
+from audiocraft.modules.conditioners import SegmentWithAttributes
+from audiocraft.solvers.musicgen import MusicGenSolver
+from audiocraft.utils.samples.manager import SampleManager
+from audiocraft.utils.utils import get_dataset_from_loader, is_jsonable
+from omegaconf import DictConfig
+
+from ..decoding.rescoring import Rescorer
+from ..metrics.instruments import InstrumentClassifier
+from ..metrics.judge import Judge
+from ..models import builders
+from ..models.auxiliary import load_rescorer
+
+Batch = tuple[torch.Tensor, list[SegmentWithAttributes]]
+
+
+class GeneratingSolver(MusicGenSolver):
+    """Mixin: decoding by `generate.lm`, with a rescorer if it names one; samples; metrics that need no download."""
+    _rescorer: tp.Optional[Rescorer] = None
+    _judge: tp.Optional[Judge] = None
+
+    def __init__(self, cfg: DictConfig) -> None:
+        options = builders.get_generation_options(cfg)      # a bad setting is told before anything is built
+        options.check_codebooks(cfg.transformer_lm.n_q)
+        super().__init__(cfg)
+        self.generation_params = options.plain()
+
+    def run_generate_step(self, batch: Batch, gen_duration: float, prompt_duration: tp.Optional[float] = None,
+                          remove_prompt: bool = False, **generation_params: tp.Any) -> dict:
+        """AudioCraft's, whose model is told its rescorer. In `evaluate`, what it makes is judged."""
+        source = self.cfg.generate.lm.rescorer
+        plain = self.generation_params
+        if source is not None and plain["rescorer_weight"] < 1:
+            if self._rescorer is None:
+                self._rescorer = load_rescorer(source, self.compression_model, self.device)
+            self.generation_params = {**plain, "rescorer": self._rescorer}
+        try:
+            outputs = super().run_generate_step(batch, gen_duration, prompt_duration, remove_prompt)
+        finally:
+            self.generation_params = plain
+        if self._judge is not None:
+            files = [Path(info.meta.path) for info in batch[1]]
+            self._judge.update(outputs["gen_audio"].float().cpu(), batch[0].cpu(), files, outputs["rtf"] * gen_duration)
+        return outputs
+
+    def evaluate_audio_generation(self) -> dict:
+        """AudioCraft's metrics, and `evaluate.metrics.frechet` and `.instruments`, on the same generated clips."""
+        wanted, loader = self.cfg.evaluate.metrics, self.dataloaders["evaluate"]
+        if not (wanted.frechet or wanted.instruments):
+            return super().evaluate_audio_generation()
+        classifier = None
+        if wanted.instruments:
+            classifier = InstrumentClassifier.train(self.cfg.datasource.train, self.cfg.metrics.instruments.clips)
+        judge = self._judge = Judge(self.compression_model, classifier, bool(wanted.frechet))
+        try:
+            metrics = super().evaluate_audio_generation()
+            if not judge.clips:                             # AudioCraft generates for its own metrics alone
+                for batch in self.log_progress("evaluate_generation", loader, total=len(loader), updates=self.log_updates):
+                    duration = self.cfg.evaluate.fixed_generation_duration or batch[0].shape[-1] / self.cfg.sample_rate
+                    self.run_generate_step(batch, gen_duration=duration)
+        finally:
+            self._judge = None
+        flashy.distrib.barrier()
+        return {**metrics, **judge.compute(self._sum)}
+
+    def _sum(self, tensor: torch.Tensor) -> None:
+        """Sum a tensor over the ranks, in place, wherever their backend wants it."""
+        moved = tensor.to(self.device)
+        flashy.distrib.all_reduce(moved)
+        tensor.copy_(moved)
+
+    def generate_audio(self) -> dict:
+        """Generate stage: samples of the `generate` split, prompted or not, each with its settings beside it."""
+        manager = SampleManager(self.xp)
+        loader = self.dataloaders["generate"]
+        lm, average = self.cfg.generate.lm, flashy.averager()
+        dataset = get_dataset_from_loader(loader)
+        assert isinstance(dataset, AudioDataset) and dataset.segment_duration
+        duration = lm.gen_duration or dataset.segment_duration
+        prompts = [None] * bool(lm.unprompted_samples) + [lm.prompt_duration or duration / 4] * bool(lm.prompted_samples)
+        metrics: dict = {}
+        index = flashy.distrib.rank() * math.ceil(len(dataset) / flashy.distrib.world_size())
+        for batch in self.log_progress(str(self.current_stage), loader, total=len(loader), updates=self.log_updates):
+            audio, infos = batch
+            for prompt_duration in prompts:
+                outputs = self.run_generate_step(batch, gen_duration=duration, prompt_duration=prompt_duration)
+                self._keep_samples(manager, outputs, audio, infos, index)
+                metrics = average({"rtf": outputs["rtf"]})
+            index += len(infos)
+        flashy.distrib.barrier()
+        return metrics
+
+    def _keep_samples(self, manager: SampleManager, outputs: dict, audio: torch.Tensor,
+                      infos: tp.Sequence[SegmentWithAttributes], first: int) -> None:
+        """Write the clips of a batch. `first` numbers them over the whole stage: clips with equal captions have names of
+        their own."""
+        prompts = outputs["prompt_audio"]
+        settings = {"span_len": self.cfg.masking.span_len, "rescorer": self.cfg.generate.lm.rescorer,
+                    **self.generation_params}
+        for i, info in enumerate(infos):
+            conditions = {name: value or "" for name, value in info.to_condition_attributes().text.items()
+                          if name in self.model.condition_provider.conditioners and is_jsonable(value)}
+            manager.add_sample(outputs["gen_audio"][i].cpu(), self.epoch, first + i, conditions,
+                               None if prompts is None else prompts[i].cpu(), audio[i].cpu(), settings)

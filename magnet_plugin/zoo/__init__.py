@@ -1,1 +1,0 @@
-"""Bundled models, each a release folder with its card, and the recipe that makes them (`build.py`)."""

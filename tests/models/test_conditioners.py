@@ -1,0 +1,39 @@
+"""Hashed words."""
+import torch
+
+from magnet_plugin.data.folk.captions import vocabulary
+from magnet_plugin.models.conditioners import WordsConditioner, bin_of, words_of
+
+
+def test_every_word_of_the_folk_set_has_a_row_of_its_own() -> None:
+    words = {word for entry in vocabulary() for word in words_of(entry)}
+    rows: dict[int, set[str]] = {}
+    for word in words:
+        rows.setdefault(bin_of(word, 2048), set()).add(word)
+    assert len(words) > 40
+    clashes = [group for group in rows.values() if len(group) > 1]
+    assert not clashes, "these words cannot be told apart: change conditioners.description.words.n_bins"
+
+
+def test_padding_order_and_nothing() -> None:
+    torch.manual_seed(0)
+    conditioner = WordsConditioner(output_dim=8, n_bins=64, dim=4).eval()
+    tokens, mask = conditioner.tokenize(["A fast reel, in D!", None, "reel"])
+    assert tokens.shape == mask.shape == (3, 5)
+    assert mask.sum(-1).tolist() == [5, 0, 1]
+    embedded, _ = conditioner((tokens, mask))
+    assert (embedded[1] == 0).all() and (embedded[2, 1:] == 0).all() and (embedded[2, 0] != 0).any()
+    assert torch.equal(embedded[0, 2], embedded[2, 0])
+    assert conditioner.tokenize([None])[0].shape == (1, 1)
+
+
+def test_words_are_dropped_in_training_alone() -> None:
+    conditioner = WordsConditioner(output_dim=8, n_bins=64, dim=4, word_dropout=0.5)
+    text = ["one two three four five six seven eight"] * 50
+    kept = conditioner.train().tokenize(text)[1].float().sum(-1)
+    assert 2.5 < kept.mean() < 5.5
+    assert (conditioner.eval().tokenize(text)[1].sum(-1) == 8).all()
+
+
+def test_words() -> None:
+    assert words_of("A reel in F# minor, at 96 bpm") == ["a", "reel", "in", "f#", "minor", "at", "96", "bpm"]

@@ -1,0 +1,218 @@
+"""The hybrid model's decoding: prompt, cache, and the iterations after it."""
+import typing as tp
+
+import pytest
+import torch
+
+from magnet_plugin.decoding.autoregressive import column, write
+from magnet_plugin.decoding.magnet import Given, NonFiniteLogits
+from magnet_plugin.decoding.options import PromptOptions
+from magnet_plugin.models.lm_hybrid import HybridDecoder
+from magnet_plugin.modules.guidance import Guide
+from magnet_plugin.modules.hybrid_layout import Layout
+
+from ..helpers.small_models import CARD, HybridMagnetLMModel, K, MagnetLMModel, UpstreamMusicGen, conditions, lively
+
+T = 22
+TEXTS = conditions("a fast reel", "waltz in d major played on the violin")
+FEW: dict[str, tp.Any] = {"decoding_steps": [4, 3, 2, 2], "max_gen_len": T}
+
+
+@pytest.fixture(scope="module")
+def model() -> tp.Any:
+    return lively(HybridMagnetLMModel)
+
+
+def empty(batch: int, length: int = T) -> Given:
+    return Given.prompt(torch.zeros(batch, K, 0, dtype=torch.long), length)
+
+
+def some_tokens(batch: int = 2) -> torch.Tensor:
+    return torch.randint(0, CARD, (batch, K, T), generator=torch.Generator().manual_seed(1))
+
+
+class Diagonals:
+    """Stands in for a model: the next token of codebook k is a function of all that was written, kept in a log."""
+
+    def __init__(self) -> None:
+        self.columns: list[torch.Tensor] = []
+
+    def __call__(self, written: torch.Tensor, guidance: float) -> torch.Tensor:
+        self.columns.append(written.clone())
+        total = torch.stack(self.columns).sum(0) * torch.arange(1, len(self.columns) + 1).sum()
+        return 50.0 * torch.nn.functional.one_hot((total + torch.arange(K)) % CARD, CARD).float()
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 10, T, T + K - 1])
+def test_write_equals_a_loop_over_the_delay_pattern(steps: int) -> None:
+    oracle = Diagonals()
+    got = write(oracle, empty(2), steps, PromptOptions(), special=CARD, generator=torch.Generator().manual_seed(0))
+    replay = Diagonals()
+    tokens = torch.full((2, K, T), CARD)
+    for step in range(steps):
+        before = torch.tensor([[int(tokens[b, k, step - 1 - k]) if 0 <= step - 1 - k < T else CARD for k in range(K)]
+                               for b in range(2)])
+        best = replay(before, 3.0).argmax(-1)
+        for k in range(K):
+            if 0 <= step - k < T:
+                tokens[:, k, step - k] = best[:, k]
+    known = torch.tensor([[k + t < steps for t in range(T)] for k in range(K)]).expand(2, K, T)
+    assert torch.equal(got.known, known) and torch.equal(got.tokens[known], tokens[known])
+    assert len(oracle.columns) == steps
+
+
+def test_write_keeps_what_is_given_and_reads_it() -> None:
+    given = Given(some_tokens(), torch.rand(2, K, T, generator=torch.Generator().manual_seed(2)) < 0.3)
+    oracle = Diagonals()
+    got = write(oracle, given, 12, PromptOptions(), special=CARD, use_sampling=False)
+    assert torch.equal(got.tokens[given.known], given.tokens[given.known])
+    prefix = Layout.single(12, 2, T, K).prefix
+    assert torch.equal(got.known, given.known | prefix)
+    for step in range(1, 12):
+        assert torch.equal(oracle.columns[step], column(got.tokens, step, CARD))
+
+
+def test_temperature_and_top_k() -> None:
+    def flat(written: torch.Tensor, guidance: float) -> torch.Tensor:
+        return torch.linspace(0, 3, CARD).expand(*written.shape, CARD)
+
+    def drawn(**options: tp.Any) -> torch.Tensor:
+        return write(flat, empty(64), 8, PromptOptions(**options), special=CARD,
+                     generator=torch.Generator().manual_seed(0)).tokens[:, 0, :8]
+
+    assert drawn(top_k=3).min() == CARD - 3 and drawn(top_k=0).min() < 5
+    assert drawn(temperature=0.001, top_k=0).min() == CARD - 1
+    # Frequencies are those of the softmax.
+    share = (drawn(top_k=2) == CARD - 1).float().mean()
+    assert abs(float(share) - 1 / (1 + torch.exp(torch.tensor(-3 / (CARD - 1))))) < 0.08
+
+
+def test_logits_that_are_not_finite_are_told() -> None:
+    def broken(written: torch.Tensor, guidance: float) -> torch.Tensor:
+        broken.calls += 1                                                              # type: ignore[attr-defined]
+        return torch.full((1, K, CARD), float("nan") if broken.calls == 3 else 0.0)    # type: ignore[attr-defined]
+
+    broken.calls = 0                                                                   # type: ignore[attr-defined]
+    with pytest.raises(NonFiniteLogits, match="step 2 of the prompt"):
+        write(broken, empty(1), 5, PromptOptions(), special=CARD)
+
+
+@pytest.mark.parametrize("switch", [1, 2, 7, T, T + K - 1])
+def test_the_cache_equals_the_full_pass_token_by_token(model: tp.Any, switch: int) -> None:
+    tokens = some_tokens()
+    decoder = HybridDecoder(model, TEXTS, 2, switch, T)
+    doubled = tokens.repeat(2, 1, 1)
+    layout = Layout.single(switch, 4, T, K)
+    with torch.no_grad():
+        full = model.joint_logits(doubled, decoder.tensors, 1, layout)
+        guided = full[2:] + (full[:2] - full[2:]) * 2.5
+        for step in range(switch):
+            logits = decoder.next_logits(column(tokens, step, CARD), 2.5)
+            for k in range(K):
+                if 0 <= step - k < T:
+                    assert (logits[:, k] - guided[:, k, step - k]).abs().max() < 2e-4, (step, k)
+        if switch > T:
+            return
+        for stage in range(K):
+            shown = tokens.masked_fill(~layout.prefix[:2] & (torch.arange(K) >= stage)[:, None], CARD)
+            full = model.joint_logits(shown.repeat(2, 1, 1), decoder.tensors, stage, layout)
+            guided = full[2:] + (full[:2] - full[2:]) * 2.5
+            for _ in range(2):                          # filling in does not change what is remembered
+                logits = Guide(decoder.forward, True)(shown, stage, 2.5)
+                free = ~layout.prefix[0, stage]
+                assert logits.shape == (2, T, CARD)
+                assert free.sum() == 0 or (logits[:, free] - guided[:, stage, free]).abs().max() < 2e-4, stage
+                some = torch.tensor([[T - 1, T - 2], [T - 2, T - 1]])
+                alone = decoder.forward(shown, stage, some, both=False)
+                expected = full[:2, stage].gather(1, some[..., None].expand(-1, -1, CARD))
+                assert not free[some].all() or (alone - expected).abs().max() < 2e-4, "the conditional rows alone"
+
+
+def test_steps_are_taken_in_order(model: tp.Any) -> None:
+    decoder = HybridDecoder(model, [], 1, 2, T)
+    special = torch.full((1, K), CARD)
+    with torch.no_grad():
+        decoder.next_logits(special, 1.0)
+        with pytest.raises(ValueError, match="1 of 2 steps"):
+            decoder.forward(some_tokens(1), 0, torch.zeros(1, 1).long(), both=False)
+        decoder.next_logits(special, 1.0)
+        with pytest.raises(ValueError, match="all 2 steps"):
+            decoder.next_logits(special, 1.0)
+    with pytest.raises(ValueError, match="one per sample"):
+        HybridDecoder(model, TEXTS, 3, 2, T)
+
+
+def test_fully_autoregressive_and_greedy_it_is_audiocrafts_musicgen(model: tp.Any) -> None:
+    theirs = lively(UpstreamMusicGen, seed=5)
+    theirs.load_state_dict(model.state_dict())
+    for texts, prompt in ((TEXTS, None), (TEXTS, some_tokens()[..., :5])):
+        expected = theirs.generate(prompt, texts, max_gen_len=T, use_sampling=False, cfg_coef=3.0)
+        got = model.generate(prompt, texts, prompt_frames=T, use_sampling=False, **FEW)
+        assert torch.equal(got, expected) and len(got.unique()) > 4
+
+
+def test_no_prompt_is_a_plain_magnet_in_either_engine(model: tp.Any) -> None:
+    plain = lively(MagnetLMModel, seed=5)
+    plain.load_state_dict(model.state_dict())
+    for engine in ("lean", "plain"):
+        assert torch.equal(model.generate(None, TEXTS, seed=3, engine=engine, **FEW),
+                           plain.generate(None, TEXTS, seed=3, engine=engine, **FEW))
+
+
+@pytest.mark.parametrize("arrangement", ["stride1", "nonoverlap"])
+def test_the_prompt_is_frozen_and_the_rest_filled(model: tp.Any, arrangement: str) -> None:
+    whole = model.generate(None, TEXTS, prompt_frames=T, seed=4, **FEW)
+    calls: list[tuple[int, int]] = []
+    got = model.generate(None, TEXTS, prompt_frames=9, seed=4, span_arrangement=arrangement,
+                         callback=lambda done, total: calls.append((done, total)), **FEW)
+    prefix = Layout.single(9, 2, T, K).prefix
+    assert got.shape == (2, K, T) and got.min() >= 0 and got.max() < CARD
+    assert torch.equal(got[prefix], whole[prefix]), "the same draws write the same prompt"
+    assert not torch.equal(got, whole)
+    assert calls == [(i, 9 + 11) for i in range(1, 21)]
+    assert torch.equal(got, model.generate(None, TEXTS, prompt_frames=9, seed=4, span_arrangement=arrangement, **FEW))
+    assert not torch.equal(got, model.generate(None, TEXTS, prompt_frames=9, seed=5, span_arrangement=arrangement, **FEW))
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 5, T - 1, T, T + 9])
+def test_any_number_of_frames_and_a_given_prompt(model: tp.Any, n: int) -> None:
+    prompt = some_tokens()[..., :6]
+    got = model.generate(prompt, TEXTS, prompt_frames=n, seed=1, **FEW)
+    assert torch.equal(got[..., :6], prompt) and got.max() < CARD and got.shape[-1] == T
+    assert torch.equal(model.generate(prompt, TEXTS, prompt_frames=n, seed=1, remove_prompts=True, **FEW), got[..., 6:])
+    unconditional = model.generate(num_samples=3, prompt_frames=n, seed=1, **FEW)
+    assert unconditional.shape == (3, K, T) and unconditional.max() < CARD
+
+
+def test_frames_are_written_after_those_that_are_given(model: tp.Any) -> None:
+    """Six given, four written: greedily, the first ten steps are those of the whole clip written token by token."""
+    prompt = some_tokens()[..., :6]
+    whole, part = (model.generate(prompt, TEXTS, prompt_frames=n, use_sampling=False, **FEW) for n in (T, 4))
+    prefix = Layout.single(10, 2, T, K).prefix
+    assert torch.equal(part[prefix], whole[prefix]) and not torch.equal(part, whole)
+
+
+def test_guidance_of_the_prompt_matters_and_one_is_the_conditional_model(model: tp.Any) -> None:
+    def prompts(**options: tp.Any) -> torch.Tensor:
+        return model.generate(None, TEXTS, prompt_frames=T, use_sampling=False, **options, **FEW)
+
+    theirs = lively(UpstreamMusicGen, seed=5)
+    theirs.load_state_dict(model.state_dict())
+    assert torch.equal(prompts(prompt_cfg_coef=1.0),
+                       theirs.generate(None, TEXTS, max_gen_len=T, use_sampling=False, cfg_coef=1.0))
+    assert not torch.equal(prompts(prompt_cfg_coef=1.0), prompts(prompt_cfg_coef=3.0))
+
+
+def test_bad_settings_are_told(model: tp.Any) -> None:
+    for options, word in (({"prompt_frames": -1}, "prompt_duration"), ({"prompt_cfg_coef": -1}, "prompt_cfg_coef"),
+                          ({"prompt_temperature": 0}, "prompt_temperature"), ({"prompt_top_k": -1}, "prompt_top_k"),
+                          ({"prompt_frames": 3, "top_p": 2}, "top_p"),
+                          ({"prompt_frames": 3, "engine": "lean"}, "engine=lean"),
+                          ({"prompt_frames": 3, "precision": "bfloat16"}, "precision=bfloat16"),
+                          ({"prompt_frames": 3, "decoding_steps": [1]}, "decoding_steps")):
+        with pytest.raises(ValueError, match=word):
+            model.generate(None, TEXTS, **{**FEW, **options})
+    model.train()
+    with pytest.raises(ValueError, match="evaluation mode"):
+        model.generate(None, TEXTS, prompt_frames=3, **FEW)
+    model.eval()

@@ -1,0 +1,90 @@
+"""The model against AudioCraft's own MAGNeT on the same weights."""
+import pytest
+import torch
+
+from ..helpers.small_models import CARD, K, MagnetLMModel, UpstreamMagnet, build, conditions, twins
+
+VARIANTS = {
+    "published": {},
+    "memory-efficient": {"memory_efficient": True},
+    "biases": {"bias_ff": True, "bias_attn": True, "bias_proj": True},
+    "post-norm": {"norm_first": False},
+    "layer-scale": {"layer_scale": 0.5},
+    "query-key-norm": {"qk_layer_norm": True, "qk_layer_norm_cross": True},
+    "rope": {"positional_embedding": "rope"},
+    "grouped-keys": {"kv_repeat": 2, "cross_attention": False, "conditioned": False},
+    "unrestricted": {"subcodes_context": -1},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_keys_shapes_and_logits(variant: str) -> None:
+    changes = dict(VARIANTS[variant])
+    # Biases and memory-efficient attention do not run upstream on a CPU; its weights are compared, not its output.
+    runs = variant != "memory-efficient"
+    theirs, ours = twins(**changes)
+    shapes = {key: value.shape for key, value in theirs.state_dict().items()}
+    assert {key: value.shape for key, value in ours.state_dict().items()} == shapes
+    theirs.load_state_dict(ours.state_dict())
+    if not runs:
+        return
+    tokens = torch.randint(0, CARD + 1, (2, K, 96), generator=torch.Generator().manual_seed(1))
+    conditioned = changes.get("conditioned", True)
+    texts = conditions("a fast reel", "waltz in d major played on the violin") if conditioned else []
+    tensors = ours.embed_conditions(texts) if texts else {}
+    for stage in (-1, *range(K)):
+        with torch.no_grad():
+            expected, got = theirs(tokens, [], tensors, stage=stage), ours(tokens, [], tensors, stage=stage)
+        assert got.shape == (2, K, 96, CARD)
+        assert expected.std() > 0.3, "the comparison would be empty"
+        assert (expected - got).abs().max() < 1e-4, stage
+        if stage >= 0:
+            with torch.no_grad():
+                alone = ours.stage_logits(tokens, tensors, stage)
+            assert (alone - got[:, stage]).abs().max() < 1e-5
+
+
+def test_weights_without_custom_attention_keep_their_names() -> None:
+    theirs, ours = (build(klass, custom=False) for klass in (UpstreamMagnet, MagnetLMModel))
+    assert theirs.state_dict().keys() == ours.state_dict().keys()
+    ours.load_state_dict(theirs.state_dict())
+    tokens = torch.randint(0, CARD + 1, (1, K, 20))
+    tensors = ours.embed_conditions(conditions("reel"))
+    with torch.no_grad():
+        assert (theirs(tokens, [], tensors, stage=0) - ours(tokens, [], tensors, stage=0)).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("length", [1, 2, 17, 251, 498, 500, 1500])
+def test_any_length_runs_where_upstream_needs_multiples_of_eight(length: int) -> None:
+    model = build(MagnetLMModel)
+    tensors = model.embed_conditions(conditions("reel"))
+    with torch.no_grad():
+        logits = model.stage_logits(torch.zeros(1, K, length, dtype=torch.long), tensors, 2)
+    assert logits.shape == (1, length, CARD) and logits.isfinite().all()
+
+
+@pytest.mark.parametrize("stage,reach", [(0, 40), (1, 10), (3, 10)])
+def test_receptive_field_by_gradient(stage: int, reach: int) -> None:
+    """Two layers with a band of 5 reach 10 frames and no further; the first codebook reaches everything."""
+    model = build(MagnetLMModel, bias_attn=True)
+    tensors = model.embed_conditions(conditions("reel"))
+    length, centre = 41, 20
+    tokens = torch.zeros(1, K, length, dtype=torch.long)
+    embedded: list[torch.Tensor] = []
+    hook = model.emb[0].register_forward_hook(lambda *args: embedded.append(args[2].requires_grad_()) or args[2])
+    logits = model.stage_logits(tokens, tensors, stage)
+    hook.remove()
+    gradient = torch.autograd.grad(logits[0, centre].square().sum(), embedded[0])[0][0].abs().sum(-1)   # [T]
+    distance = (torch.arange(length) - centre).abs()
+    assert (gradient[distance > reach] == 0).all()
+    assert (gradient[distance <= min(reach, 20)] > 0).all()
+
+
+def test_float_segment_duration_and_wrong_settings() -> None:
+    assert build(MagnetLMModel, compression_model_framerate=50, segment_duration=2.51).segment_frames == 126
+    for changes, word in (({"causal": True}, "transformer_lm.causal"), ({"span_len": 0}, "masking.span_len")):
+        with pytest.raises(ValueError, match=word):
+            build(MagnetLMModel, **changes)
+    model = build(MagnetLMModel)
+    with pytest.raises(ValueError, match="3 codebooks"):
+        model(torch.zeros(1, 3, 8, dtype=torch.long), conditions("reel"))

@@ -1,0 +1,235 @@
+"""Models as rescorers: what may a score depend on, and is it the score the model itself would give?"""
+import typing as tp
+
+import pytest
+import torch
+
+import magnet_plugin
+from tests.helpers.small_models import build, conditions
+from tests.helpers.small_musicgens import build_musicgen, lively
+
+magnet_plugin.register()
+from audiocraft.modules.codebooks_patterns import (  # noqa: E402
+    DelayedPatternProvider,
+    ParallelPatternProvider,
+    UnrolledPatternProvider,
+)
+
+from magnet_plugin.decoding.options import GenerationOptions  # noqa: E402
+from magnet_plugin.models.lm_magnet import MagnetLMModel  # noqa: E402
+from magnet_plugin.models.rescorers import CausalRescorer, MaskedRescorer, rescorer_of  # noqa: E402
+
+K, T, CARD = 4, 7, 16
+TEXTS = ("a fast reel on the flute", "a slow waltz")
+
+
+def tokens_of(batch: int = 2, length: int = T, seed: int = 0, card: int = CARD) -> torch.Tensor:
+    return torch.randint(0, card, (batch, K, length), generator=torch.Generator().manual_seed(seed))
+
+
+def candidate(stage: int, **how: tp.Any) -> torch.Tensor:
+    """Filled up to `stage`, the mask token above."""
+    tokens = tokens_of(**how)
+    tokens[:, stage + 1:] = CARD
+    return tokens
+
+
+@pytest.mark.parametrize("delays", [(0, 1, 2, 3), (0, 0, 2, 4), (0, 0, 0, 0)])
+@pytest.mark.parametrize("stage", range(K))
+def test_a_token_changes_exactly_the_scores_that_may_depend_on_it(stage: int, delays: tuple[int, ...]) -> None:
+    """Codebook k of frame t stands at t + delay_k, and is predicted from all that stands before."""
+    score = CausalRescorer(build_musicgen(pattern=DelayedPatternProvider(K, list(delays)))).scorer(conditions(*TEXTS), 2)
+    tokens = tokens_of()
+    before = score(tokens, stage)
+    for k in range(K):
+        for t in range(T):
+            changed = tokens.clone()
+            changed[0, k, t] = (changed[0, k, t] + 1) % CARD
+            differs = (score(changed, stage) - before).abs().amax(dim=-1) > 1e-7          # [B, T]
+            expected = torch.tensor([t + delays[k] < u + delays[stage] for u in range(T)])
+            assert torch.equal(differs[0], expected), (k, t)
+            assert not differs[1].any(), (k, t)
+
+
+def slow_scores(lm: tp.Any, tokens: torch.Tensor, stage: int, texts: tuple[tp.Optional[str], ...],
+                steps: tp.Callable[[int, int], int], cfg_coef: float = 1.0) -> torch.Tensor:
+    """Teacher forcing as it is defined: one more sequence step at a time, and the last output predicts the next.
+
+    `steps(k, t)` is where codebook k of frame t stands; before it all stand the special token and step 0.
+    """
+    batch, _, length = tokens.shape
+    last = max(steps(k, t) for k in range(K) for t in range(length))
+    sequence = torch.full((batch, K, last + 1), CARD)
+    for k in range(K):
+        for t in range(length):
+            sequence[:, k, steps(k, t)] = tokens[:, k, t]
+    out = torch.zeros(batch, length, CARD)
+    nothing = (None,) * batch
+
+    def logits(texts: tuple[tp.Optional[str], ...], end: int) -> torch.Tensor:
+        provider = lm.condition_provider
+        tensors = provider(provider.tokenize(conditions(*texts)))
+        with torch.no_grad():
+            return lm(sequence[..., :end], [], tensors)[:, stage, -1]
+
+    for t in range(length):
+        end = steps(stage, t)                   # the steps before it are what is known
+        value = logits(texts, end)
+        if cfg_coef != 1:
+            null = logits(nothing, end)
+            value = null + cfg_coef * (value - null)
+        out[:, t] = value.softmax(dim=-1)
+    return out
+
+
+@pytest.mark.parametrize("stage", range(K))
+def test_the_parallel_pass_equals_teacher_forcing_step_by_step(stage: int) -> None:
+    lm = build_musicgen()
+    for cfg_coef in (1.0, 2.5):
+        tokens = candidate(stage)
+        fast = CausalRescorer(lm).scorer(conditions(*TEXTS), 2, cfg_coef)(tokens, stage)
+        assert fast.isfinite().all() and torch.allclose(fast.sum(dim=-1), torch.ones(2, T), atol=1e-5)
+        slow = slow_scores(lm, tokens, stage, TEXTS, lambda k, t: 1 + k + t, cfg_coef)
+        assert torch.allclose(fast, slow, atol=1e-5), (fast - slow).abs().max()
+        assert slow.std() > 0.01, "the model says the same everywhere: nothing was tested"
+
+
+@pytest.mark.parametrize("pattern,steps", [
+    (DelayedPatternProvider(K, empty_initial=2), lambda k, t: 3 + k + t),
+    (ParallelPatternProvider(K), lambda k, t: 1 + t),
+    (UnrolledPatternProvider(K), lambda k, t: 1 + K * t + k),
+], ids=["empty_initial", "parallel", "unrolled"])
+def test_other_patterns(pattern: tp.Any, steps: tp.Callable[[int, int], int]) -> None:
+    lm = build_musicgen(pattern=pattern)
+    for stage in (0, 2, 3):
+        fast = CausalRescorer(lm).scorer(conditions(*TEXTS), 2)(candidate(stage), stage)
+        assert torch.allclose(fast, slow_scores(lm, candidate(stage), stage, TEXTS, steps), atol=1e-5), stage
+
+
+def test_one_token_at_a_time_with_a_cache_gives_the_same_scores() -> None:
+    """The streaming way, by which MusicGen generates."""
+    lm, stage = build_musicgen(), 2
+    tokens = candidate(stage)
+    sequence = torch.full((2, K, T + K), CARD)
+    for k in range(K):
+        sequence[:, k, 1 + k:1 + k + T] = tokens[:, k]
+    provider = lm.condition_provider
+    tensors = provider(provider.tokenize(conditions(*TEXTS)))
+    with lm.streaming(), torch.no_grad():
+        logits = torch.cat([lm(sequence[..., s:s + 1], [], tensors) for s in range(T + K - 1)], dim=2)
+    slow = logits[:, stage, stage:stage + T].softmax(dim=-1)
+    fast = CausalRescorer(lm).scorer(conditions(*TEXTS), 2)(tokens, stage)
+    assert torch.allclose(fast, slow, atol=1e-5)
+
+
+@pytest.mark.parametrize("stage", range(K))
+def test_greedy_filling(stage: int) -> None:
+    """From the next codebook upwards: the likeliest token where nothing is known, given all that is filled so far."""
+    lm = build_musicgen()
+    tokens = candidate(stage)
+    tokens[:, 3, 2:4] = 5                        # known from the start, as a prompt is
+    fast = CausalRescorer(lm).scorer(conditions(*TEXTS), 2, fill="greedy")(tokens, stage)
+    filled = tokens.clone()
+    for above in range(stage + 1, K):
+        best = slow_scores(lm, filled, above, TEXTS, lambda k, t: 1 + k + t).argmax(dim=-1)
+        filled[:, above] = torch.where(tokens[:, above] == CARD, best, tokens[:, above])
+    assert torch.allclose(fast, slow_scores(lm, filled, stage, TEXTS, lambda k, t: 1 + k + t), atol=1e-5)
+    assert (filled[:, 3, 2:4] == 5).all()
+    special = CausalRescorer(lm).scorer(conditions(*TEXTS), 2)(tokens, stage)
+    assert torch.equal(special, fast) == (stage == K - 1)
+
+
+def test_a_known_token_above_the_stage_is_read() -> None:
+    score = CausalRescorer(build_musicgen()).scorer(conditions(*TEXTS), 2)
+    tokens = candidate(1)
+    known = tokens.clone()
+    known[0, 2, 1] = 4                          # stands at step 1 + 2 + 1; codebook 1 of frame 3 is the first behind it
+    differs = (score(known, 1) - score(tokens, 1)).abs().amax(dim=-1) > 1e-7
+    assert differs[0].tolist() == [False] * 3 + [True] * 4 and not differs[1].any()
+
+
+def test_conditions_are_embedded_once_and_by_the_rescorers_own_conditioners() -> None:
+    lm = build_musicgen()
+    calls = []
+    lm.condition_provider.register_forward_hook(lambda *args: calls.append(1))
+    score = CausalRescorer(lm).scorer(conditions(*TEXTS), 2, cfg_coef=3.0)
+    for stage in range(K):
+        score(candidate(stage), stage)
+    assert len(calls) == 1
+    other = CausalRescorer(lm).scorer(conditions("a new jig on the harp", TEXTS[1]), 2, cfg_coef=3.0)
+    differs = (other(candidate(3), 3) - score(candidate(3), 3)).abs().amax(dim=(-1, -2)) > 1e-6
+    assert differs.tolist() == [True, False]
+
+
+def test_no_text_is_no_condition() -> None:
+    """Unconditional, told in either way, and guidance has nothing to go towards."""
+    lm = build_musicgen()
+    tokens = candidate(0)
+    plain = CausalRescorer(lm).scorer([], 2)(tokens, 0)
+    assert torch.equal(plain, CausalRescorer(lm).scorer(conditions(None, None), 2, cfg_coef=4.0)(tokens, 0))
+    bare = CausalRescorer(build_musicgen(conditioned=False))
+    assert torch.equal(bare.scorer([], 2)(tokens, 0), bare.scorer(conditions(*TEXTS), 2)(tokens, 0))
+
+
+def magnet(**changes: tp.Any) -> tp.Any:
+    """Another MAGNeT, with the tests' vocabulary."""
+    return lively(build(MagnetLMModel, 40, seed=3, card=CARD, dim=64, **changes))
+
+
+@pytest.mark.parametrize("stage", [0, 2])
+def test_a_magnet_never_sees_the_span_it_scores(stage: int) -> None:
+    lm, length, groups = magnet(), 26, 3
+    score = MaskedRescorer(lm, groups=groups).scorer(conditions(*TEXTS), 2)
+    tokens = candidate(stage, length=length)
+    before = score(tokens, stage)
+    group = [t // 3 % groups for t in range(length)]
+    for t in (0, 4, 13, 25):
+        changed = tokens.clone()
+        changed[1, stage, t] = (changed[1, stage, t] + 1) % CARD
+        differs = ((score(changed, stage) - before).abs().amax(dim=-1) > 1e-8)
+        assert not differs[0].any()
+        reach = [stage == 0 or abs(u - t) <= 2 * 5 for u in range(length)]        # two layers of five frames
+        expected = [group[u] != group[t] and reach[u] for u in range(length)]
+        assert differs[1].tolist() == expected, t
+
+
+def test_a_magnets_scores_are_those_of_its_own_masked_prediction() -> None:
+    lm, stage = magnet(), 1
+    tokens = candidate(stage, length=20)
+    scores = MaskedRescorer(lm, groups=4).scorer(conditions(*TEXTS), 2, cfg_coef=2.0)(tokens, stage)
+    predict = lm.predictor(conditions(*TEXTS), 2, GenerationOptions(engine="plain"))
+    for now in range(4):
+        own = torch.tensor([t // 3 % 4 == now for t in range(20)])
+        masked = tokens.clone()
+        masked[:, stage, own] = CARD
+        with torch.no_grad():
+            expected = predict(masked, stage, 2.0).softmax(dim=-1)
+        assert torch.allclose(scores[:, own], expected[:, own], atol=1e-5)
+
+
+def test_which_adapter() -> None:
+    assert isinstance(rescorer_of(magnet()), MaskedRescorer) and isinstance(rescorer_of(build_musicgen()), CausalRescorer)
+
+
+def test_what_cannot_score_is_told() -> None:
+    lm = build_musicgen()
+    with pytest.raises(ValueError, match="NAME is not autoregressive"):
+        CausalRescorer(magnet(), "NAME")
+    with pytest.raises(ValueError, match="not autoregressive"):
+        CausalRescorer(build_musicgen(causal=False))
+    with pytest.raises(ValueError, match="training mode"):
+        CausalRescorer(build_musicgen().train())
+    with pytest.raises(ValueError, match="training mode"):
+        MaskedRescorer(magnet().train())
+    with pytest.raises(ValueError, match="groups=1"):
+        MaskedRescorer(magnet(), groups=1)
+    with pytest.raises(ValueError, match="rescorer_fill='none'"):
+        CausalRescorer(lm).scorer([], 1, fill="none")
+    with pytest.raises(ValueError, match="rescorer_fill='greedy'.*set rescorer_fill='special'"):
+        MaskedRescorer(magnet()).scorer([], 1, fill="greedy")
+    with pytest.raises(ValueError, match="1 conditions .* 2 samples"):
+        CausalRescorer(lm).scorer(conditions("a"), 2)
+    genre = conditions("a")
+    genre[0].text = {"genre": "folk"}
+    with pytest.raises(ValueError, match="NAME is conditioned on description, but this generation gives genre"):
+        CausalRescorer(lm, "NAME").scorer(genre, 1)
