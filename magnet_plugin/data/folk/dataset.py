@@ -1,15 +1,13 @@
 """The folk set: real fiddle tunes and chorales on sampled instruments, captioned with what is true of each clip.
 
-    python -m magnet_plugin.data.folk.dataset --out DIR --clips 2000 --seed 0
+    magnet data folk --out DIR --clips 2000 --seed 0
 
 gives `DIR/audio/SPLIT/NNNNN.wav` (16 bit, mono) with a JSON beside each, AudioCraft's manifests in
 `DIR/egs/{train,valid,evaluate,generate}`, and `DIR/folk.json` with the arguments once all is done.
 """
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 import wave
 from collections.abc import Mapping
 from pathlib import Path
@@ -174,19 +172,3 @@ def make_folk(out: Path, clips: int = 2000, seed: int = 0, sample_rate: int = 16
                 with fresh_folder(out, keep=MARK) as folder:
                     build(folder, out, parts, arguments, jobs, progress)
     return {name: out / "egs" / name for name in [*splits, "generate"]}
-
-
-def main() -> int:
-    """The command line, as `magnet data folk` has it.
-
-    The work is done by the module under its proper name: worker processes could not find functions of `__main__`.
-    """
-    from ...cli.data import add_folk_arguments
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_folk_arguments(parser)
-    args = parser.parse_args()
-    return int(args.run(args))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
