@@ -99,15 +99,20 @@ def job(source: tp.Optional[str], execute_only: tp.Optional[str] = "evaluate") -
                                                                                     execute_only=execute_only)))
 
 
-def test_evaluations_wait_for_the_training_of_their_model(shepherd: tp.Any, tmp_path: Path) -> None:
+def test_evaluations_wait_for_the_training_of_their_model(shepherd: tp.Any, tmp_path: Path,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [job("//sig/running"), job("//sig/trained"), job("//sig/running"), job("//bundled/magnet-16khz"),
             job("//sig/fresh"), job("//sig/failed", execute_only=None), job(None)]
     assert shepherd.parents(jobs) == ["7_running", "7_fresh"]
-    assert slurm.LaunchShepherd.parents(shepherd, jobs) == [], "dora launch evaluates what there is"
+    assert slurm.LaunchShepherd.parents(shepherd, jobs) == [], "`dora launch` evaluates the weights that exist"
+    # submitit only looks for srun on PATH; the script for sbatch is written without running it.
+    (tmp_path / "srun").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
     shepherd._after = ["12", "13"]
     needs = slurm.settings({"gpus": 0, "partition": "tiny", "nodelist": ["a", "b"]}, environ={})
-    given = shepherd._get_submitit_executor("name", tmp_path, needs).parameters["additional_parameters"]
-    assert given == {"nodelist": "a,b", "dependency": "afterok:12:13", "kill-on-invalid-dep": "yes"}
+    script = shepherd._get_submitit_executor("name", tmp_path, needs)._make_submission_file_text("command", "id")
+    assert {"#SBATCH --dependency=afterok:12:13", "#SBATCH --kill-on-invalid-dep=yes", "#SBATCH --nodelist=a,b",
+            "#SBATCH --partition=tiny"} <= set(script.splitlines())
 
 
 @pytest.mark.parametrize("sig", ["failed", "nowhere"])
