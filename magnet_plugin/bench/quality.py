@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from audiocraft.modules.conditioners import ConditioningAttributes
 
-from ..metrics.clips import batches, read_clips
+from ..data.clips import batches, read_clips
 from ..metrics.codec import reconstruct
 from ..metrics.frechet import frechet_distance, gaussian
 from ..metrics.instruments import InstrumentClassifier, agreement
@@ -65,8 +65,8 @@ class Judge:
         self.codec, self.rate = codec, codec.sample_rate
         self.classifier = InstrumentClassifier.train(splits[0])
         self.clips = read_clips(splits[1], clips)
-        self.captions = [clip.fact("description") for clip in self.clips]
-        self.labels = [clip.fact("instrument") for clip in self.clips]
+        self.captions = [clip.field("description") for clip in self.clips]
+        self.labels = [clip.field("instrument") for clip in self.clips]
         real = self.hear(wav for _, wav in batches(self.clips, self.rate, BATCH))
         self.reference = gaussian(real.latents)
         self.score = CausalRescorer(load_partner(MUSICGEN, codec, "cpu", "the judge").lm)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from .clips import batches, read_clips
+from ..data.clips import batches, read_clips
 from .mel import decibels, mel_power
 
 BANDS, SPAN = 64, 60.0      # mel distance: bands from 50 Hz up, dynamic range in dB

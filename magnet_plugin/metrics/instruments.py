@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
+from ..data.clips import batches, read_clips, resample
 from .channel import poor_channel
-from .clips import batches, read_clips, resample
 from .mel import decibels, mel_power
 
 BANDS, LOW, HIGH, SPAN = 40, 60.0, 7600.0, 20.0      # mel bands, Hz, Hz, dB
@@ -74,7 +74,7 @@ class InstrumentClassifier:
         """
         powers, labels = [], []
         for clips, wav in batches(read_clips(manifest_folder, limit), sample_rate):
-            labels += [clip.fact("instrument") for clip in clips]
+            labels += [clip.field("instrument") for clip in clips]
             powers.append(mel_of(wav, sample_rate))
         return cls.fit(powers, labels, sample_rate)
 

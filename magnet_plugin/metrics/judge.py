@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from .clips import read_clip
+from ..data.clips import read_clip
 from .frechet import LatentCodec, Moments, frechet_distance, latents
 from .instruments import InstrumentClassifier
 
@@ -42,7 +42,7 @@ class Judge:
         self.clips += len(files)
         self.seconds += seconds
         if self.classifier is not None:
-            labels = [read_clip(file).fact("instrument") for file in files]
+            labels = [read_clip(file).field("instrument") for file in files]
             heard = self.classifier.predict(made, self.codec.sample_rate)
             self.right += sum(one == other for one, other in zip(heard, labels, strict=True))
         if self.frechet:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from .clips import Clip, batches, read_clips
+from ..data.clips import Clip, batches, read_clips
 from .codec import reconstruct
 from .frechet import LatentCodec, frechet_distance, gaussian, latents
 from .instruments import InstrumentClassifier, agreement
@@ -62,8 +62,8 @@ def judge(model: Generator, train_folder: tp.Union[str, Path], heldout_folder: t
     """
     start = time.perf_counter()
     heldout = read_clips(heldout_folder, clips)
-    labels = [clip.fact("instrument") for clip in heldout]
-    captions = [clip.fact("description") for clip in heldout]
+    labels = [clip.field("instrument") for clip in heldout]
+    captions = [clip.field("description") for clip in heldout]
     codec, rate = model.compression_model, model.sample_rate
     classifier = InstrumentClassifier.train(train_folder, training_clips)
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from magnet_plugin.data.clips import batches, read_clips
 from magnet_plugin.metrics import instruments
 from magnet_plugin.metrics.channel import poor_channel
-from magnet_plugin.metrics.clips import batches, read_clips
 from magnet_plugin.metrics.instruments import InstrumentClassifier, agreement, mel_of, timbre
 from magnet_plugin.metrics.mel import mel_power
 
@@ -71,7 +71,7 @@ def test_labels_without_meaning_are_not_learned(tone_set: ToneSet) -> None:
     for path, name in zip(files, names, strict=True):
         path.write_text(json.dumps({"instrument": name}))
     wav = torch.cat([wav for _, wav in batches(read_clips(tone_set(60, 3)), RATE)])
-    labels = [clip.fact("instrument") for clip in read_clips(tone_set(60, 3))]
+    labels = [clip.field("instrument") for clip in read_clips(tone_set(60, 3))]
     assert abs(InstrumentClassifier.train(folder).accuracy(wav, labels) - 1 / 3) < 0.25
 
 

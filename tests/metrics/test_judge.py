@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from magnet_plugin.metrics.clips import Clip, load_audio, read_clips
+from magnet_plugin.data.clips import Clip, load_audio, read_clips
 from magnet_plugin.metrics.frechet import Moments, frechet_distance, gaussian, latents
 from magnet_plugin.metrics.instruments import InstrumentClassifier
 from magnet_plugin.metrics.judge import Judge
@@ -30,7 +30,7 @@ def test_moments_are_those_of_all_points() -> None:
 def feed(judge: Judge, model: ToneModel, clips: tp.Sequence[Clip]) -> None:
     for first in range(0, len(clips), 4):
         some = clips[first:first + 4]
-        made = model.generate([clip.fact("description") for clip in some], seed=first)
+        made = model.generate([clip.field("description") for clip in some], seed=first)
         judge.update(made, torch.stack([load_audio(clip.path, RATE) for clip in some]), [clip.path for clip in some], 0.5)
 
 
@@ -48,7 +48,7 @@ def test_it_hears_what_was_played(tone_set: MakeSet) -> None:
     feed(bare, ToneModel(), clips)
     assert list(bare.compute()) == ["seconds_per_clip"]
     real = torch.stack([load_audio(clip.path, RATE) for clip in clips])
-    made = torch.cat([ToneModel().generate([clip.fact("description") for clip in clips[first:first + 4]], seed=first)
+    made = torch.cat([ToneModel().generate([clip.field("description") for clip in clips[first:first + 4]], seed=first)
                       for first in (0, 4, 8)])
     assert found[True]["frechet"] == pytest.approx(frechet_distance(gaussian(latents(codec, made)),
                                                                     gaussian(latents(codec, real))), rel=1e-5)
@@ -61,7 +61,7 @@ def test_ranks_together_find_what_one_finds(tone_set: MakeSet) -> None:
     for rank, part in enumerate(parts):
         for first in range(4 * rank, 12, 12):
             some = clips[first:first + 4]
-            part.update(ToneModel(False).generate([clip.fact("description") for clip in some], seed=first),
+            part.update(ToneModel(False).generate([clip.field("description") for clip in some], seed=first),
                         torch.stack([load_audio(clip.path, RATE) for clip in some]), [clip.path for clip in some], 0.5)
     sums: list[torch.Tensor] = []
 

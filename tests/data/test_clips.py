@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 
-from magnet_plugin.metrics.clips import batches, load_audio, read_clips
+from magnet_plugin.data.clips import batches, load_audio, read_clips
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_batches_keep_order_and_never_pad(folder: Path) -> None:
             batches(read_clips(folder), 8000, 2)]
     assert seen == [([0, 1], (2, 1, 800)), ([2], (1, 1, 800)), ([3], (1, 1, 1600)), ([4], (1, 1, 800))]
     (clips, wav), *_ = batches(read_clips(folder), 8000, 2)
-    assert clips[1].fact("instrument") == "flute" and torch.allclose(wav[1], torch.tensor(0.1), atol=1e-4)
+    assert clips[1].field("instrument") == "flute" and torch.allclose(wav[1], torch.tensor(0.1), atol=1e-4)
 
 
 def test_limit(folder: Path) -> None:
