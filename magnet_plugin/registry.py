@@ -92,6 +92,7 @@ def _take_models() -> None:
 def _take_loaders() -> None:
     """Checkpoints: safe loading on torch 2.6 and later, and the names //bundled/NAME and release folders."""
     import torch
+    from audiocraft.models import CompressionModel
     from audiocraft.solvers.compression import CompressionSolver
     from audiocraft.utils import checkpoint
 
@@ -100,6 +101,9 @@ def _take_loaders() -> None:
     _put(checkpoint, "resolve_checkpoint_path", _resolver(checkpoint.resolve_checkpoint_path))
     _put(checkpoint, "load_checkpoint", _loader(checkpoint))
     _put(CompressionSolver, "model_from_checkpoint", staticmethod(_codec_loader(loading.load_codec)))
+    # The bundled models' codec files refer to //bundled/codec-16khz, a name that AudioCraft would look up on the hub.
+    get_pretrained = _with_bundled_codecs(CompressionModel.get_pretrained, loading.load_codec)
+    _put(CompressionModel, "get_pretrained", staticmethod(get_pretrained))
     # AudioCraft calls torch.load itself in several places; what its checkpoints hold has to be allowed for those too.
     torch.serialization.add_safe_globals(checkpoints.SAFE_GLOBALS)
 
@@ -142,6 +146,13 @@ def _codec_loader(load_codec: tp.Callable) -> tp.Callable:
     def model_from_checkpoint(checkpoint_path: tp.Union[str, Path], device: tp.Any = "cpu") -> tp.Any:
         return load_codec(checkpoint_path, device)
     return model_from_checkpoint
+
+
+def _with_bundled_codecs(fallback: tp.Callable, load_codec: tp.Callable) -> tp.Callable:
+    @functools.wraps(fallback)
+    def get_pretrained(name: tp.Union[str, Path], device: tp.Any = "cpu") -> tp.Any:
+        return (load_codec if str(name).startswith("//bundled/") else fallback)(name, device)
+    return get_pretrained
 
 
 def _take_solvers() -> None:

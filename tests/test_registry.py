@@ -22,7 +22,8 @@ def places() -> dict[str, object]:
         "models.lm": models.MagnetLMModel, "get_lm_model": builders.get_lm_model,
         "provider": builders.get_conditioner_provider, "load": loaders.load_lm_model_magnet,
         "get_solver": solvers.get_solver, "builders.get_solver": solver_builders.get_solver,
-        "codec": CompressionSolver.model_from_checkpoint, "resolve": checkpoint.resolve_checkpoint_path,
+        "codec": CompressionSolver.model_from_checkpoint, "pretrained codec": models.CompressionModel.get_pretrained,
+        "resolve": checkpoint.resolve_checkpoint_path,
         "load_checkpoint": checkpoint.load_checkpoint, "train": getattr(audiocraft, "train", None),
         "train module": sys.modules.get("audiocraft.train"),
         "model_hash": base.model_hash, "backend": transformer._efficient_attention_backend,
@@ -38,7 +39,7 @@ def test_register_is_idempotent_and_undone() -> None:
     assert places() == during
     assert {name for name in before if before[name] is not during[name]} == set(before) - {"backend"}
     assert all(name == "backend" or "magnet_plugin" in getattr(value, "__module__", "magnet_plugin")
-               for name, value in during.items() if name not in ("resolve", "get_solver", "builders.get_solver"))
+               for name, value in during.items() if name not in ("resolve", "pretrained codec", "get_solver", "builders.get_solver"))
     magnet_plugin.unregister()
     assert places() == before
     magnet_plugin.register()

@@ -17,7 +17,7 @@ from .. import __version__
 from ..environment import PACKAGE
 
 LM_FILE, CODEC_FILE, CHECKPOINT = "state_dict.bin", "compression_state_dict.bin", "checkpoint.th"
-BUNDLED = PACKAGE / "models" / "bundled"
+BUNDLED, BUNDLED_PREFIX = PACKAGE / "models" / "bundled", "//bundled/"
 
 
 def _plain_dict(factory: tp.Any = None) -> dict:
@@ -50,9 +50,19 @@ def load(path: tp.Union[str, Path], device: tp.Union[str, torch.device] = "cpu")
         raise ValueError(f"{path} cannot be loaded safely: {reason}. Nothing in it was run.") from error
 
 
+def load_following(path: tp.Union[str, Path]) -> dict[str, tp.Any]:
+    """Load a file; if it only refers to a bundled codec, as `write_reference` leaves it, load that codec's file.
+
+    A reference to a codec on the hub is returned as it is.
+    """
+    package = load(path)
+    source = str(package.get("pretrained", ""))
+    return load(bundled(source.removeprefix(BUNDLED_PREFIX)) / CODEC_FILE) if source.startswith(BUNDLED_PREFIX) else package
+
+
 def load_as_checkpoint(path: tp.Union[str, Path]) -> dict[str, tp.Any]:
     """A training checkpoint, or a release file in a training checkpoint's form, as `continue_from` reads it."""
-    state = load(path)
+    state = load_following(path)
     if "exported" in state and "best_state" in state:
         state = {"best_state": {"model": state["best_state"]}, "xp.cfg": OmegaConf.create(state["xp.cfg"])}
     return state
@@ -82,8 +92,8 @@ def resolve(name: tp.Union[str, Path], file: str = LM_FILE) -> tp.Optional[Path]
     """
     from audiocraft.environment import AudioCraftEnvironment
     name = str(name)
-    if name.startswith("//bundled/"):
-        path = bundled(name.removeprefix("//bundled/"))
+    if name.startswith(BUNDLED_PREFIX):
+        path = bundled(name.removeprefix(BUNDLED_PREFIX))
     elif name.startswith("//sig/"):
         path = AudioCraftEnvironment.get_dora_dir() / "xps" / name.removeprefix("//sig/")
     else:
@@ -112,7 +122,7 @@ def load_package(name: tp.Union[str, Path], file: str) -> dict[str, tp.Any]:
         from audiocraft.models import loaders
         package = loaders._get_state_dict(str(name), filename=file)
     else:
-        package = load(path)
+        package = load_following(path)
     if "pretrained" in package:
         return package
     best = package.get("fsdp_best_state") or package.get("best_state")
@@ -187,10 +197,18 @@ def export(source: str, out: tp.Union[str, Path], half: bool = False) -> Path:
 
 
 def export_codec(source: str, path: Path, half: bool = False) -> None:
-    """Write the codec that a language model's `compression_model_checkpoint` names; a hub's codec by its name alone."""
+    """Write the codec that a language model's `compression_model_checkpoint` names; a codec on the hub by its name only."""
     if source.startswith("//pretrained/"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"pretrained": source.removeprefix("//pretrained/"), "exported": True, "version": __version__}, path)
+        write_reference(source.removeprefix("//pretrained/"), path)
         return
     package = load_package(source, CODEC_FILE)
-    release(package["best_state"], package["xp.cfg"], path, half)
+    if "pretrained" in package:
+        write_reference(package["pretrained"], path)
+    else:
+        release(package["best_state"], package["xp.cfg"], path, half)
+
+
+def write_reference(name: str, path: Path) -> None:
+    """Write a codec file that refers to another codec: a name on the hub, or `//bundled/NAME`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"pretrained": name, "exported": True, "version": __version__}, path)

@@ -33,6 +33,12 @@ def test_the_wheel_holds_configs_and_grids_inside_the_package(wheel: Path) -> No
         assert f"magnet_plugin/{name}" in names, name
 
 
+def test_the_wheel_holds_the_codec_once(wheel: Path) -> None:
+    sizes = [item.file_size for item in zipfile.ZipFile(wheel).infolist()
+             if item.filename.endswith("compression_state_dict.bin")]
+    assert len(sizes) == 4 and sum(size > 10_000 for size in sizes) == 1
+
+
 def test_a_wheel_trains_from_any_directory(wheel: Path, tmp_path: Path) -> None:
     """A new environment that sees this one's packages, but the plugin from the wheel alone."""
     site = next(path for path in map(Path, sys.path) if (path / "audiocraft").is_dir())
