@@ -38,8 +38,9 @@ def test_register_is_idempotent_and_undone() -> None:
     magnet_plugin.register()
     assert places() == during
     assert {name for name in before if before[name] is not during[name]} == set(before) - {"backend"}
+    wrappers = ("resolve", "pretrained codec", "get_solver", "builders.get_solver")     # carry the wrapped one's module
     assert all(name == "backend" or "magnet_plugin" in getattr(value, "__module__", "magnet_plugin")
-               for name, value in during.items() if name not in ("resolve", "pretrained codec", "get_solver", "builders.get_solver"))
+               for name, value in during.items() if name not in wrappers)
     magnet_plugin.unregister()
     assert places() == before
     magnet_plugin.register()
