@@ -19,12 +19,13 @@ help:
 
 install: $(READY)
 
-$(READY): setup.py requirements/overrides.txt
+$(READY): setup.py requirements/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
 		{ echo "Python 3.10 to 3.12 is needed, $(PYTHON) is another: make install PYTHON=python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --python $(BIN)/python --override requirements/overrides.txt --editable '.[dev,metrics]'
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps 'audiocraft<1.5' tinysoundfont
+	$(BIN)/uv pip install --python $(BIN)/python --constraint requirements/constraints.txt --editable '.[dev]'
 	@touch $@
 
 test: install

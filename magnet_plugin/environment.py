@@ -9,6 +9,19 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
+#: Installs the two requirements whose own dependencies cannot be installed today; README.md gives the reasons.
+INSTALL_AUDIOCRAFT = "pip install --no-deps 'audiocraft<1.5' tinysoundfont"
+
+
+def require_audiocraft() -> None:
+    """Check that AudioCraft is installed, without importing it.
+
+    Raises:
+        ModuleNotFoundError: It is not installed; the message gives the command that installs it.
+    """
+    if importlib.util.find_spec("audiocraft") is None:
+        raise ModuleNotFoundError(f"AudioCraft is not installed. Install it without its outdated pins: {INSTALL_AUDIOCRAFT}",
+                                  name="audiocraft")
 
 
 def config_dir() -> Path:

@@ -29,6 +29,7 @@ def register() -> None:
     """
     if _undo:
         return
+    environment.require_audiocraft()
     environment.register_resolvers()
     environment.point_audiocraft_here()
     environment.provide_ffmpeg()
