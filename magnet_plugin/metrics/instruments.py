@@ -87,7 +87,7 @@ class InstrumentClassifier:
             from sklearn.preprocessing import StandardScaler
             from sklearn.svm import SVC
         except ImportError as error:
-            raise ImportError("judging instruments needs scikit-learn: pip install magnet-plugin[metrics]") from error
+            raise ImportError("judging instruments needs scikit-learn: pip install scikit-learn") from error
         if len(set(labels)) < 2:
             raise ValueError(f"all clips are labelled {', '.join(set(labels))}: a classifier needs two instruments")
         generator = torch.Generator().manual_seed(0)
