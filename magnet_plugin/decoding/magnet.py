@@ -1,209 +1,99 @@
-"""MAGNeT's decoding (paper, section 3, figure 1): codebook after codebook, each in a few dozen parallel steps."""
-import dataclasses
+"""MAGNeT's decoding (arXiv 2401.04577, section 3 and figure 1): one codebook after another, each in parallel steps.
+
+A step masks the least certain spans of the codebook, predicts them in one pass, samples them, optionally lets a second
+model rescore them, and scores how certain they are, which decides what the next step masks.
+"""
 import typing as tp
 
 import torch
 
-from ..modules import schedules
-from ..modules.spans import chunk_index
-from . import sampling, scoring
-from . import span_masker as remask
+from .known_tokens import KnownTokens
 from .options import GenerationOptions
-from .rescoring import Draw, Rescoring
+from .rescoring import NO_RESCORING, Candidate, NoRescoring
+from .sampling import Sampler
+from .span_masker import SpanMasker
+from .steps import Step, steps_of
 
-Predict = tp.Callable[[torch.Tensor, int, float], torch.Tensor]
 Callback = tp.Callable[[int, int], None]
 
 
 class NonFiniteLogits(FloatingPointError):
-    """The model gave logits that are infinite or not a number."""
+    """The model produced logits that are infinite or not a number."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Given:
-    """What is fixed before decoding. A prompt is the case where the first frames of every codebook are known.
+class Predict(tp.Protocol):
+    """A model as the decoder sees it."""
 
-    Attributes:
-        tokens: Long [B, K, T]; read where `known` is True.
-        known: Bool [B, K, T].
-    """
-    tokens: torch.Tensor
-    known: torch.Tensor
+    def logits(self, tokens: torch.Tensor, stage: int, scale: float, frames: torch.Tensor) -> torch.Tensor:
+        """Predict codebook `stage` at some frames.
 
-    @staticmethod
-    def prompt(prompt: torch.Tensor, length: int) -> "Given":
-        """The first frames `prompt` [B, K, P] of a clip of `length` frames."""
-        B, K, P = prompt.shape
-        if length <= P:
-            raise ValueError(f"the prompt has {P} frames, but the clip only {length}; shorten the prompt or raise duration "
-                             "(max_gen_len)")
-        tokens = torch.zeros(B, K, length, dtype=torch.long, device=prompt.device)
-        tokens[..., :P] = prompt
-        known = torch.zeros_like(tokens, dtype=torch.bool)
-        known[..., :P] = True
-        return Given(tokens, known)
+        Args:
+            tokens: Long [B, K, T], the mask token where unknown.
+            stage: codebook to predict.
+            scale: guidance scale of this step, to be applied by the model.
+            frames: Long [B, M].
+        Returns:
+            Logits [B, M, card].
+        """
 
 
-def decode(predict: Predict, given: Given, options: GenerationOptions, *, mask_id: int, span_len: int,
+def decode(predict: Predict, known: KnownTokens, options: GenerationOptions, *, mask_id: int, span_len: int,
            generator: tp.Optional[torch.Generator] = None, callback: tp.Optional[Callback] = None,
-           describe: tp.Callable[[], str] = lambda: "", rescoring: tp.Optional[Rescoring] = None) -> torch.Tensor:
-    """Fill in everything that is not given.
+           describe: tp.Callable[[], str] = lambda: "", rescoring: NoRescoring = NO_RESCORING) -> torch.Tensor:
+    """Fill in all tokens that are not known.
 
     Args:
-        predict: `predict(tokens [B, K, T], stage, guidance) -> logits [B, T, card]`, float32, guidance applied.
-        given: fixed tokens.
+        predict: the model.
+        known: tokens to keep.
         options: decoding settings.
         mask_id: the token that stands for "unknown".
-        span_len: frames in a span (paper: 3).
-        generator: source of all randomness, on the tokens' device.
+        span_len: frames in a span (3 in the paper).
+        generator: the source of all randomness, on the tokens' device.
         callback: called with (steps done, steps in all) after each step.
-        describe: words on dtype and backend for the error about non-finite logits.
-        rescoring: an external model's part in it; None is MAGNeT alone.
+        describe: returns words about dtype and backend for the error about non-finite logits.
+        rescoring: how a second model takes part.
     Returns:
         Tokens, Long [B, K, T], none of them `mask_id`.
     Raises:
         ValueError: `decoding_steps` does not fit the number of codebooks.
-        NonFiniteLogits: names stage and step.
+        NonFiniteLogits: the message names stage and step.
     """
-    K = given.tokens.shape[1]
+    K = known.tokens.shape[1]
     options.check_codebooks(K)
-    tokens = torch.where(given.known, given.tokens, mask_id)
+    tokens, sampler = known.masked(mask_id), Sampler(options.use_sampling, options.top_k, options.top_p, generator)
     done, total = 0, sum(options.decoding_steps)
-    most_free = (~given.known).sum(dim=-1).amax(dim=0).tolist()         # shapes hang on it, so the host has to know
-    for stage in range(K):
+    for stage, most_free in enumerate(known.most_free()):
+        masker = SpanMasker(tokens[:, stage], known.known[:, stage], most_free, mask_id, span_len, options)
         finite = []
-        stage_steps = _decode_stage(predict, tokens, given.known[:, stage], most_free[stage], stage, options, mask_id,
-                                    span_len, generator, rescoring)
-        for now, ok in stage_steps:
-            tokens = now
-            finite.append(ok)
+        for step in steps_of(stage, options):
+            candidate = decode_step(predict, tokens, step, masker, sampler, rescoring)
+            tokens = candidate.tokens
+            finite.append(candidate.finite)
             done += 1
             if callback is not None:
                 callback(done, total)
-        _check_finite(torch.stack(finite), stage, describe)
+        check_finite(finite, f"stage {stage}, step", "max_cfg_coef", describe)
     return tokens
 
 
-def _decode_stage(predict: Predict, tokens: torch.Tensor, known: torch.Tensor, most: int, stage: int,
-                  options: GenerationOptions, mask_id: int, span_len: int, generator: tp.Optional[torch.Generator],
-                  rescoring: tp.Optional[Rescoring]
-                  ) -> tp.Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Decode codebook `stage`, yielding after each step the tokens and whether the logits were finite (on the device)."""
-    spans = _SpanMasker(known, most, span_len, options)
-    codes = tokens[:, stage]                                             # [B, T]
-    prompt = codes
-    steps = options.decoding_steps[stage]
-    for step, rate in enumerate(schedules.mask_rates(steps)):
-        codes = torch.where(spans.mask(rate), mask_id, codes)
-        codes = torch.where(known, prompt, codes)
-        tokens = torch.cat([tokens[:, :stage], codes[:, None], tokens[:, stage + 1:]], dim=1)
-        unknown = codes == mask_id
-        positions = spans.positions(unknown, step, float(rate))          # [B, M]
-        logits = _logits(predict, tokens, stage, _guidance(float(rate), options), positions)      # [B, M, card]
-        temperature = schedules.temperature_at(step, steps, options.temp, options.anneal_temp)
-        probs = torch.softmax(logits / temperature, dim=-1)
-        rescored = rescoring is not None and rescoring.applies(stage, step, steps)
-        draw = _drawer(probs, options, generator, again=rescored)
-        sampled = draw(probs) if options.use_sampling else logits.argmax(dim=-1)
-        tokens, finite = _fill(tokens, stage, unknown, positions, sampled), logits.isfinite().all()
-        # Scored before top-p: how likely the token was to the model, not to the sampler.
-        likely = probs.gather(-1, sampled[..., None])[..., 0]            # [B, M]
-        if rescored:
-            final = tp.cast(Rescoring, rescoring).rescore(probs, positions, tokens, stage, temperature, draw)
-            tokens, finite = _fill(tokens, stage, unknown, positions, final.tokens), finite & final.finite
-            likely = final.probs
-        codes = tokens[:, stage]
-        spans.score(torch.ones_like(codes, dtype=likely.dtype).scatter(1, positions, likely), unknown)
-        yield tokens, finite
+def decode_step(predict: Predict, tokens: torch.Tensor, step: Step, masker: SpanMasker, sampler: Sampler,
+                rescoring: NoRescoring) -> Candidate:
+    """Mask, predict, sample, rescore, score. `tokens` is Long [B, K, T]; the result holds the new ones."""
+    tokens, masked = masker.mask(tokens, step)                                          # masked: [B, T]
+    frames = masker.frames(masked, step)                                                # [B, M]
+    logits = predict.logits(tokens, step.stage, step.guidance, frames).float()          # [B, M, card]
+    probs = torch.softmax(logits / step.temperature, dim=-1)
+    noise = rescoring.noise(sampler, probs, step)
+    sampled = sampler.sample(logits, probs, noise)                                      # [B, M]
+    candidate = Candidate.fill(tokens, step.stage, masked, frames, sampled, probs, logits.isfinite().all())
+    candidate = rescoring.rescore(candidate, step, sampler, noise)
+    masker.score(candidate.likelihood(), masked)
+    return candidate
 
 
-def _drawer(probs: torch.Tensor, options: GenerationOptions, generator: tp.Optional[torch.Generator], again: bool) -> Draw:
-    """The step's way of choosing tokens; if it is to be asked `again`, it draws with the same noise then."""
-    if not options.use_sampling:
-        return lambda weights: weights.argmax(dim=-1)
-    noise = sampling.race_noise(probs, generator) if again else None
-    return lambda weights: sampling.draw(weights, options.top_k, options.top_p, generator, noise)
-
-
-def _fill(tokens: torch.Tensor, stage: int, where: torch.Tensor, positions: torch.Tensor, values: torch.Tensor
-          ) -> torch.Tensor:
-    """`values` [B, M] put into codebook `stage` of `tokens` [B, K, T] at `positions`, where Bool `where` [B, T] is True."""
-    codes = tokens[:, stage]
-    codes = torch.where(where, codes.scatter(1, positions, values), codes)
-    return torch.cat([tokens[:, :stage], codes[:, None], tokens[:, stage + 1:]], dim=1)
-
-
-def _guidance(rate: float, options: GenerationOptions) -> float:
-    low, high = options.guidance_interval
-    guided = low <= max(rate, 0.0) <= high              # the last float32 cosine lies a hair below 0
-    return schedules.guidance_at(rate, options.max_cfg_coef, options.min_cfg_coef) if guided else 1.0
-
-
-def _logits(predict: Predict, tokens: torch.Tensor, stage: int, guidance: float, positions: torch.Tensor) -> torch.Tensor:
-    """Float32 logits at `positions` [B, M]; a `predict` with a method `at` computes no others."""
-    if hasattr(predict, "at"):
-        return predict.at(tokens, stage, guidance, positions).float()
-    logits = predict(tokens, stage, guidance).float()
-    return logits.gather(1, positions[..., None].expand(-1, -1, logits.shape[-1]))
-
-
-class _SpanMasker:
-    """Remembers how sure the last step was, and picks what to mask next. Works on one stage of a batch."""
-
-    def __init__(self, known: torch.Tensor, most: int, span_len: int, options: GenerationOptions) -> None:
-        T = known.shape[-1]
-        self.length = T
-        self.span_len = min(span_len, T)
-        self.how = options.span_scoring
-        # A span of one frame is its own chunk, whatever the arrangement.
-        self.overlapping = options.span_arrangement == "stride1" and self.span_len > 1
-        self.tokenwise = self.overlapping or self.span_len == 1
-        free = ~known if self.tokenwise else scoring.any_in_chunk(~known, self.span_len)
-        self.count = free.sum(dim=-1)                                    # [B]
-        self.most = most if self.tokenwise else min(most, free.shape[-1])        # no less than any of `count`
-        self.scores = remask.keep_given(torch.zeros_like(free, dtype=torch.float32), free)
-        self.masked = free
-
-    def positions(self, unknown: torch.Tensor, step: int, rate: float) -> torch.Tensor:
-        """The frames whose probabilities are needed, Long [B, M]; the rest of a row is filled up with other frames.
-
-        M is known from the schedule alone, so that nothing waits for the device: it bounds what `mask` can mask.
-
-        Args:
-            unknown: frames that hold the mask token, Bool [B, T].
-            step: step within the stage; the first one fills everything that is free.
-            rate: its mask rate.
-        """
-        count = max(int(torch.tensor(rate) * self.most) if step else self.most, 1)
-        if self.overlapping:
-            room = max(count, self.span_len) + (self.span_len if step else 0)
-        else:
-            room = count if self.tokenwise else count * self.span_len
-            if not self.tokenwise:      # a span is scored as a whole, with its given frames
-                unknown = scoring.any_in_chunk(unknown, self.span_len)[:, chunk_index(self.length, self.span_len,
-                                                                                      unknown.device)]
-        return unknown.long().argsort(dim=-1, descending=True, stable=True)[:, :min(room, self.length)]
-
-    def mask(self, rate: torch.Tensor) -> torch.Tensor:
-        """Bool [B, T]: what to mask at this mask rate (float32, no dimensions)."""
-        count = (rate.to(self.count.device) * self.count).long().clamp_min(1)
-        if self.overlapping:
-            return remask.mask_overlapping(self.scores, count, self.span_len)
-        mask = remask.mask_chunks(self.scores, count, self.span_len, self.length)
-        self.masked = mask if self.tokenwise else scoring.any_in_chunk(mask, self.span_len)
-        return mask
-
-    def score(self, probs: torch.Tensor, filled: torch.Tensor) -> None:
-        """Note the probability of each sampled token, [B, T], and which frames were filled in, Bool [B, T]."""
-        if self.tokenwise:
-            self.scores = remask.keep_given(-probs.log(), filled)
-        else:
-            self.scores = remask.keep_given(scoring.chunk_scores(probs, self.span_len, self.how), self.masked)
-
-
-def _check_finite(finite: torch.Tensor, stage: int, describe: tp.Callable[[], str]) -> None:
-    """One host read per stage: raise on the first step whose logits were not finite."""
-    if not bool(finite.all()):
-        step = int((~finite).int().argmax())
-        raise NonFiniteLogits(f"logits are not finite at stage {stage}, step {step} {describe()}; use a wider dtype "
-                              "(bfloat16 or float32) or lower max_cfg_coef")
+def check_finite(finite: tp.Sequence[torch.Tensor], place: str, setting: str, describe: tp.Callable[[], str]) -> None:
+    """Raise NonFiniteLogits at the first False in `finite` (Bool [], on the device). Reads the device once."""
+    flags = torch.stack(list(finite))
+    if not bool(flags.all()):
+        raise NonFiniteLogits(f"logits are not finite at {place} {int((~flags).int().argmax())} {describe()}; use a wider "
+                              f"dtype (bfloat16 or float32) or lower {setting}")

@@ -1,4 +1,8 @@
-"""GenerationOptions: how to decode. Frozen, validated where it is made, the only place with decoding defaults."""
+"""GenerationOptions and PromptOptions: all decoding settings, checked where they are made.
+
+The defaults of these classes are the only ones: the API, the command line and the configs take theirs from here. Importing
+this module loads nothing heavy.
+"""
 import dataclasses
 import typing as tp
 
@@ -14,29 +18,31 @@ CHOICES = {
 
 @dataclasses.dataclass(frozen=True)
 class GenerationOptions(RescoringOptions):
-    """Settings of the iterative decoding (paper, sections 3 and 4; defaults are those of ten seconds of music).
+    """Settings of MAGNeT's decoding (sections 3 and 4 of the paper). The defaults are those for ten seconds of music.
 
     Attributes:
-        use_sampling: sample tokens; False takes the most likely one.
-        top_k: keep the k most likely tokens; 0 keeps all. `top_p` wins over it.
-        top_p: keep the most likely tokens that together reach this probability; 0 switches it off.
+        use_sampling: sample tokens; False takes the most likely ones.
+        top_k: sample from the k most likely tokens; 0 uses all of them. Ignored if `top_p` is set.
+        top_p: sample from the most likely tokens that together reach this probability; 0 disables it.
         temp: softmax temperature at the start of each stage.
-        anneal_temp: let the temperature fall linearly within a stage.
-        max_cfg_coef: guidance coefficient while everything is masked.
-        min_cfg_coef: guidance coefficient once nothing is masked any more.
-        decoding_steps: steps of each stage, one number per codebook.
-        span_arrangement: `stride1`, overlapping spans (the authors' better one), or `nonoverlap`, spans on a grid.
-        span_scoring: how a `nonoverlap` span is scored: by its likeliest token (`max`) or by all of them (`prod`).
-        engine: `auto`, the lean forward pass where it serves the model and the model's own elsewhere; `lean` or `plain`.
-        precision: of the matrix products: `model`, as the weights are; `bfloat16`, `float16` (CUDA), or `int8` (CPU).
-            Other than `model` is approximate, and wants the lean engine.
-        guidance_interval: mask rates, from and to, between which there is guidance (arXiv 2404.07724). Approximate, and
-            faster, where it is narrower than (0, 1): outside of it the null branch is not computed.
-        guidance_every: compute the null branch in every so many steps, and take its difference to the conditional one
-            from the last time in between. Approximate, and faster, where it is above 1.
-        rescorer_…: see `RescoringOptions`.
+        anneal_temp: lower the temperature linearly within a stage.
+        max_cfg_coef: guidance scale when everything is masked.
+        min_cfg_coef: guidance scale when nothing is masked.
+        decoding_steps: number of decoding steps of each codebook.
+        span_arrangement: `stride1` for overlapping spans, which the paper's first author recommends, or `nonoverlap` for
+            spans on a fixed grid.
+        span_scoring: score of a `nonoverlap` span: by its most likely token (`max`) or by all of its tokens (`prod`).
+        engine: forward pass used for decoding: `lean`, the fast path; `plain`, the reference path, which is the model's own
+            forward pass; `auto`, the fast path where it supports the model.
+        precision: of the linear layers: `model`, that of the weights; `bfloat16`, `float16` (CUDA) or `int8` (CPU). Values
+            other than `model` are approximate and need the fast path.
+        guidance_interval: lowest and highest mask rate at which guidance is applied (arXiv 2404.07724). An interval narrower
+            than (0, 1) is approximate and faster, because the unconditional branch is not computed outside of it.
+        guidance_every: compute the unconditional branch in every n-th step and reuse its difference to the conditional
+            branch in between. Values above 1 are approximate and faster.
+        rescorer_...: see `RescoringOptions`.
     Raises:
-        ValueError: a value that cannot work, named with its remedy.
+        ValueError: a value is invalid; the message names the setting and the remedy.
     """
     use_sampling: bool = True
     top_k: int = 0
@@ -66,7 +72,8 @@ class GenerationOptions(RescoringOptions):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")
         if self.engine == "plain" and self.precision != "model":
-            raise ValueError(f"precision={self.precision} wants engine=auto or lean; engine=plain knows the model's alone")
+            raise ValueError(f"precision={self.precision} needs engine=auto or engine=lean; engine=plain only supports "
+                             "precision=model")
         for name in ("max_cfg_coef", "min_cfg_coef"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} is negative; 1 means no guidance")
@@ -75,14 +82,14 @@ class GenerationOptions(RescoringOptions):
             raise ValueError(f"guidance_every={self.guidance_every} must be at least 1; 1 computes every step")
 
     def check_codebooks(self, n_q: int) -> None:
-        """Raise ValueError unless there is a number of steps for each of the model's `n_q` codebooks."""
+        """Raise ValueError unless the settings fit a model with `n_q` codebooks."""
         self.check_rescorer_stages(n_q)
         if len(self.decoding_steps) != n_q:
             raise ValueError(f"decoding_steps={list(self.decoding_steps)} has {len(self.decoding_steps)} entries, but the "
                              f"model has {n_q} codebooks; give one number of steps per codebook")
 
     def plain(self) -> dict[str, tp.Any]:
-        """The settings as numbers, strings and lists, ready for JSON and for `lm.generate(**...)`."""
+        """The settings as numbers, strings and lists, for JSON and for `lm.generate(**...)`."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()}
 
 
@@ -109,15 +116,15 @@ def _interval(values: tp.Sequence[float]) -> tuple[float, float]:
 
 @dataclasses.dataclass(frozen=True)
 class PromptOptions:
-    """Settings of what a hybrid model writes token by token, before it goes on in parallel; defaults are MusicGen's.
+    """Settings of the frames that a hybrid model decodes autoregressively at the start of a clip. Defaults as MusicGen's.
 
     Attributes:
-        frames: number of frames to write; 0 decodes all of the clip in parallel.
-        cfg_coef: guidance coefficient.
+        frames: number of frames; 0 decodes the whole clip in parallel.
+        cfg_coef: guidance scale.
         temperature: softmax temperature.
-        top_k: keep the k most likely tokens; 0 keeps all.
+        top_k: sample from the k most likely tokens; 0 uses all of them.
     Raises:
-        ValueError: a value that cannot work, named with its remedy.
+        ValueError: a value is invalid; the message names the setting and the remedy.
     """
     frames: int = 0
     cfg_coef: float = 3.0
@@ -126,7 +133,7 @@ class PromptOptions:
 
     def __post_init__(self) -> None:
         if self.frames < 0:
-            raise ValueError(f"prompt_duration: {self.frames} frames; give 0 s to decode all in parallel, or more")
+            raise ValueError(f"prompt_duration: {self.frames} frames; give 0 s to decode everything in parallel, or more")
         if self.cfg_coef < 0:
             raise ValueError(f"prompt_cfg_coef={self.cfg_coef} is negative; 1 means no guidance")
         if not self.temperature > 0:
@@ -136,8 +143,14 @@ class PromptOptions:
             raise ValueError(f"prompt_top_k={self.top_k} is negative; give 0 to keep all tokens")
 
     def plain(self) -> dict[str, tp.Any]:
-        """The settings as arguments of `lm.generate(**...)`, ready for JSON."""
+        """The settings as arguments of `HybridMagnetLMModel.generate(**...)`, for JSON too."""
         return {f"prompt_{name}": value for name, value in dataclasses.asdict(self).items()}
+
+
+def default_steps(n_q: int) -> tuple[int, ...]:
+    """Decoding steps of each of `n_q` codebooks: the default of the first one, and of the later ones."""
+    first, later = GenerationOptions.decoding_steps[:2]
+    return (first,) + (later,) * (n_q - 1)
 
 
 PRESETS: dict[str, GenerationOptions] = {
@@ -148,7 +161,11 @@ PRESETS: dict[str, GenerationOptions] = {
 
 
 def preset(name: str, **changes: tp.Any) -> GenerationOptions:
-    """The paper's settings by name (`music-10s`, `music-30s`, `sound-10s`), with `changes` on top."""
+    """Return the paper's settings by name (`music-10s`, `music-30s` or `sound-10s`), with some fields changed.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
     if name not in PRESETS:
         raise ValueError(f"preset {name!r} is unknown; choose one of {', '.join(PRESETS)}")
     return dataclasses.replace(PRESETS[name], **changes)

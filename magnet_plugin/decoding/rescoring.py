@@ -1,122 +1,164 @@
-"""Rescoring (paper, "Model Rescorer"): an external model's opinion of a candidate, mixed into MAGNeT's probabilities.
+"""Rescoring (arXiv 2401.04577, "Model Rescorer"): a second model's probabilities are mixed into MAGNeT's.
 
-In each step MAGNeT fills in a whole candidate. The rescorer reads it in one parallel pass and says how likely every token
-of the vocabulary is at every frame. The tokens kept are drawn from p = w * p_MAGNeT + (1 - w) * p_rescorer, and the same p
-of the drawn tokens decides which spans are masked again. What the paper leaves open is marked [?] in `RescoringOptions`.
+In each step MAGNeT fills in a whole candidate. The rescorer reads it in one parallel pass and returns the probability of
+every token of the vocabulary at every frame. The final tokens are drawn from p = w * p_MAGNeT + (1 - w) * p_rescorer, and
+the same p decides which spans are masked again. Details that the paper leaves open are marked [?] in `RescoringOptions`.
 """
 import dataclasses
 import typing as tp
 
 import torch
 
+from ..modules.tokens import gather_frames, replace_codebook
 from .rescoring_options import RescoringOptions
+from .sampling import Sampler
+from .steps import Step
 
 Score = tp.Callable[[torch.Tensor, int], torch.Tensor]
-"""`score(tokens [B, K, T], stage) -> probabilities [B, T, card]` of codebook `stage`. The codebooks up to `stage` are
-filled; those above hold the mask token where nothing is known."""
-Draw = tp.Callable[[torch.Tensor], torch.Tensor]
-"""`draw(probabilities [B, M, card]) -> tokens [B, M]`, greedy or at random, top-p and top-k included."""
+"""`score(tokens [B, K, T], stage)` gives probabilities [B, T, card] of codebook `stage`. Codebooks up to `stage` are filled;
+those above it hold the mask token where nothing is known."""
 
 
 class Rescorer(tp.Protocol):
-    """A model that can give opinions; see `magnet_plugin.models.rescorers`. `name` is for errors and records."""
+    """A model that can score candidates, see `magnet_plugin.models.rescorers`. `name` is used in errors and records."""
     name: str
 
     def scorer(self, conditions: tp.Sequence[tp.Any], batch: int, cfg_coef: float = 1.0, fill: str = "special") -> Score:
-        """Embed the conditions, once, and return the function that scores candidates under them."""
+        """Embed the conditions and return the function that scores candidates under them."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Rescored:
-    """The outcome of one rescored step.
+class Candidate:
+    """The tokens that a step has chosen.
 
     Attributes:
-        tokens: Long [B, M], to stand at the step's positions.
-        probs: their probabilities in the combination [B, M], from which spans are scored.
-        finite: Bool [], False where either model gave something infinite or not a number.
+        tokens: Long [B, K, T], without a mask token in codebooks up to `stage`.
+        stage: codebook of the step.
+        masked: frames that the step has filled in, Bool [B, T].
+        frames: frames that were predicted, those of `masked` among them, Long [B, M].
+        sampled: tokens drawn for `frames`, Long [B, M]; only those of masked frames are in `tokens`.
+        probs: probabilities that they were drawn from, before top-p and top-k, [B, M, card].
+        finite: Bool [], False if a model produced something infinite or not a number.
     """
     tokens: torch.Tensor
+    stage: int
+    masked: torch.Tensor
+    frames: torch.Tensor
+    sampled: torch.Tensor
     probs: torch.Tensor
     finite: torch.Tensor
 
+    @staticmethod
+    def fill(tokens: torch.Tensor, stage: int, masked: torch.Tensor, frames: torch.Tensor, sampled: torch.Tensor,
+             probs: torch.Tensor, finite: torch.Tensor) -> "Candidate":
+        """Put `sampled` into codebook `stage` of `tokens` [B, K, T], at those of `frames` that are masked."""
+        codes = tokens[:, stage]
+        codes = torch.where(masked, codes.scatter(1, frames, sampled), codes)
+        return Candidate(replace_codebook(tokens, stage, codes), stage, masked, frames, sampled, probs, finite)
+
+    def likelihood(self) -> torch.Tensor:
+        """Probability of the token drawn for each frame, [B, T]; 1 for frames that were not predicted.
+
+        It does not depend on top-p: it says how likely a token is under the model, not under the sampler.
+        """
+        likely = self.probs.gather(-1, self.sampled[..., None])[..., 0]
+        return torch.ones_like(self.masked, dtype=likely.dtype).scatter(1, self.frames, likely)
+
+
+class NoRescoring:
+    """MAGNeT alone: every candidate stands. `note` completes errors about non-finite logits."""
+    note: tp.ClassVar[str] = ""
+
+    def noise(self, sampler: Sampler, probs: torch.Tensor, step: Step) -> tp.Optional[torch.Tensor]:
+        """No noise: nothing is drawn twice."""
+        return None
+
+    def rescore(self, candidate: Candidate, step: Step, sampler: Sampler, noise: tp.Optional[torch.Tensor]) -> Candidate:
+        """Return the candidate."""
+        return candidate
+
+
+NO_RESCORING = NoRescoring()
+
 
 @dataclasses.dataclass(frozen=True)
-class Rescoring:
-    """When the rescorer is asked, and what becomes of its answer.
+class Rescoring(NoRescoring):
+    """When the rescorer is called, and what is made of its probabilities.
 
     Attributes:
         score: the rescorer, under the conditions of this generation.
         options: the settings; only fields that start with `rescorer_` are read.
     """
+    note: tp.ClassVar[str] = ", MAGNeT's or the rescorer's"
     score: Score
     options: RescoringOptions
 
     @staticmethod
     def of(rescorer: tp.Optional[Rescorer], options: RescoringOptions, conditions: tp.Sequence[tp.Any], batch: int
-           ) -> tp.Optional["Rescoring"]:
-        """What the settings ask for: None at w = 1, where the rescorer is not touched.
+           ) -> NoRescoring:
+        """Build what the settings ask for; at w = 1 the rescorer is not used at all.
 
         Raises:
-            ValueError: rescoring is wanted, but there is no rescorer.
+            ValueError: the settings call for a rescorer and there is none.
         """
         if not options.rescores:
-            return None
+            return NO_RESCORING
         if rescorer is None:
             raise ValueError(f"rescorer_weight={options.rescorer_weight} needs a rescorer; give rescorer=, a name or a "
                              "model, or set rescorer_weight=1")
         score = rescorer.scorer(conditions, batch, options.rescorer_cfg_coef, options.rescorer_fill)
         return Rescoring(score, options)
 
-    def applies(self, stage: int, step: int, steps: int) -> bool:
-        """Whether step `step` (0-based) of the `steps` of `stage` is rescored.
+    def applies(self, step: Step) -> bool:
+        """Whether this step is rescored.
 
-        Counted back from the last step: its tokens stay, and no stage of `rescorer_stages` goes without.
+        Steps are counted back from the last one, whose tokens stay, so that every stage of `rescorer_stages` is rescored.
         """
         options = self.options
-        if not options.rescores or (options.rescorer_stages is not None and stage not in options.rescorer_stages):
+        if options.rescorer_stages is not None and step.stage not in options.rescorer_stages:
             return False
-        return (steps - 1 - step) % options.rescorer_every == 0
+        return (step.count - 1 - step.index) % options.rescorer_every == 0
 
-    def rescore(self, probs: torch.Tensor, positions: torch.Tensor, candidate: torch.Tensor, stage: int,
-                temperature: float, draw: Draw) -> Rescored:
-        """Ask the rescorer about a candidate and choose the step's tokens anew.
+    def noise(self, sampler: Sampler, probs: torch.Tensor, step: Step) -> tp.Optional[torch.Tensor]:
+        """Noise for both draws of a step, [B, M, card].
+
+        Where the two models agree, the second draw then repeats the first, and the candidate that the rescorer has read
+        stays what it was.
+        """
+        return sampler.noise(probs) if self.applies(step) else None
+
+    def rescore(self, candidate: Candidate, step: Step, sampler: Sampler, noise: tp.Optional[torch.Tensor]) -> Candidate:
+        """Score a candidate by the rescorer and choose the step's tokens again.
 
         Args:
-            probs: MAGNeT's guided, tempered probabilities at the step's positions [B, M, card].
-            positions: those frames, Long [B, M].
-            candidate: MAGNeT's own filling: tokens [B, K, T] without a mask in codebooks up to `stage`.
-            stage: codebook that is being decoded.
-            temperature: MAGNeT's in this step.
-            draw: the step's way of sampling. It should draw with the noise that drew the candidate: where the two models
-                agree the candidate then stands, and what the rescorer read remains true.
+            candidate: MAGNeT's own filling, with its guided and tempered probabilities.
+            step: the step.
+            sampler: draws the tokens.
+            noise: what `noise` returned for this step.
+        Returns:
+            The candidate with the combined probabilities, and tokens drawn from them.
         """
-        opinion = at(self.score(candidate, stage).float(), positions)
+        if not self.applies(step):
+            return candidate
+        theirs = gather_frames(self.score(candidate.tokens, step.stage).float(), candidate.frames)
         if self.options.rescorer_anneal:
-            opinion = sharpen(opinion, min(temperature, 1.0))
-        mixed = combine(probs, opinion, self.options.rescorer_weight)
-        tokens = draw(mixed) if self.options.rescorer_resample else candidate[:, stage].gather(1, positions)
-        return Rescored(tokens, mixed.gather(-1, tokens[..., None])[..., 0], mixed.isfinite().all())
+            theirs = sharpen(theirs, min(step.temperature, 1.0))
+        mixed = combine(candidate.probs, theirs, self.options.rescorer_weight)
+        if self.options.rescorer_resample:
+            sampled = sampler.draw(mixed, noise)
+        else:
+            sampled = candidate.tokens[:, step.stage].gather(1, candidate.frames)
+        return Candidate.fill(candidate.tokens, step.stage, candidate.masked, candidate.frames, sampled, mixed,
+                              candidate.finite & mixed.isfinite().all())
 
 
 def combine(magnet: torch.Tensor, rescorer: torch.Tensor, weight: float) -> torch.Tensor:
-    """w * p_MAGNeT + (1 - w) * p_rescorer, all [B, M, card]; exactly p_MAGNeT at w = 1."""
+    """Mix probabilities, all [B, M, card]: w * p_MAGNeT + (1 - w) * p_rescorer; exactly p_MAGNeT at w = 1."""
     return magnet if weight == 1 else weight * magnet + (1 - weight) * rescorer
 
 
 def sharpen(probs: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Probabilities [..., card] as a softmax of this temperature would have given them: p^(1/temperature), normed."""
+    """Apply a softmax temperature to probabilities [..., card] after the fact: p^(1 / temperature), normalised."""
     if temperature == 1:
         return probs
     return torch.softmax(probs.clamp_min(torch.finfo(probs.dtype).tiny).log() / temperature, dim=-1)
-
-
-def at(values: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """The frames `positions` [B, M] of `values` [B, T, card]: [B, M, card]."""
-    return values.gather(1, positions[..., None].expand(-1, -1, values.shape[-1]))
-
-
-def place(tokens: torch.Tensor, stage: int, positions: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """A copy of `tokens` [B, K, T] whose codebook `stage` holds `values` [B, M] at the frames `positions` [B, M]."""
-    tokens = tokens.clone()
-    tokens[:, stage] = tokens[:, stage].scatter(1, positions, values)
-    return tokens

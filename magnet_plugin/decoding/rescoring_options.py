@@ -1,12 +1,12 @@
-"""RescoringOptions: how an external model takes part in the decoding (paper, "Model Rescorer"; never released).
+"""RescoringOptions: how a rescorer takes part in the decoding (arXiv 2401.04577, "Model Rescorer").
 
-What the paper leaves open is a setting here, marked [?]; the defaults are choices of this plugin.
+The paper leaves several details open. Each of them is a setting here, marked [?]; their defaults are this plugin's choices.
 """
 import dataclasses
 import typing as tp
 
 FILLS = ("special", "greedy")
-DEFAULT_WEIGHT = 0.7        # [?] of MAGNeT, where a rescorer is given and no weight is named
+DEFAULT_WEIGHT = 0.7        # [?] MAGNeT's share if a rescorer is given without a weight.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,17 +15,18 @@ class RescoringOptions:
 
     Attributes:
         rescorer_weight: w, the share of MAGNeT's own probabilities; 1 switches rescoring off.
-        rescorer_stages: codebooks, counted from 0, in whose stages the rescorer is asked; None means all.
-        rescorer_every: ask in every n-th step of a stage, counted back from the last one, which is always rescored [?].
-        rescorer_cfg_coef: classifier-free guidance of the rescorer; 1 means none, and half the cost [?].
-        rescorer_fill: what a causal rescorer reads for codebooks that are not generated yet [?]: `special`, its special
-            token, or `greedy`, its own likeliest tokens, codebook by codebook, at one more pass for each.
-        rescorer_anneal: sharpen the rescorer's probabilities by MAGNeT's temperature once that has fallen below 1 [?].
-            Without, the last steps of a stage, nearly greedy for MAGNeT, would draw 1 - w of their tokens at temperature 1.
-        rescorer_resample: draw the tokens from the combination [?]; False keeps MAGNeT's sample, and the combination
-            decides only what is masked again.
+        rescorer_stages: codebooks, counted from 0, whose stages are rescored; None means all.
+        rescorer_every: rescore every n-th step of a stage, counted back from the last one, which is always rescored [?].
+        rescorer_cfg_coef: guidance scale of the rescorer; 1 means no guidance, at half the cost [?].
+        rescorer_fill: what an autoregressive rescorer reads for codebooks that are not generated yet [?]: `special`, its
+            special token, or `greedy`, its own most likely tokens, codebook by codebook, at one more pass for each.
+        rescorer_anneal: lower the temperature of the rescorer's probabilities together with MAGNeT's once that is below
+            1 [?]. Otherwise the last steps of a stage, nearly greedy for MAGNeT, draw 1 - w of their tokens at temperature
+            1.
+        rescorer_resample: draw the tokens from the combination [?]; False keeps MAGNeT's sample and only uses the
+            combination to decide what is masked again.
     Raises:
-        ValueError: a value that cannot work, named with its remedy.
+        ValueError: a value is invalid; the message names the setting and the remedy.
     """
     rescorer_weight: float = 1.0
     rescorer_stages: tp.Optional[tuple[int, ...]] = None
@@ -38,7 +39,7 @@ class RescoringOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.rescorer_weight <= 1:
             raise ValueError(f"rescorer_weight={self.rescorer_weight} is outside [0, 1]; it is MAGNeT's share: 1 switches "
-                             "rescoring off, 0 trusts the rescorer alone")
+                             "rescoring off, 0 uses only the rescorer")
         if self.rescorer_stages is not None:
             object.__setattr__(self, "rescorer_stages", _stages(self.rescorer_stages))
         if self.rescorer_every != int(self.rescorer_every) or self.rescorer_every < 1:
@@ -50,11 +51,11 @@ class RescoringOptions:
 
     @property
     def rescores(self) -> bool:
-        """Whether these settings call for a rescorer."""
+        """Whether these settings need a rescorer."""
         return self.rescorer_weight < 1
 
     def check_rescorer_stages(self, n_q: int) -> None:
-        """Raise ValueError unless the model's `n_q` codebooks hold all of `rescorer_stages`."""
+        """Raise ValueError if `rescorer_stages` names a codebook that a model with `n_q` codebooks lacks."""
         beyond = [stage for stage in self.rescorer_stages or () if not 0 <= stage < n_q]
         if beyond:
             raise ValueError(f"rescorer_stages={list(self.rescorer_stages or ())}: the model has stages 0 to {n_q - 1}, not "
@@ -62,16 +63,16 @@ class RescoringOptions:
 
 
 def weight_of(weight: tp.Optional[float], source: tp.Any) -> float:
-    """The weight in force: what is named, or else `DEFAULT_WEIGHT` with a rescorer and 1 without.
+    """Return the weight to use: the given one, or else `DEFAULT_WEIGHT` with a rescorer and 1 without.
 
     Raises:
-        ValueError: a weight below 1 without a rescorer.
+        ValueError: the weight is below 1 and there is no rescorer.
     """
     if weight is None:
         return 1.0 if source is None else DEFAULT_WEIGHT
     if weight < 1 and source is None:
-        raise ValueError(f"rescorer_weight={weight} needs a rescorer; give rescorer=, a name or a model, or leave the "
-                         "weight out")
+        raise ValueError(f"rescorer_weight={weight} needs a rescorer; give rescorer=, a name or a model, or omit "
+                         "rescorer_weight")
     return weight
 
 

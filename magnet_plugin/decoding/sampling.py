@@ -1,23 +1,55 @@
-"""Drawing tokens from probabilities under top-p or top-k, without sorting and without host synchronisation on a GPU."""
+"""Drawing tokens from probabilities under top-p or top-k, without sorting and, on a GPU, without waiting for the device."""
+import dataclasses
 import math
 import typing as tp
 
 import torch
 
-_MISSES = 1e-8      # on a GPU, chance that no round hits: a look at the device costs more than rounds without work
+_MISSES = 1e-8      # On a GPU: the accepted chance that no round hits. Checking would cost more than idle rounds do.
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """How the tokens of a step are chosen.
+
+    Attributes:
+        use_sampling: draw at random; False takes the most likely token.
+        top_k: see `draw`.
+        top_p: see `draw`.
+        generator: source of randomness on the device of the probabilities; None takes torch's own.
+    """
+    use_sampling: bool
+    top_k: int = 0
+    top_p: float = 0.0
+    generator: tp.Optional[torch.Generator] = None
+
+    def noise(self, probs: torch.Tensor) -> tp.Optional[torch.Tensor]:
+        """Noise for several draws that shall be alike, shaped as `probs`; None where nothing is drawn at random."""
+        return exponential_noise(probs, self.generator) if self.use_sampling else None
+
+    def sample(self, logits: torch.Tensor, probs: torch.Tensor, noise: tp.Optional[torch.Tensor] = None) -> torch.Tensor:
+        """Choose a token per row: logits and probabilities [..., card] -> Long [...]. Greedy choices read the logits."""
+        return self.draw(probs, noise) if self.use_sampling else logits.argmax(dim=-1)
+
+    def draw(self, probs: torch.Tensor, noise: tp.Optional[torch.Tensor] = None) -> torch.Tensor:
+        """Choose a token per row from probabilities alone: [..., card] -> Long [...]."""
+        if not self.use_sampling:
+            return probs.argmax(dim=-1)
+        return draw(probs, self.top_k, self.top_p, self.generator, noise)
 
 
 def draw(probs: torch.Tensor, top_k: int = 0, top_p: float = 0.0, generator: tp.Optional[torch.Generator] = None,
          noise: tp.Optional[torch.Tensor] = None) -> torch.Tensor:
-    """One token per row.
+    """Draw one token per row.
 
     Args:
         probs: [..., card], each row a distribution.
         top_k: draw from the k most likely tokens of a row; 0 draws from all.
-        top_p: draw from the most likely tokens up to and including the one with which they reach this mass; 0 switches
-            it off. It wins over `top_k`. Tokens of equal probability are in or out together.
+        top_p: draw from the nucleus: the most likely tokens up to and including the one with which they reach this
+            probability; 0 switches it off. It takes precedence over `top_k`. Equally likely tokens are in or out together.
         generator: source of randomness on the device of `probs`.
-        noise: of `race_noise`, shaped as `probs`, in place of the generator: draws with the same noise are alike.
+        noise: result of `exponential_noise`, shaped as `probs`, used instead of the generator. Similar distributions
+            mostly give the same token under the same noise.
     Returns:
         Long [...].
     """
@@ -31,14 +63,14 @@ def draw(probs: torch.Tensor, top_k: int = 0, top_p: float = 0.0, generator: tp.
 
 def _draw_nucleus(probs: torch.Tensor, top_p: float, generator: tp.Optional[torch.Generator],
                   noise: tp.Optional[torch.Tensor]) -> torch.Tensor:
-    """Draw, and draw again where the token lies outside of the nucleus (after FlashInfer, arXiv 2501.01005).
+    """Draw from the nucleus by rejection (after FlashInfer, arXiv 2501.01005): rows [N, card] -> Long [N].
 
-    A token is inside if the likelier ones hold no more than `top_p`. One that is outside shows that all tokens up to its
-    probability are, and the next draw leaves them out. So each round keeps the proportions inside the nucleus, and soon
-    hits it. Rows [N, card] -> Long [N].
+    A token is inside the nucleus if the more likely ones hold no more than `top_p`. If a drawn token is outside, all
+    tokens up to its probability are outside too, and the next round excludes them. Each round keeps the proportions
+    inside the nucleus, so the result has the right distribution.
     """
     on_host = _on_host(probs)
-    result = probs.argmax(dim=-1)                   # always inside: stands where no round has hit
+    result = probs.argmax(dim=-1)                   # Always inside; stays where no round hits.
     rows = torch.arange(len(probs), device=probs.device)
     left, floor = probs, probs.new_zeros(len(probs), 1)
     for _ in range(probs.shape[-1] if on_host else _rounds(top_p)):
@@ -46,7 +78,7 @@ def _draw_nucleus(probs: torch.Tensor, top_p: float, generator: tp.Optional[torc
         token = _invert(weights, generator) if noise is None else (weights / noise).argmax(dim=-1, keepdim=True)
         chance = left.gather(-1, token)
         above = torch.where(left > chance, left, 0.0).sum(dim=-1, keepdim=True)
-        inside = ((above <= top_p) & (chance > floor))[:, 0]        # rounding can hit a token without weight
+        inside = ((above <= top_p) & (chance > floor))[:, 0]        # Rounding can hit a token without weight.
         floor = torch.where(chance > floor, chance, floor)
         if on_host:
             result[rows[inside]] = token[inside, 0]
@@ -61,22 +93,28 @@ def _draw_nucleus(probs: torch.Tensor, top_p: float, generator: tp.Optional[torc
 
 
 def _rounds(top_p: float) -> int:
-    """Rounds after which the chance of a miss is below `_MISSES`: each one misses with no more than 1 - top_p. That bound
-    is loose for small `top_p`, as misses also shrink what is left: 32 rounds are enough for any."""
+    """Number of rounds after which the chance of a miss is below `_MISSES`.
+
+    Each round misses with probability 1 - top_p at most. For small `top_p` the bound is loose, because misses also remove
+    tokens; 32 rounds are enough for any value.
+    """
     outside = min(max(1 - top_p, _MISSES), 0.99)
     return min(max(math.ceil(math.log(_MISSES) / math.log(outside)), 2), 32)
 
 
 def _invert(weights: torch.Tensor, generator: tp.Optional[torch.Generator]) -> torch.Tensor:
-    """An index per row of [N, card], with probability as its weight, by inversion of the cumulative sum: [N, 1]."""
+    """Draw an index per row in proportion to the weights [N, card], by inverting their cumulative sum: [N, 1]."""
     sums = weights.cumsum(dim=-1)
     uniform = torch.rand(len(weights), 1, generator=generator, device=weights.device, dtype=weights.dtype)
     return torch.searchsorted(sums, uniform * sums[:, -1:], right=True).clamp_max_(weights.shape[-1] - 1)
 
 
-def race_noise(like: torch.Tensor, generator: tp.Optional[torch.Generator] = None) -> torch.Tensor:
-    """Exponential noise shaped as `like`. The index of the largest weight / noise is drawn with probability as its weight,
-    and weights that are near to one another mostly draw the same index with the same noise."""
+def exponential_noise(like: torch.Tensor, generator: tp.Optional[torch.Generator] = None) -> torch.Tensor:
+    """Return exponential noise shaped as `like`, for the Gumbel-max trick in its exponential form.
+
+    The index of the largest `weight / noise` is a draw in proportion to the weights. Similar weights mostly give the same
+    index under the same noise.
+    """
     uniform = torch.rand(like.shape, generator=generator, device=like.device, dtype=like.dtype)
     tiny = torch.finfo(like.dtype).tiny
     return -uniform.clamp_min(tiny).log() + tiny

@@ -1,7 +1,7 @@
-"""Functions of tensors of fixed shapes, recorded once as CUDA graphs and replayed: launching costs nothing then.
+"""A cache of CUDA graphs: functions of tensors with fixed shapes are captured once and then replayed at no launch cost.
 
-The bookkeeping (which recording fits, what has to be copied into it, what is thrown away) knows nothing of CUDA; it is
-handed the function that records.
+The bookkeeping (which graph fits, what is copied into its input buffers, which graph is evicted) does not depend on CUDA;
+the function that captures is an argument.
 """
 import collections
 import logging
@@ -12,53 +12,54 @@ import torch
 logger = logging.getLogger(__name__)
 Function = tp.Callable[..., torch.Tensor]
 Replay = tp.Callable[[], None]
-Record = tp.Callable[[Function, tp.Sequence[torch.Tensor]], tuple[Replay, torch.Tensor]]
+Capture = tp.Callable[[Function, tp.Sequence[torch.Tensor]], tuple[Replay, torch.Tensor]]
 
 
-class Recorder:
-    """Runs functions, recorded where that can be done.
+class CudaGraphCache:
+    """Runs functions, as captured graphs where possible.
 
     Args:
-        record: makes a recording of a function on given input buffers: (replay, output buffer); None never records.
-        most: recordings kept; the one unused for longest goes first.
+        capture: captures a function on given input buffers and returns (replay, output buffer); None never captures.
+        capacity: number of graphs kept; the least recently used one is evicted first.
     """
 
-    def __init__(self, record: tp.Optional[Record], most: int = 12) -> None:
-        self._record = record
-        self._most = most
-        self._kept: collections.OrderedDict[tp.Hashable, _Recording] = collections.OrderedDict()
+    def __init__(self, capture: tp.Optional[Capture], capacity: int = 12) -> None:
+        self._capture = capture
+        self._capacity = capacity
+        self._graphs: collections.OrderedDict[tp.Hashable, _Graph] = collections.OrderedDict()
 
     def __call__(self, key: tp.Hashable, function: Function, *inputs: torch.Tensor) -> torch.Tensor:
-        """function(*inputs). The result may be a buffer that the next call with the same key overwrites.
+        """Return `function(*inputs)`. The next call with the same key may overwrite the result.
 
         Args:
-            key: names the function, all that it depends on beside `inputs`, and nothing that changes with them.
+            key: identifies the function and everything it depends on besides `inputs`.
             inputs: tensors; their shapes and dtypes are added to the key.
         """
-        if self._record is None:
+        if self._capture is None:
             return function(*inputs)
         full = (key, *((x.shape, x.dtype) for x in inputs))
-        recording = self._kept.get(full)
-        if recording is None:
+        graph = self._graphs.get(full)
+        if graph is None:
             buffers = [x.clone() for x in inputs]
             try:
-                recording = _Recording(buffers, list(inputs), *self._record(function, buffers))
+                graph = _Graph(buffers, list(inputs), *self._capture(function, buffers))
             except RuntimeError as error:
-                logger.warning("CUDA graphs are off, every kernel is launched by itself: %s", str(error).splitlines()[0])
-                self._record = None
-                self._kept.clear()
+                logger.warning("CUDA graphs are disabled, every kernel is launched separately: %s",
+                               str(error).splitlines()[0])
+                self._capture = None
+                self._graphs.clear()
                 return function(*inputs)
-            self._kept[full] = recording
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(full)
-        return recording.run(inputs)
+            self._graphs[full] = graph
+            while len(self._graphs) > self._capacity:
+                self._graphs.popitem(last=False)
+        self._graphs.move_to_end(full)
+        return graph.run(inputs)
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._graphs)
 
 
-class _Recording:
+class _Graph:
     def __init__(self, buffers: list[torch.Tensor], latest: list[torch.Tensor], replay: Replay, output: torch.Tensor
                  ) -> None:
         self._buffers, self._replay, self._output = buffers, replay, output
@@ -67,7 +68,7 @@ class _Recording:
     def run(self, inputs: tp.Sequence[torch.Tensor]) -> torch.Tensor:
         for i, (buffer, x) in enumerate(zip(self._buffers, inputs)):
             seen, version = self._latest[i]
-            if x is not seen or version is None or _version(x) != version:      # keys and values stay for a whole clip
+            if x is not seen or version is None or _version(x) != version:      # Keys and values stay for a whole clip.
                 buffer.copy_(x)
                 self._latest[i] = (x, _version(x))
         self._replay()
@@ -78,20 +79,20 @@ def _version(x: torch.Tensor) -> tp.Optional[int]:
     return None if x.is_inference() else x._version
 
 
-def record_cuda(function: Function, buffers: tp.Sequence[torch.Tensor]) -> tuple[Replay, torch.Tensor]:
-    """Record a CUDA graph of `function(*buffers)`."""
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):                  # libraries set themselves up in their first calls
+def capture_cuda(function: Function, buffers: tp.Sequence[torch.Tensor]) -> tuple[Replay, torch.Tensor]:
+    """Capture a CUDA graph of `function(*buffers)`."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):                  # Libraries initialise themselves in their first calls.
         for _ in range(2):
             function(*buffers)
-    torch.cuda.current_stream().wait_stream(aside)
+    torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         output = function(*buffers)
     return graph.replay, output
 
 
-def recorder_for(device: torch.device) -> Recorder:
-    """A recorder that records on CUDA, and runs functions as they are elsewhere."""
-    return Recorder(record_cuda if device.type == "cuda" else None)
+def graph_cache_for(device: torch.device) -> CudaGraphCache:
+    """Return a cache that captures on CUDA; on other devices it just runs the functions."""
+    return CudaGraphCache(capture_cuda if device.type == "cuda" else None)

@@ -1,100 +1,93 @@
-"""A lean forward pass for decoding: the same weights, only the work that the next tokens need.
+"""The fast path: a forward pass for decoding that only computes what the next tokens need, with the model's own weights.
 
-Against the model's own forward pass it leaves out
-  - heads of other stages, and positions that are not to be filled: the last layer's feed-forward network, its
-    cross-attention and the head run on the asked positions alone;
-  - keys and values of the text, which do not change within a generation;
-  - the null branch's cross-attention, where all its keys are equal: every average of equal values is that value;
-  - the first layer's self-attention in one of the two guidance branches, whose inputs are still the same;
-  - the null branch altogether, where it is not asked for.
-All of it is exact up to the order of floating-point sums. On CUDA the layers are recorded as graphs.
+Compared with the model's own forward pass, the reference path, it omits
+  - the heads of other stages, and frames that are not predicted: the last layer's feed-forward network, its
+    cross-attention and the head only run on the requested frames;
+  - the keys and values of the text, which stay the same during a generation;
+  - the cross-attention of the unconditional branch if all of its keys are equal: any average of equal values is that value;
+  - the first layer's self-attention in one of the two guidance branches, whose inputs are still equal;
+  - the unconditional branch itself if it is not requested.
+The results are exact up to the order of floating-point sums. On CUDA the layers run as captured graphs.
 """
 import dataclasses
 import typing as tp
+import weakref
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from ..modules.attention import Context, Full, attend
-from .cuda_graphs import Recorder, recorder_for
-from .linear import Linear, Product, prepare
+from ..modules.guidance import for_branches
+from ..modules.tokens import gather_frames
+from .cuda_graphs import CudaGraphCache, graph_cache_for
+from .linear import LinearLayer, LinearWeights, prepare_linear
+from .weights import LayerWeights, ModelWeights, Norm, read_weights
 
-_TEXT_ALIGN = 16        # on CUDA texts are padded to a multiple of this, so that few lengths have to be recorded
-
-
-@dataclasses.dataclass(frozen=True)
-class Norm:
-    """Layer norm over D channels."""
-    weight: torch.Tensor
-    bias: torch.Tensor
-    eps: float
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
-
-
-@dataclasses.dataclass(frozen=True)
-class LayerWeights:
-    """A pre-norm layer. `qkv` [3 D, D]; `cross_*` are None without cross-attention; layer scales are in the weights."""
-    norm: Norm
-    qkv: Linear
-    out: Linear
-    ff_norm: Norm
-    ff_in: Linear
-    ff_out: Linear
-    activation: str
-    cross_norm: tp.Optional[Norm] = None
-    cross_q: tp.Optional[Linear] = None
-    cross_kv: tp.Optional[Linear] = None
-    cross_out: tp.Optional[Linear] = None
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelWeights:
-    """`embeddings`: K of [card + 1, D]; `positions`: T -> [T, D]; `heads`: K of [card, D]."""
-    embeddings: tp.Sequence[torch.Tensor]
-    positions: tp.Callable[[int], torch.Tensor]
-    layers: tp.Sequence[LayerWeights]
-    out_norm: tp.Optional[Norm]
-    heads: tp.Sequence[Linear]
-    num_heads: int
+_TEXT_ALIGN = 16        # On CUDA, texts are padded to a multiple of this, so that few lengths have to be captured.
+_engines: "weakref.WeakKeyDictionary[nn.Module, tuple[tp.Hashable, Engine]]" = weakref.WeakKeyDictionary()
 
 
 class _Layer:
     def __init__(self, weights: LayerWeights, precision: str, dtype: torch.dtype) -> None:
-        def product(linear: tp.Optional[Linear], activation: str = "none") -> tp.Any:
-            return None if linear is None else prepare(linear, precision, dtype, activation)
+        def ready(linear: tp.Optional[LinearWeights], activation: str = "none") -> tp.Any:
+            return None if linear is None else prepare_linear(linear, precision, dtype, activation)
 
         self.weights = weights
-        self.qkv: Product = product(weights.qkv)
-        self.out: Product = product(weights.out)
-        self.cross_q: Product = product(weights.cross_q)
-        self.cross_kv: Product = product(weights.cross_kv)
-        self.cross_out: Product = product(weights.cross_out)
-        self.ff_in: Product = product(weights.ff_in, weights.activation)
-        self.ff_out: Product = product(weights.ff_out)
+        self.qkv: LinearLayer = ready(weights.qkv)
+        self.out: LinearLayer = ready(weights.out)
+        self.cross_q: LinearLayer = ready(weights.cross_q)
+        self.cross_kv: LinearLayer = ready(weights.cross_kv)
+        self.cross_out: LinearLayer = ready(weights.cross_out)
+        self.ff_in: LinearLayer = ready(weights.ff_in, weights.activation)
+        self.ff_out: LinearLayer = ready(weights.ff_out)
+
+
+@dataclasses.dataclass(frozen=True)
+class TextCache:
+    """What the text of a generation contributes to each layer.
+
+    Attributes:
+        keys_values: keys and values of the cross-attention, [2, rows, H, S, d] per layer; empty without cross-attention.
+        unconditional: what cross-attention adds in the unconditional branch, [B, 1, D] per layer; empty if it is computed
+            like that of the conditional branch.
+        mask: which of the S text positions exist, Bool [1, 1, 1, S]; None if all of them do.
+    """
+    keys_values: tp.Sequence[torch.Tensor] = ()
+    unconditional: tp.Sequence[torch.Tensor] = ()
+    mask: tp.Optional[torch.Tensor] = None
+
+    def tensors(self) -> list[torch.Tensor]:
+        """All tensors in a fixed order, for `rebuilt`."""
+        return [*self.keys_values, *self.unconditional, *([] if self.mask is None else [self.mask])]
+
+    def rebuilt(self, tensors: tp.Sequence[torch.Tensor]) -> "TextCache":
+        """The same cache made of other tensors, such as the input buffers of a captured graph."""
+        first, second = len(self.keys_values), len(self.keys_values) + len(self.unconditional)
+        return TextCache(tensors[:first], tensors[first:second], None if self.mask is None else tensors[second])
 
 
 class Engine:
-    """Weights made ready; `session` then serves one generation.
+    """Prepared weights; `session` serves one generation.
 
     Args:
-        weights: of the model.
-        context: stage -> which frames attend to which.
-        precision: of the matrix products, see `products.prepare`.
-        dtype: of the matrix products where the precision is `model`.
+        weights: those of the model.
+        context: maps a stage to its attention context.
+        precision: of the linear layers, see `linear.prepare_linear`.
+        dtype: of the linear layers if the precision is `model`.
         backend: of self-attention, see `attention.attend`.
-        recorder: how to record; by default CUDA graphs where there is CUDA.
+        graphs: the graph cache; by default one that captures on CUDA.
     """
 
     def __init__(self, weights: ModelWeights, context: tp.Callable[[int], Context], precision: str = "model",
-                 dtype: torch.dtype = torch.float32, backend: str = "auto", recorder: tp.Optional[Recorder] = None) -> None:
+                 dtype: torch.dtype = torch.float32, backend: str = "auto", graphs: tp.Optional[CudaGraphCache] = None
+                 ) -> None:
         self.weights, self.context, self.backend = weights, context, backend
         self.device = weights.embeddings[0].device
         self.layers = [_Layer(layer, precision, dtype) for layer in weights.layers]
-        self.heads = [prepare(head, precision, dtype) for head in weights.heads]
-        self.record = recorder or recorder_for(self.device)
-        self.narrow = self.device.type == "cpu"     # shapes that change with the step; a recording needs fixed ones
+        self.heads = [prepare_linear(head, precision, dtype) for head in weights.heads]
+        self.graphs = graph_cache_for(self.device) if graphs is None else graphs
+        self.varying_shapes = self.device.type == "cpu"     # Captured graphs need fixed shapes.
         self._positions: dict[int, torch.Tensor] = {}
 
     def positions(self, length: int) -> torch.Tensor:
@@ -103,136 +96,138 @@ class Engine:
             self._positions[length] = self.weights.positions(length)
         return self._positions[length]
 
-    def session(self, source: tp.Optional[torch.Tensor], null_source: tp.Optional[torch.Tensor] = None) -> "Session":
-        """Ready for one generation.
+    def session(self, source: tp.Optional[torch.Tensor], unconditional: tp.Optional[torch.Tensor] = None) -> "Session":
+        """Prepare one generation.
 
         Args:
             source: what the conditional branch attends to, [B, S, D]; None without cross-attention.
-            null_source: the same for the null branch of guidance, [B, S, D].
+            unconditional: the same for the unconditional branch, [B, S, D].
         """
-        return Session(self, source, null_source)
+        return Session(self, TextCache() if source is None else self._text_cache(source, unconditional))
+
+    def _text_cache(self, source: torch.Tensor, unconditional: tp.Optional[torch.Tensor]) -> TextCache:
+        mask: tp.Optional[torch.Tensor] = None
+        constant = unconditional is not None and bool((unconditional == unconditional[:, :1]).all())
+        if unconditional is not None and not constant:
+            source = torch.cat([source, unconditional])
+        if self.device.type == "cuda":
+            extra = -source.shape[1] % _TEXT_ALIGN
+            mask = (torch.arange(source.shape[1] + extra, device=self.device) < source.shape[1]).view(1, 1, 1, -1)
+            source = F.pad(source, (0, 0, 0, extra))
+        keys_values, added = [], []
+        for layer in self.layers:
+            keys_values.append(self._heads(layer.cross_kv(source), 2).contiguous())
+            if constant:
+                assert unconditional is not None
+                value = layer.cross_kv(unconditional[:, :1]).chunk(2, dim=-1)[1]
+                added.append(layer.cross_out(value))
+        return TextCache(keys_values, added, mask)
+
+    def run_layers(self, tokens: torch.Tensor, text: TextCache, context: Context, both_branches: bool,
+                   frames: tp.Optional[torch.Tensor]) -> torch.Tensor:
+        """Run all layers: tokens [B, K, T] -> [rows, M, D], or [rows, T, D] if `frames` is None."""
+        x = self.positions(tokens.shape[-1]).to(self.weights.embeddings[0].dtype)
+        for k, table in enumerate(self.weights.embeddings):
+            x = x + F.embedding(tokens[:, k], table)                                   # [B, T, D]
+        last = len(self.layers) - 1
+        for i, layer in enumerate(self.layers):
+            wanted = None if i < last or frames is None else for_branches(frames, both_branches and i > 0)
+            x = self._self_attention(layer, x, context, wanted)
+            if i == 0 and both_branches:
+                x = x.repeat(2, 1, 1)
+            if text.keys_values:
+                self._cross_attention(i, x, text, both_branches)
+            x += layer.ff_out(layer.ff_in(layer.weights.ff_norm(x)))
+        return x
+
+    def _self_attention(self, layer: _Layer, x: torch.Tensor, context: Context, frames: tp.Optional[torch.Tensor]
+                        ) -> torch.Tensor:
+        q, k, v = self._heads(layer.qkv(layer.weights.norm(x)), 3)
+        if frames is None:
+            x += layer.out(_merge(attend(q, k, v, context, backend=self.backend)))
+            return x
+        if isinstance(context.reduced(q.shape[2], k.shape[2]), Full):
+            q = gather_frames(q.transpose(1, 2).flatten(2), frames).unflatten(-1, (q.shape[1], -1)).transpose(1, 2)
+            out = _merge(attend(q, k, v, Full(), backend=self.backend))
+        else:
+            out = gather_frames(_merge(attend(q, k, v, context, backend=self.backend)), frames)
+        return gather_frames(x, frames) + layer.out(out)
+
+    def _cross_attention(self, i: int, x: torch.Tensor, text: TextCache, both_branches: bool) -> None:
+        """Add to `x` in place. Its first half is conditional; the second half, if `both_branches`, is unconditional."""
+        layer, B = self.layers[i], x.shape[0] // (1 + both_branches)
+        rows = B if text.unconditional or not both_branches else 2 * B
+        part = x[:rows]
+        keys, values = (y[:rows] for y in text.keys_values[i])
+        q = self._heads(layer.cross_q(tp.cast(Norm, layer.weights.cross_norm)(part)), 1)[0]
+        part += layer.cross_out(_merge(F.scaled_dot_product_attention(q, keys, values, attn_mask=text.mask)))
+        if both_branches and text.unconditional:
+            x[B:] += text.unconditional[i]
+
+    def _heads(self, x: torch.Tensor, parts: int) -> torch.Tensor:
+        """[B, T, parts * D] -> [parts, B, H, T, d]."""
+        return x.unflatten(-1, (parts, self.weights.num_heads, -1)).permute(2, 0, 3, 1, 4)
 
 
 class Session:
-    """Keys and values of one generation's text, and the forward pass."""
+    """The forward pass of one generation."""
 
-    def __init__(self, engine: Engine, source: tp.Optional[torch.Tensor], null_source: tp.Optional[torch.Tensor]) -> None:
-        self.engine = engine
-        self.text: list[torch.Tensor] = []          # per layer: keys and values [2, rows, H, S, d]
-        self.null: list[torch.Tensor] = []          # per layer: what the null branch's cross-attention adds, [B, 1, D]
-        self.text_mask: tp.Optional[torch.Tensor] = None
-        if source is None:
-            return
-        constant = null_source is not None and bool((null_source == null_source[:, :1]).all())
-        if null_source is not None and not constant:
-            source = torch.cat([source, null_source])
-        if engine.device.type == "cuda":
-            extra = -source.shape[1] % _TEXT_ALIGN
-            self.text_mask = torch.arange(source.shape[1] + extra, device=engine.device) < source.shape[1]
-            self.text_mask = self.text_mask.view(1, 1, 1, -1)
-            source = F.pad(source, (0, 0, 0, extra))
-        for layer in engine.layers:
-            self.text.append(self._heads(layer.cross_kv(source), 2).contiguous())
-            if constant:
-                assert null_source is not None
-                value = layer.cross_kv(null_source[:, :1]).chunk(2, dim=-1)[1]
-                self.null.append(layer.cross_out(value))
+    def __init__(self, engine: Engine, text: TextCache) -> None:
+        self.engine, self.text = engine, text
 
-    def __call__(self, tokens: torch.Tensor, stage: int, positions: torch.Tensor, both: bool) -> torch.Tensor:
-        """Logits of codebook `stage`.
+    def __call__(self, tokens: torch.Tensor, stage: int, frames: torch.Tensor, both_branches: bool) -> torch.Tensor:
+        """Predict codebook `stage`; this is a `guidance.Forward`.
 
         Args:
-            tokens: Long [B, K, T], unknown ones the mask token.
-            positions: frames to predict, Long [B, M].
-            both: compute the null branch too, below the conditional one.
+            tokens: Long [B, K, T], the mask token where unknown.
+            stage: codebook to predict.
+            frames: frames to predict, Long [B, M].
+            both_branches: compute the unconditional branch too, below the conditional one.
         Returns:
-            [B, M, card], or [2 B, M, card].
+            Logits [B, M, card], or [2 B, M, card].
         """
-        with torch.autocast(self.engine.device.type, enabled=False):       # the products' dtype is the engine's to choose
-            return self._logits(tokens, stage, positions, both)
+        with torch.autocast(self.engine.device.type, enabled=False):       # The engine chooses the layers' dtype.
+            return self._logits(tokens, stage, frames, both_branches)
 
-    def _logits(self, tokens: torch.Tensor, stage: int, positions: torch.Tensor, both: bool) -> torch.Tensor:
-        engine = self.engine
-        if engine.narrow:
-            x = self._layers(tokens, engine.context(stage), both, positions)
+    def _logits(self, tokens: torch.Tensor, stage: int, frames: torch.Tensor, both_branches: bool) -> torch.Tensor:
+        engine, context = self.engine, self.engine.context(stage)
+        if engine.varying_shapes:
+            x = engine.run_layers(tokens, self.text, context, both_branches, frames)
         else:
-            context = engine.context(stage)
-            fixed = [*self.text, *self.null] + ([] if self.text_mask is None else [self.text_mask])
-
             def layers(tokens: torch.Tensor, *text: torch.Tensor) -> torch.Tensor:
-                return _with(self, text)._layers(tokens, context, both, None)
+                return engine.run_layers(tokens, self.text.rebuilt(text), context, both_branches, None)
 
-            x = engine.record((context, both, engine.backend), layers, tokens, *fixed)
-            x = _rows(x, _twice(positions, both))
+            x = engine.graphs((context, both_branches, engine.backend), layers, tokens, *self.text.tensors())
+            x = gather_frames(x, for_branches(frames, both_branches))
         if engine.weights.out_norm is not None:
             x = engine.weights.out_norm(x)
         return engine.heads[stage](x)
 
-    def _layers(self, tokens: torch.Tensor, context: Context, both: bool, positions: tp.Optional[torch.Tensor]
-                ) -> torch.Tensor:
-        """[B, K, T] -> [rows, M, D], or [rows, T, D] where `positions` is None."""
-        weights = self.engine.weights
-        x = self.engine.positions(tokens.shape[-1]).to(weights.embeddings[0].dtype)
-        for k, table in enumerate(weights.embeddings):
-            x = x + F.embedding(tokens[:, k], table)                                   # [B, T, D]
-        last = len(self.engine.layers) - 1
-        for i, layer in enumerate(self.engine.layers):
-            wanted = None if i < last or positions is None else _twice(positions, both and i > 0)
-            x = self._self_attention(layer, x, context, wanted)
-            if i == 0 and both:
-                x = x.repeat(2, 1, 1)
-            if self.text:
-                self._cross_attention(i, x, both)
-            x += layer.ff_out(layer.ff_in(layer.weights.ff_norm(x)))
-        return x
 
-    def _self_attention(self, layer: _Layer, x: torch.Tensor, context: Context, positions: tp.Optional[torch.Tensor]
-                        ) -> torch.Tensor:
-        q, k, v = self._heads(layer.qkv(layer.weights.norm(x)), 3)
-        if positions is None:
-            x += layer.out(_merge(attend(q, k, v, context, backend=self.engine.backend)))
-            return x
-        if isinstance(context.reduced(q.shape[2], k.shape[2]), Full):
-            q = _rows(q.transpose(1, 2).flatten(2), positions).unflatten(-1, (q.shape[1], -1)).transpose(1, 2)
-            out = _merge(attend(q, k, v, Full(), backend=self.engine.backend))
-        else:
-            out = _rows(_merge(attend(q, k, v, context, backend=self.engine.backend)), positions)
-        return _rows(x, positions) + layer.out(out)
+def engine_for(model: tp.Any, precision: str, dtype: torch.dtype) -> Engine:
+    """Return the model's engine; it is built again if weights, precision or dtype have changed since the last call.
 
-    def _cross_attention(self, i: int, x: torch.Tensor, both: bool) -> None:
-        """Adds to `x` in place: the first half is conditional, the second, if `both`, is null."""
-        layer, B = self.engine.layers[i], x.shape[0] // (1 + both)
-        rows = B if self.null or not both else 2 * B
-        part = x[:rows]
-        keys, values = (y[:rows] for y in self.text[i])
-        q = self._heads(layer.cross_q(tp.cast(Norm, layer.weights.cross_norm)(part)), 1)[0]
-        part += layer.cross_out(_merge(F.scaled_dot_product_attention(q, keys, values, attn_mask=self.text_mask)))
-        if both and self.null:
-            x[B:] += self.null[i]
-
-    def _heads(self, x: torch.Tensor, parts: int) -> torch.Tensor:
-        """[B, T, parts * D] -> [parts, B, H, T, d]."""
-        return x.unflatten(-1, (parts, self.engine.weights.num_heads, -1)).permute(2, 0, 3, 1, 4)
-
-
-def _with(session: Session, text: tp.Sequence[torch.Tensor]) -> Session:
-    """The session on other tensors for its text: a recording has buffers of its own."""
-    other = object.__new__(Session)
-    count = len(session.text)
-    other.engine, other.text, other.null = session.engine, list(text[:count]), list(text[count:count + len(session.null)])
-    other.text_mask = None if session.text_mask is None else text[-1]
-    return other
+    Args:
+        model: a `MagnetLMModel`, or any model with its `position_embeddings(T)` and `context(stage)`.
+        precision: see `linear.prepare_linear`.
+        dtype: of the linear layers if the precision is `model`.
+    Raises:
+        UnsupportedModel: the model has a part that the fast path does not support.
+        ValueError: the precision is not available on this device.
+    """
+    key = (precision, dtype, model.subcodes_context, *((p.data_ptr(), p._version) for p in model.parameters()))
+    kept = _engines.get(model)
+    if kept is None or kept[0] != key:
+        device = model.emb[0].weight.device
+        if precision == "float16" and device.type == "cpu":
+            raise ValueError("precision=float16 is slow on a CPU; set precision=bfloat16, int8 or model")
+        proxy = weakref.proxy(model)
+        kept = (key, Engine(read_weights(model), lambda stage: proxy.context(stage), precision, dtype,
+                            model.attention_backend))
+        _engines[model] = kept
+    return kept[1]
 
 
 def _merge(x: torch.Tensor) -> torch.Tensor:
     """[B, H, T, d] -> [B, T, H * d]."""
     return x.transpose(1, 2).flatten(2)
-
-
-def _rows(x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """[B, T, C] at positions [B, M] -> [B, M, C]."""
-    return x.gather(1, positions[..., None].expand(-1, -1, x.shape[-1]))
-
-
-def _twice(positions: torch.Tensor, both: bool) -> torch.Tensor:
-    return positions.repeat(2, 1) if both else positions

@@ -1,4 +1,5 @@
-"""Reads the weights of a model built like AudioCraft's `LMModel` for the engine, or says why it cannot serve it."""
+"""Reads the weights of a model built like AudioCraft's `LMModel` for the fast path, or says what it does not support."""
+import dataclasses
 import typing as tp
 import weakref
 
@@ -6,57 +7,70 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .forward import Engine, LayerWeights, ModelWeights, Norm
-from .linear import Linear
-
-_engines: "weakref.WeakKeyDictionary[nn.Module, tuple[tp.Hashable, Engine]]" = weakref.WeakKeyDictionary()
+from .linear import LinearWeights
 
 
-class NotLean(ValueError):
-    """The engine does not know how to compute this model; the message says which part."""
+class UnsupportedModel(ValueError):
+    """The fast path does not support this model; the message names the part."""
 
 
-def engine_for(model: tp.Any, precision: str, dtype: torch.dtype) -> Engine:
-    """The model's engine, made anew where weights, precision or dtype have changed since the last time.
+@dataclasses.dataclass(frozen=True)
+class Norm:
+    """Layer norm over D channels."""
+    weight: torch.Tensor
+    bias: torch.Tensor
+    eps: float
 
-    Args:
-        model: a `MagnetLMModel`; offers `position_embeddings(T)` and `context(stage)`.
-        precision: see `products.prepare`.
-        dtype: of the matrix products where the precision is `model`.
-    Raises:
-        NotLean: the model has a part that the engine does not know.
-        ValueError: the precision cannot be had on this device.
-    """
-    key = (precision, dtype, model.subcodes_context, *((p.data_ptr(), p._version) for p in model.parameters()))
-    kept = _engines.get(model)
-    if kept is None or kept[0] != key:
-        device = model.emb[0].weight.device
-        if precision == "float16" and device.type == "cpu":
-            raise ValueError("precision=float16 is slow on a CPU; set precision=bfloat16, int8 or model")
-        me = weakref.proxy(model)
-        kept = (key, Engine(read_weights(model), lambda stage: me.context(stage), precision, dtype,
-                            model.attention_backend))
-        _engines[model] = kept
-    return kept[1]
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerWeights:
+    """A pre-norm layer. `qkv` is [3 D, D]; `cross_*` are None without cross-attention; layer scales are folded in."""
+    norm: Norm
+    qkv: LinearWeights
+    out: LinearWeights
+    ff_norm: Norm
+    ff_in: LinearWeights
+    ff_out: LinearWeights
+    activation: str
+    cross_norm: tp.Optional[Norm] = None
+    cross_q: tp.Optional[LinearWeights] = None
+    cross_kv: tp.Optional[LinearWeights] = None
+    cross_out: tp.Optional[LinearWeights] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelWeights:
+    """`embeddings`: K tables [card + 1, D]; `positions`: maps T to [T, D]; `heads`: K layers [card, D]."""
+    embeddings: tp.Sequence[torch.Tensor]
+    positions: tp.Callable[[int], torch.Tensor]
+    layers: tp.Sequence[LayerWeights]
+    out_norm: tp.Optional[Norm]
+    heads: tp.Sequence[LinearWeights]
+    num_heads: int
 
 
 def read_weights(model: tp.Any) -> ModelWeights:
-    """The weights, not copied where they need no change.
+    """Read the weights of a model; they are only copied where they change.
 
+    Args:
+        model: a model built like AudioCraft's `LMModel`, with `position_embeddings(T)`.
     Raises:
-        NotLean: as above.
+        UnsupportedModel: the model has a part that the fast path does not support.
     """
-    _refuse(model)
+    _check_supported(model)
     weights = [_layer(layer) for layer in model.transformer.layers]
-    me = weakref.proxy(model)
+    proxy = weakref.proxy(model)
     return ModelWeights(embeddings=[emb.weight.detach() for emb in model.emb],
-                        positions=lambda length: me.position_embeddings(length), layers=weights,
+                        positions=lambda length: proxy.position_embeddings(length), layers=weights,
                         out_norm=None if model.out_norm is None else _norm(model.out_norm),
                         heads=[_linear(head.weight, head.bias) for head in model.linears],
                         num_heads=model.transformer.layers[0].self_attn.num_heads)
 
 
-def _refuse(model: tp.Any) -> None:
+def _check_supported(model: tp.Any) -> None:
     layer = model.transformer.layers[0]
     attentions = [layer.self_attn] + ([] if layer.cross_attention is None else [layer.cross_attention])
     half = model.emb[0].weight.dtype != torch.float32
@@ -72,9 +86,9 @@ def _refuse(model: tp.Any) -> None:
         "another activation than gelu and relu": layer.activation not in (F.gelu, F.relu),
         f"fuser.{'/'.join(fused)}": bool(fused),
     }
-    found = [reason for reason, there in reasons.items() if there]
+    found = [reason for reason, present in reasons.items() if present]
     if found:
-        raise NotLean("the lean engine does not serve " + ", ".join(found))
+        raise UnsupportedModel("the fast path does not support " + ", ".join(found))
 
 
 def _layer(layer: tp.Any) -> LayerWeights:
@@ -92,17 +106,17 @@ def _layer(layer: tp.Any) -> LayerWeights:
                         activation="gelu" if layer.activation is F.gelu else "relu", **cross)
 
 
-def _attention(attention: tp.Any) -> tuple[Linear, Linear]:
+def _attention(attention: tp.Any) -> tuple[LinearWeights, LinearWeights]:
     holder = attention if attention.custom else attention.mha
     return (_linear(holder.in_proj_weight, holder.in_proj_bias), _linear(holder.out_proj.weight, holder.out_proj.bias))
 
 
-def _scaled(linear: Linear, scale: tp.Any) -> Linear:
+def _scaled(linear: LinearWeights, scale: tp.Any) -> LinearWeights:
     return linear if isinstance(scale, nn.Identity) else linear.scaled(scale.scale.detach())
 
 
-def _linear(weight: torch.Tensor, bias: tp.Optional[torch.Tensor]) -> Linear:
-    return Linear(weight.detach(), None if bias is None else bias.detach())
+def _linear(weight: torch.Tensor, bias: tp.Optional[torch.Tensor]) -> LinearWeights:
+    return LinearWeights(weight.detach(), None if bias is None else bias.detach())
 
 
 def _norm(norm: nn.LayerNorm) -> Norm:

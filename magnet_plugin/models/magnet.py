@@ -1,4 +1,4 @@
-"""MAGNeT: load a model by name and generate. AudioCraft's `audiocraft.models.MAGNeT`, and more."""
+"""MAGNeT: load a model by name and generate. It takes the place of AudioCraft's `audiocraft.models.MAGNeT`."""
 import dataclasses
 import typing as tp
 
@@ -6,20 +6,21 @@ import torch
 from audiocraft.data.audio_utils import convert_audio
 from audiocraft.models.genmodel import BaseGenModel
 from audiocraft.modules.conditioners import ConditioningAttributes
-from tqdm import tqdm
 
-from ..decoding.options import PRESETS, GenerationOptions, PromptOptions, preset
+from ..decoding.options import GenerationOptions, PromptOptions, default_steps, preset
 from ..decoding.rescoring import Rescorer
 from ..decoding.rescoring_options import weight_of
 from ..environment import default_device
-from .auxiliary import Partners, Source
+from .auxiliary import AuxiliaryModels, Source
+from .generation import frames
 from .lm_hybrid import HybridMagnetLMModel
-from .lm_magnet import frames
 from .loaders import load_codec, load_magnet_lm
-from .prompt_models import PromptWriter
+from .progress import Progress
+from .prompt_models import PromptModel, prompt_seconds
 
 Audio = torch.Tensor
 AudioAndTokens = tuple[torch.Tensor, torch.Tensor]
+Defaults = GenerationOptions
 
 
 class MAGNeT(BaseGenModel):
@@ -33,8 +34,8 @@ class MAGNeT(BaseGenModel):
 
     def __init__(self, rescorer: tp.Optional[Source] = None, **kwargs: tp.Any) -> None:
         super().__init__(**kwargs)
-        self._partners = Partners(self.compression_model, self.device)
-        self._own_rescorer = rescorer
+        self._auxiliary = AuxiliaryModels(self.compression_model, self.device)
+        self._default_rescorer = rescorer
         self.set_generation_params()
 
     @staticmethod
@@ -47,102 +48,88 @@ class MAGNeT(BaseGenModel):
             name: `//bundled/NAME`, a Dora signature `//sig/SIG`, a release folder, a training checkpoint, or one of the
                 published models: facebook/magnet-{small,medium}-{10secs,30secs} (music) and
                 facebook/audio-magnet-{small,medium} (sound).
-            device: cuda where there is one, else cpu.
-            rescorer: the model's rescorer from now on, see `set_generation_params`.
+            device: CUDA if available by default, otherwise the CPU.
+            rescorer: the model's default rescorer, see `set_generation_params`.
         Raises:
-            ValueError: nothing is found there, or it is not a MAGNeT whose weights fit its config.
+            ValueError: nothing is found under this name, or it is not a MAGNeT whose weights fit its config.
         """
         device = device or default_device()
         codec = load_codec(name, device)
         lm = load_magnet_lm(name, codec.frame_rate, device)
         return MAGNeT(name=str(name), compression_model=codec, lm=lm, rescorer=rescorer)
 
-    def set_generation_params(self, use_sampling: bool = True, top_k: int = 0, top_p: float = 0.9,
-                              temperature: float = 3.0, max_cfg_coef: float = 10.0, min_cfg_coef: float = 1.0,
-                              decoding_steps: tp.Optional[tp.Sequence[int]] = None, span_arrangement: str = "stride1",
-                              span_scoring: str = "max", anneal_temp: bool = True,
+    def set_generation_params(self, use_sampling: bool = Defaults.use_sampling, top_k: int = Defaults.top_k,
+                              top_p: float = Defaults.top_p, temperature: float = Defaults.temp,
+                              max_cfg_coef: float = Defaults.max_cfg_coef, min_cfg_coef: float = Defaults.min_cfg_coef,
+                              decoding_steps: tp.Optional[tp.Sequence[int]] = None,
+                              span_arrangement: str = Defaults.span_arrangement,
+                              span_scoring: str = Defaults.span_scoring, anneal_temp: bool = Defaults.anneal_temp,
                               duration: tp.Optional[float] = None, *, rescorer: tp.Optional[Source] = None,
                               rescorer_weight: tp.Optional[float] = None, prompt_model: tp.Optional[Source] = None,
                               prompt_duration: tp.Optional[float] = None, prompt_cfg_coef: tp.Optional[float] = None,
                               prompt_temperature: tp.Optional[float] = None, prompt_top_k: tp.Optional[int] = None,
                               **others: tp.Any) -> None:
-        """Set how to decode; what is not named goes back to its default. See `GenerationOptions` for the meanings.
+        """Set how to decode, see `GenerationOptions`. Parameters that are not given return to their defaults.
 
         Args:
-            temperature: softmax temperature at the start of each stage.
-            decoding_steps: steps of each codebook; 20 for the first and 10 for the others by default.
-            duration: seconds to generate, at most the length the model was trained on, which is the default.
-            rescorer: a model whose opinion is mixed in: a name (hub, `//sig/SIG`, `//bundled/NAME`, a folder), or a
-                MusicGen, AudioGen, MAGNeT or `LMModel`, on this model's codec. Default: that of `get_pretrained`.
-            rescorer_weight: MAGNeT's own share w in w * p_MAGNeT + (1 - w) * p_rescorer; 1 is MAGNeT alone.
-            prompt_model: an autoregressive model, given like a rescorer, that writes the first `prompt_duration` seconds.
-            prompt_duration: seconds that are written token by token, from the clip's start, before the rest is filled in
-                in parallel: by `prompt_model`, or by a hybrid model itself. Default: 1 s for hybrid models, at most half
-                of the clip; 0 for others. A hybrid that is given all of `duration` writes all of it.
-            prompt_cfg_coef: guidance coefficient in those seconds; None leaves it to who writes.
-            prompt_temperature: softmax temperature there.
-            prompt_top_k: likeliest tokens to draw from there.
-            **others: fields of `GenerationOptions` and `RescoringOptions` by their names: engine, precision,
-                guidance_interval, guidance_every, rescorer_stages, rescorer_every, rescorer_cfg_coef, rescorer_fill, ….
+            decoding_steps: number of steps of each codebook; 20 for the first and 10 for the others by default.
+            duration: length to generate in seconds. Default and maximum: the length that the model was trained on.
+            rescorer: a model whose probabilities are mixed in: a name (hub, `//sig/SIG`, `//bundled/NAME`, a folder), or a
+                MusicGen, AudioGen, MAGNeT or `LMModel`, with the same codec. Default: that of `get_pretrained`.
+            rescorer_weight: MAGNeT's share w in w * p_MAGNeT + (1 - w) * p_rescorer; 1 uses only MAGNeT.
+            prompt_model: an autoregressive model that generates the first `prompt_duration` seconds, given like a rescorer.
+            prompt_duration: seconds at the clip's start that are generated autoregressively, by `prompt_model` or by a
+                hybrid model itself, before the rest is filled in in parallel. Default: 1 s for hybrid models, at most half
+                of the clip; 0 for others. If it equals `duration`, a hybrid model generates the whole clip autoregressively.
+            prompt_cfg_coef, prompt_temperature, prompt_top_k: guidance scale and sampling of those seconds; by default
+                those of the model that generates them.
+            **others: fields of `GenerationOptions` and `RescoringOptions`: engine, precision, guidance_interval,
+                guidance_every, rescorer_stages, rescorer_every, rescorer_cfg_coef, rescorer_fill, ...
         Raises:
-            ValueError: a value that cannot work.
+            ValueError: a value is invalid; the message names the setting and the remedy.
         """
-        steps = [20] + [10] * (self.lm.n_q - 1) if decoding_steps is None else decoding_steps
-        rescorer = self._own_rescorer if rescorer is None else rescorer
+        rescorer = self._default_rescorer if rescorer is None else rescorer
+        steps = default_steps(self.lm.n_q) if decoding_steps is None else decoding_steps
         options = GenerationOptions(use_sampling=use_sampling, top_k=top_k, top_p=top_p, temp=temperature,
                                     max_cfg_coef=max_cfg_coef, min_cfg_coef=min_cfg_coef,
-                                    decoding_steps=tuple(steps), span_arrangement=span_arrangement,
-                                    span_scoring=span_scoring, anneal_temp=anneal_temp,
-                                    rescorer_weight=weight_of(rescorer_weight, rescorer), **others)
+                                    decoding_steps=steps,   # type: ignore[arg-type]
+                                    span_arrangement=span_arrangement, span_scoring=span_scoring,
+                                    anneal_temp=anneal_temp, rescorer_weight=weight_of(rescorer_weight, rescorer), **others)
         options.check_codebooks(self.lm.n_q)
-        duration = self.max_duration if duration is None else duration
+        duration = self._check_duration(duration)
+        style = {"cfg_coef": prompt_cfg_coef, "temperature": prompt_temperature, "top_k": prompt_top_k}
+        style = {name: value for name, value in style.items() if value is not None}
+        hybrid = isinstance(self.lm, HybridMagnetLMModel)
+        seconds = prompt_seconds(prompt_duration, duration, hybrid, prompt_model is not None, bool(style))
+        prompt_options = PromptOptions(frames(seconds, self.frame_rate), **style)        # type: ignore[arg-type]
+        self._apply(options, rescorer, prompt_model, prompt_options, style)
+        self.duration, self.prompt_duration = duration, seconds
+
+    def _check_duration(self, duration: tp.Optional[float]) -> float:
+        if duration is None:
+            return self.max_duration
         if not 0 < duration <= self.max_duration:
             raise ValueError(f"duration={duration} s: this model was trained on {self.max_duration:g} s; give a duration "
                              f"above 0 and up to {self.max_duration:g}")
-        how = {"cfg_coef": prompt_cfg_coef, "temperature": prompt_temperature, "top_k": prompt_top_k}
-        how = {name: value for name, value in how.items() if value is not None}
-        seconds = self._prompt_seconds(prompt_model, prompt_duration, duration, bool(how))
-        writing = PromptOptions(frames(seconds, self.frame_rate), **how)        # type: ignore[arg-type]
-        self._use(options, rescorer, prompt_model, writing, how)
-        self.duration, self.prompt_duration = duration, seconds
-
-    def _prompt_seconds(self, model: tp.Optional[Source], seconds: tp.Optional[float], duration: float, styled: bool
-                        ) -> float:
-        """Seconds written token by token; raises ValueError where nobody is there to write them."""
-        hybrid = isinstance(self.lm, HybridMagnetLMModel)
-        if seconds is None:
-            seconds = min(1.0, duration / 2) if hybrid and model is None else 0.0
-        if not 0 <= seconds <= duration or model is not None and seconds == duration:
-            raise ValueError(f"prompt_duration={seconds} s must be at least 0 and below duration, {duration:g} s (a hybrid "
-                             "model may write all of it)")
-        if seconds and model is None and not hybrid:
-            raise ValueError(f"prompt_duration={seconds} s needs prompt_model=, the autoregressive model that writes them, "
-                             "or a hybrid model")
-        if model is not None and not seconds:
-            raise ValueError("prompt_model is given, but prompt_duration=0; give the seconds that it writes, or leave it "
-                             "out")
-        if styled and not seconds:
-            raise ValueError("prompt_cfg_coef, prompt_temperature and prompt_top_k are for the seconds written token by "
-                             "token; give prompt_duration too")
-        return seconds
+        return duration
 
     def set_preset(self, name: str) -> None:
-        """The paper's settings: `music-10s`, `music-30s` or `sound-10s`."""
-        self._use(preset(name, rescorer_weight=weight_of(None, self._own_rescorer)), self._own_rescorer, None,
-                  PromptOptions(), {})
+        """Use the paper's settings: `music-10s`, `music-30s` or `sound-10s`."""
+        options = preset(name, rescorer_weight=weight_of(None, self._default_rescorer))
+        self._apply(options, self._default_rescorer, None, PromptOptions(), {})
 
-    def _use(self, options: GenerationOptions, rescorer: tp.Optional[Source], prompt_model: tp.Optional[Source],
-             writing: PromptOptions, how: tp.Mapping[str, tp.Any]) -> None:
-        """Load the models that take part, and put the settings in force."""
-        asked = self._partners.rescorer(rescorer) if options.rescores and rescorer is not None else None
-        writer: tp.Optional[PromptWriter] = None
+    def _apply(self, options: GenerationOptions, rescorer: tp.Optional[Source], prompt_model: tp.Optional[Source],
+               prompt_options: PromptOptions, style: tp.Mapping[str, tp.Any]) -> None:
+        """Load the auxiliary models, then put the settings in force."""
+        loaded = self._auxiliary.rescorer(rescorer) if options.rescores and rescorer is not None else None
+        model: tp.Optional[PromptModel] = None
         if prompt_model is not None:
-            writer = self._partners.prompt_writer(prompt_model)
-            own = {{"temperature": "temp"}.get(name, name): value for name, value in how.items()}
-            writer = dataclasses.replace(writer, params={**writer.params, **own})
-        self._rescorer: tp.Optional[Rescorer] = asked
-        self._writer = writer
-        self.prompt_params = writing.plain() if isinstance(self.lm, HybridMagnetLMModel) and writer is None else {}
+            model = self._auxiliary.prompt_model(prompt_model)
+            changes = {{"temperature": "temp"}.get(name, name): value for name, value in style.items()}
+            model = dataclasses.replace(model, params={**model.params, **changes})
+        self._rescorer: tp.Optional[Rescorer] = loaded
+        self._prompt_model = model
+        self.prompt_params = prompt_options.plain() if isinstance(self.lm, HybridMagnetLMModel) and model is None else {}
         self.generation_params = options.plain()
         self.prompt_duration = 0.0
 
@@ -153,10 +140,10 @@ class MAGNeT(BaseGenModel):
         Args:
             descriptions: one text per sample.
             progress: show a progress bar.
-            return_tokens: give the tokens too.
+            return_tokens: return the tokens too.
             seed: the same seed gives the same audio on the same device.
         Returns:
-            Audio [B, channels, samples], and tokens [B, K, T] if asked for.
+            Audio [B, channels, samples]; with `return_tokens` also tokens [B, K, T].
         """
         if isinstance(descriptions, str):
             raise ValueError("descriptions must be a list of texts, not one text: give [text]")
@@ -166,7 +153,7 @@ class MAGNeT(BaseGenModel):
 
     def generate_unconditional(self, num_samples: int, progress: bool = False, return_tokens: bool = False, *,
                                seed: tp.Optional[int] = None) -> tp.Union[Audio, AudioAndTokens]:
-        """Generate `num_samples` clips from nothing; returns as `generate` does."""
+        """Generate `num_samples` clips without a text; the result is like that of `generate`."""
         if num_samples < 1:
             raise ValueError(f"num_samples={num_samples} must be at least 1")
         return self._run([None] * num_samples, None, progress, return_tokens, seed)
@@ -180,9 +167,9 @@ class MAGNeT(BaseGenModel):
         Args:
             prompt: waveforms [B, C, samples], or [C, samples] for one.
             prompt_sample_rate: their sample rate in Hz.
-            descriptions: one text per sample; none means unconditional.
+            descriptions: one text per sample; None generates without a text.
         Raises:
-            ValueError: shape, channels or length of the prompt cannot work.
+            ValueError: shape, channels or length of the prompt are invalid.
         """
         prompt = prompt[None] if prompt.dim() == 2 else prompt
         if prompt.dim() != 3 or not prompt.numel():
@@ -204,7 +191,7 @@ class MAGNeT(BaseGenModel):
              return_tokens: bool, seed: tp.Optional[int]) -> tp.Union[Audio, AudioAndTokens]:
         attributes, prompt_tokens = self._prepare_tokens_and_attributes(descriptions, prompt)
         if all(text is None for text in descriptions):
-            attributes = []                 # null conditions alone: nothing to guide towards
+            attributes = []                 # Nothing to guide towards.
         tokens = self._generate_tokens(attributes, prompt_tokens, progress, num_samples=len(descriptions), seed=seed)
         audio = self.generate_audio(tokens)
         return (audio, tokens) if return_tokens else audio
@@ -212,39 +199,26 @@ class MAGNeT(BaseGenModel):
     def _generate_tokens(self, attributes: list[ConditioningAttributes], prompt_tokens: tp.Optional[torch.Tensor],
                          progress: bool = False, num_samples: tp.Optional[int] = None,
                          seed: tp.Optional[int] = None) -> torch.Tensor:
-        length, written = frames(self.duration, self.frame_rate), 0
-        total = sum(self.generation_params["decoding_steps"])
-        with tqdm(unit="step", desc="MAGNeT", disable=not progress or bool(self._progress_callback)) as bar:
-            def show(done: int, steps: int) -> None:
-                if self._progress_callback is not None:
-                    self._progress_callback(done, steps)
-                bar.total = steps
-                bar.update(done - bar.n)
-
-            def writing(done: int, steps: int) -> None:
-                nonlocal written
-                written = steps
-                show(done, steps + total)
-
-            with self.autocast:
-                if self._writer is not None:
-                    prompt_tokens = self._writer.write(attributes, num_samples or len(attributes),
-                                                       frames(self.prompt_duration, self.frame_rate), seed, prompt_tokens,
-                                                       writing if progress else None)
-                return self.lm.generate(prompt_tokens, attributes, num_samples=num_samples, max_gen_len=length, seed=seed,
-                                        callback=(lambda done, steps: show(written + done, written + steps))
-                                        if progress else None, rescorer=self._rescorer, **self.prompt_params,
-                                        **self.generation_params)
+        batch = num_samples or len(attributes)
+        steps = sum(self.generation_params["decoding_steps"])
+        with self.autocast, Progress(progress, self._progress_callback) as bar:
+            if self._prompt_model is not None:
+                prompt_tokens = self._prompt_model.generate(
+                    attributes, batch, frames(self.prompt_duration, self.frame_rate), seed, prompt_tokens,
+                    bar.part(remaining=steps))
+            return self.lm.generate(prompt_tokens, attributes, num_samples=batch, seed=seed,
+                                    max_gen_len=frames(self.duration, self.frame_rate), callback=bar.part(),
+                                    rescorer=self._rescorer, **self.prompt_params, **self.generation_params)
 
     @property
     def rescorer_name(self) -> tp.Optional[str]:
-        """Name of the rescorer that takes part, or None."""
+        """Name of the rescorer in use, or None."""
         return None if self._rescorer is None else self._rescorer.name.removeprefix("rescorer ")
 
     @property
     def prompt_model_name(self) -> tp.Optional[str]:
-        """Name of the model that writes the first seconds, or None."""
-        return None if self._writer is None else self._writer.name.removeprefix("prompt_model ")
+        """Name of the prompt model in use, or None."""
+        return None if self._prompt_model is None else self._prompt_model.name.removeprefix("prompt_model ")
 
     @property
     def options(self) -> GenerationOptions:
@@ -253,13 +227,11 @@ class MAGNeT(BaseGenModel):
 
 
 def settings(model: MAGNeT) -> dict[str, tp.Any]:
-    """All that decides a result beside text and seed, as plain values: for a file beside the audio."""
+    """Return everything besides text and seed that a result depends on, as plain values for a JSON file."""
     return {"model": model.name, "duration": model.duration, "sample_rate": model.sample_rate,
             "frame_rate": float(model.frame_rate), "device": str(model.device), "span_len": model.lm.span_len,
             "subcodes_context": model.lm.subcodes_context, "rescorer": model.rescorer_name,
             "prompt_model": model.prompt_model_name, "prompt_duration": model.prompt_duration,
-            **({} if model._writer is None else {"prompt_options": dict(model._writer.params)}),
+            **({} if model._prompt_model is None else {"prompt_options": dict(model._prompt_model.params)}),
             **dataclasses.asdict(model.options), **model.prompt_params}
 
-
-__all__ = ["MAGNeT", "PRESETS", "settings"]

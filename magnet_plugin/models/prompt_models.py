@@ -1,6 +1,6 @@
-"""Hybrid by cascade (paper, "Hybrid-MAGNeT", without new training): an autoregressive model writes the first frames.
+"""Prompt models: an autoregressive model generates the first frames and MAGNeT fills in the rest (a cascade).
 
-MAGNeT then decodes the rest in parallel, with those frames given.
+This gives the decoding of Hybrid-MAGNeT (arXiv 2401.04577) without training a hybrid model.
 """
 import contextlib
 import dataclasses
@@ -18,14 +18,14 @@ Seed = tp.Union[int, torch.Generator, None]
 
 
 @dataclasses.dataclass(frozen=True)
-class PromptWriter:
-    """An autoregressive AudioCraft LM that begins clips.
+class PromptModel:
+    """An autoregressive AudioCraft language model that generates the start of clips.
 
     Attributes:
         lm: MusicGen's, AudioGen's or another causal model, in evaluation mode.
-        name: for errors and records.
-        params: keyword arguments of `LMModel.generate`: use_sampling, temp, top_k, top_p, cfg_coef, two_step_cfg. What is
-            missing is MusicGen's default: temperature 1, top-k 250, the guidance the model was published with.
+        name: used in errors and records.
+        params: keyword arguments of `LMModel.generate`: use_sampling, temp, top_k, top_p, cfg_coef, two_step_cfg. Missing
+            ones take MusicGen's defaults: temperature 1, top-k 250, and the guidance that the model was published with.
     Raises:
         ValueError: the model is not causal, or in training mode.
     """
@@ -37,32 +37,32 @@ class PromptWriter:
         check_causal(self.lm, self.name)
 
     @torch.no_grad()
-    def write(self, conditions: tp.Sequence[ConditioningAttributes], batch: int, length: int, seed: Seed = None,
-              prompt: tp.Optional[torch.Tensor] = None,
-              callback: tp.Optional[tp.Callable[[int, int], None]] = None) -> torch.Tensor:
-        """The first `length` frames, token by token with a cache of keys and values.
+    def generate(self, conditions: tp.Sequence[ConditioningAttributes], batch: int, length: int, seed: Seed = None,
+                 prompt: tp.Optional[torch.Tensor] = None,
+                 callback: tp.Optional[tp.Callable[[int, int], None]] = None) -> torch.Tensor:
+        """Generate the first `length` frames autoregressively with a KV cache.
 
         Args:
             conditions: one entry per sample; none means unconditional.
             batch: number of samples B.
-            length: frames P to write, those of `prompt` included.
-            seed: the same seed writes the same tokens on the same device, and torch's own random state stays as it was;
-                a generator gives the seed; None continues torch's own random state.
-            prompt: tokens to go on from, Long [B, K, P0].
+            length: number of frames P to generate, those of `prompt` included.
+            seed: the same seed gives the same tokens on the same device and leaves torch's global random state unchanged;
+                a generator provides the seed; None continues torch's global random state.
+            prompt: tokens to continue, Long [B, K, P0].
             callback: called with (steps done, steps in all).
         Returns:
             Long [B, K, P].
         Raises:
-            ValueError: there is nothing to write.
+            ValueError: the prompt leaves nothing to generate.
         """
-        held = 0 if prompt is None else prompt.shape[-1]
-        if length <= held:
-            raise ValueError(f"the prompt already has {held} frames, so prompt_model has nothing to write up to frame "
-                             f"{length}; raise prompt_duration, or set prompt_model=None")
-        # The null conditions of an unconditional generation are told as well: cross-attention needs a source.
+        given = 0 if prompt is None else prompt.shape[-1]
+        if length <= given:
+            raise ValueError(f"the prompt already has {given} frames, so that prompt_model has nothing to generate up "
+                             f"to frame {length}; raise prompt_duration, or set prompt_model=None")
+        # An unconditional generation passes conditions too: cross-attention needs a source.
         attributes = conditions_for(self.lm, conditions, batch, self.name)
         device = next(self.lm.parameters()).device
-        # AudioCraft's top-k fails where the vocabulary is smaller, and its default is 250.
+        # AudioCraft's top-k fails if the vocabulary is smaller than k, and its default is 250.
         params = {**self.params, "top_k": min(self.params.get("top_k", TOP_K), self.lm.card)}
         with seeded(seed, device):
             return self.lm.generate(prompt, attributes, num_samples=batch, max_gen_len=length, callback=callback,
@@ -71,10 +71,10 @@ class PromptWriter:
 
 @contextlib.contextmanager
 def seeded(seed: Seed, device: torch.device) -> tp.Iterator[None]:
-    """Torch's own random state, of the CPU and of `device`, set from `seed` inside and as it was outside.
+    """Seed torch's global random state, of the CPU and of `device`, inside the context, and restore it afterwards.
 
-    AudioCraft's sampling takes no generator. The seed is derived, so that MAGNeT, which is seeded with the same number,
-    does not draw the same noise again.
+    AudioCraft's sampling takes no generator. The seed is derived, because MAGNeT is seeded with the same number and would
+    draw the same noise again.
     """
     if seed is None:
         yield
@@ -89,3 +89,33 @@ def seeded(seed: Seed, device: torch.device) -> tp.Iterator[None]:
             with torch.cuda.device(one):
                 torch.cuda.manual_seed(derived)
         yield
+
+
+def prompt_seconds(seconds: tp.Optional[float], duration: float, hybrid: bool, prompt_model: bool, styled: bool) -> float:
+    """Return how many seconds of a clip are generated autoregressively.
+
+    Args:
+        seconds: `prompt_duration`; None takes the default: 1 s, at most half of the clip, for a hybrid model without a
+            prompt model, and 0 otherwise.
+        duration: length of the clip in seconds.
+        hybrid: whether the MAGNeT is a hybrid model.
+        prompt_model: whether there is a prompt model.
+        styled: whether guidance or sampling of those seconds are set.
+    Raises:
+        ValueError: the settings do not fit together.
+    """
+    if seconds is None:
+        seconds = min(1.0, duration / 2) if hybrid and not prompt_model else 0.0
+    if not 0 <= seconds <= duration or prompt_model and seconds == duration:
+        raise ValueError(f"prompt_duration={seconds} s must be at least 0 and below duration={duration:g} s (a hybrid "
+                         "model may use all of it)")
+    if seconds and not prompt_model and not hybrid:
+        raise ValueError(f"prompt_duration={seconds} s needs a hybrid model, or prompt_model=, the autoregressive model "
+                         "that generates those seconds")
+    if prompt_model and not seconds:
+        raise ValueError("prompt_model is given, but prompt_duration=0; give the seconds that it generates, or omit "
+                         "prompt_model")
+    if styled and not seconds:
+        raise ValueError("prompt_cfg_coef, prompt_temperature and prompt_top_k only apply to seconds that are generated "
+                         "autoregressively; give prompt_duration too")
+    return seconds

@@ -1,4 +1,4 @@
-"""Models as rescorers: an AudioCraft LM, or another MAGNeT, as the callable that `decoding.rescoring` asks."""
+"""Models as rescorers: an AudioCraft language model or another MAGNeT, in the form that `decoding.rescoring` uses."""
 import typing as tp
 
 import torch
@@ -7,7 +7,9 @@ from audiocraft.modules.conditioners import ConditioningAttributes
 
 from ..decoding.rescoring import Rescorer, Score
 from ..decoding.rescoring_options import FILLS
-from .conditions import ConditionTensors, conditions_for, embed, guide, has_text
+from ..modules.guidance import for_branches, guide_branches
+from ..modules.tokens import replace_codebook
+from .conditions import ConditionTensors, conditions_for, embed, has_text
 from .lm_magnet import MagnetLMModel
 
 Forward = tp.Callable[[torch.Tensor, int], torch.Tensor]
@@ -16,8 +18,8 @@ Forward = tp.Callable[[torch.Tensor, int], torch.Tensor]
 class CausalRescorer:
     """MusicGen, AudioGen or any other causal `LMModel`: one teacher-forced pass over the whole candidate.
 
-    In its pattern of codebooks (usually: codebook k delayed by k frames) the model gives each token's distribution from
-    what comes before it in the sequence. It is read at frame t of codebook k whatever the delays, up to the last frame.
+    In its pattern of codebooks (usually codebook k delayed by k frames), the model predicts each token from what comes
+    before it in the sequence. The predictions are read at frame t of codebook k for any delays, up to the last frame.
 
     Args:
         lm: the model, in evaluation mode.
@@ -33,13 +35,13 @@ class CausalRescorer:
 
     def scorer(self, conditions: tp.Sequence[ConditioningAttributes], batch: int, cfg_coef: float = 1.0,
                fill: str = "special") -> Score:
-        """`score(tokens [B, K, T], stage) -> probabilities [B, T, card]` under these conditions, embedded here, once.
+        """Embed the conditions and return `score(tokens [B, K, T], stage) -> probabilities [B, T, card]`.
 
         Args:
             conditions: one entry per sample; none means unconditional.
             batch: number of samples B.
-            cfg_coef: classifier-free guidance; 1 means none.
-            fill: what stands in for unknown tokens, see `RescoringOptions.rescorer_fill`.
+            cfg_coef: guidance scale; 1 means no guidance.
+            fill: what is read in place of unknown tokens, see `RescoringOptions.rescorer_fill`.
         """
         if fill not in FILLS:
             raise ValueError(f"rescorer_fill={fill!r} is unknown; choose one of {', '.join(FILLS)}")
@@ -52,40 +54,41 @@ class CausalRescorer:
                 for above in range(stage + 1, tokens.shape[1]):
                     best = forward(tokens, above).argmax(dim=-1)
                     row = torch.where(tokens[:, above] == special, best, tokens[:, above])
-                    tokens = torch.cat([tokens[:, :above], row[:, None], tokens[:, above + 1:]], dim=1)
+                    tokens = replace_codebook(tokens, above, row)
             return torch.softmax(forward(tokens, stage), dim=-1)
 
         return score
 
     def _logits(self, tokens: torch.Tensor, tensors: ConditionTensors, stage: int) -> torch.Tensor:
-        # With keep_only_valid_steps=True, the default, the last k frames of codebook k would be NaN.
+        # With the default keep_only_valid_steps=True, the last k frames of codebook k would be NaN.
         output = self.lm.compute_predictions(tokens, [], tensors, keep_only_valid_steps=False)
         return output.logits[:, stage]
 
 
 class MaskedRescorer:
-    """Another MAGNeT. It was trained to predict masked spans, and would copy what it can see: so each frame is scored
-    with its own span masked. The spans of a grid are dealt into `groups`; one group at a time is masked, at a mask rate of
-    1 / groups, and the candidate stands everywhere else. That takes `groups` parallel passes [?].
+    """Another MAGNeT. It was trained to predict masked spans, so each frame is scored with its own span masked.
+
+    The spans of a grid are divided into `groups`. One group at a time is masked, at a mask rate of 1 / groups, and the
+    candidate is visible everywhere else. This takes `groups` parallel passes [?].
 
     Args:
         lm: the model, in evaluation mode.
         name: for errors and records.
-        groups: passes, at least 2.
+        groups: number of passes, at least 2.
     """
 
     def __init__(self, lm: MagnetLMModel, name: str = "the rescorer", groups: int = 4) -> None:
         if lm.training:
             raise ValueError(f"{name} is in training mode; call model.eval() first")
         if groups < 2:
-            raise ValueError(f"groups={groups}: with fewer than 2 nothing of the candidate would be seen")
+            raise ValueError(f"groups={groups}: with fewer than 2, nothing of the candidate is visible; give 2 or more")
         self.lm = lm
         self.name = name
         self.groups = groups
 
     def scorer(self, conditions: tp.Sequence[ConditioningAttributes], batch: int, cfg_coef: float = 1.0,
                fill: str = "special") -> Score:
-        """As `CausalRescorer.scorer`. Codebooks above the stage stay masked, as in MAGNeT's training.
+        """See `CausalRescorer.scorer`. Codebooks above the stage stay masked, as in MAGNeT's training.
 
         Raises:
             ValueError: `fill` is not `special`.
@@ -112,7 +115,7 @@ class MaskedRescorer:
 
 
 def rescorer_of(lm: LMModel, name: str = "the rescorer") -> Rescorer:
-    """The rescorer that this model makes."""
+    """Wrap a model as a rescorer."""
     return MaskedRescorer(lm, name) if isinstance(lm, MagnetLMModel) else CausalRescorer(lm, name)
 
 
@@ -128,14 +131,13 @@ def check_causal(lm: LMModel, name: str) -> None:
 
 def _forward(lm: LMModel, conditions: tp.Sequence[ConditioningAttributes], batch: int, cfg_coef: float, name: str,
              logits: tp.Callable[[torch.Tensor, ConditionTensors, int], torch.Tensor]) -> Forward:
-    """`forward(tokens [B, K, T], stage) -> logits [B, T, card]`, float32, guided; the conditions are embedded here."""
+    """Embed the conditions and return `forward(tokens [B, K, T], stage) -> guided logits [B, T, card]`, float32."""
     attributes = conditions_for(lm, conditions, batch, name)
     guided = cfg_coef != 1 and has_text(attributes)
     tensors = embed(lm, attributes, guided)
 
     def forward(tokens: torch.Tensor, stage: int) -> torch.Tensor:
-        if guided:
-            return guide(logits(tokens.repeat(2, 1, 1), tensors, stage).float(), cfg_coef)
-        return logits(tokens, tensors, stage).float()
+        predicted = logits(for_branches(tokens, guided), tensors, stage).float()
+        return guide_branches(predicted, cfg_coef) if guided else predicted
 
     return forward

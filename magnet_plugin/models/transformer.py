@@ -1,17 +1,19 @@
-"""AudioCraft's transformer layer with attention by `attention.attend`: a context in place of a mask tensor."""
+"""AudioCraft's transformer layer with attention by `modules.attention`, and a KV cache for autoregressive decoding."""
+import dataclasses
 import typing as tp
 
 import torch
 from audiocraft.modules.transformer import StreamingMultiheadAttention, StreamingTransformerLayer
+from torch import nn
 from torch.nn import functional as F
 
 from ..modules.attention import Context, Full, attend
 
 
 class ContextAttentionLayer(StreamingTransformerLayer):
-    """AudioCraft's layer, its weights and its order of things, with attention by `attention.attend`.
+    """AudioCraft's layer and weights, with attention by `attention.attend`.
 
-    `src_mask` is a `Context`, not a tensor. The kernels are chosen by `attention_backend`.
+    `src_mask` is a `Context`, not a tensor. `attention_backend` chooses the kernels.
     """
 
     def __init__(self, *args: tp.Any, attention_backend: str = "auto", **kwargs: tp.Any) -> None:
@@ -29,10 +31,10 @@ class ContextAttentionLayer(StreamingTransformerLayer):
 
     def _attention(self, weights: StreamingMultiheadAttention, queries: torch.Tensor, keys: torch.Tensor,
                    context: Context) -> torch.Tensor:
-        return self._weigh(weights, *project(weights, queries, keys), context)
-
-    def _weigh(self, weights: StreamingMultiheadAttention, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor,
-               context: Context) -> torch.Tensor:
+        q, k, v = project(weights, queries, keys)
+        if isinstance(context, KVCache):
+            k, v = context.extend(weights, k, v)
+            context = context.context
         dtype = q.dtype
         if weights.attention_as_float32:
             q, k, v = q.float(), k.float(), v.float()
@@ -42,9 +44,46 @@ class ContextAttentionLayer(StreamingTransformerLayer):
         return out_proj(out.transpose(1, 2).flatten(2))
 
 
+@dataclasses.dataclass(eq=False)
+class KVCache(Context):
+    """A context that spans earlier columns and the present ones; it stores keys and values of each layer.
+
+    Attributes:
+        context: what the present columns attend to, among all columns.
+        entries: keys and values [B, H, columns so far, d] of each layer's attention.
+        frozen: use the cache without adding the present columns to it.
+    """
+    context: Context
+    entries: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] = dataclasses.field(default_factory=dict)
+    frozen: bool = False
+
+    def dense(self, num_queries: int, num_keys: int, device: tp.Any = None) -> torch.Tensor:
+        return self.context.dense(num_queries, num_keys, device)
+
+    def extend(self, owner: nn.Module, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return keys and values of all columns, given the present ones [B, H, columns, d].
+
+        If the batch has fewer rows than the cache, the cache's first rows are used.
+        """
+        if owner in self.entries:
+            old_k, old_v = (old[:len(k)] for old in self.entries[owner])
+            k, v = torch.cat([old_k, k], dim=2), torch.cat([old_v, v], dim=2)
+        if not self.frozen:
+            self.entries[owner] = k, v
+        return k, v
+
+
 def project(weights: StreamingMultiheadAttention, queries: torch.Tensor, keys: torch.Tensor
             ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Queries [B, T, D] and keys [B, S, D] -> q [B, H, T, d], k and v [B, H, S, d], with AudioCraft's packed weights."""
+    """Project with AudioCraft's packed weights.
+
+    Args:
+        weights: the attention module.
+        queries: [B, T, D].
+        keys: [B, S, D]; the same tensor as `queries` for self-attention.
+    Returns:
+        q [B, H, T, d], and k and v [B, H, S, d].
+    """
     holder = weights if weights.custom else weights.mha
     weight, bias = holder.in_proj_weight, holder.in_proj_bias
     width = queries.shape[-1]

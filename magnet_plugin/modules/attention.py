@@ -1,84 +1,26 @@
-"""Restricted context: which frames a frame may look at, as a value, and the kernels that compute it (section 3.3).
+"""Attention under a context, and the choice of the kernel that computes it (section 3.3).
 
-EnCodec's later codebooks depend on a few frames around them, so the model looks at the whole clip for the first
-codebook (`Full`) and at a narrow band for the others (`Band`). `attend` turns such a value into one of these kernels:
-
-    torch-full, xformers-full   fused attention without a mask
-    xformers-local              flash attention that skips what lies outside of the band (CUDA, float16 and bfloat16)
-    torch-blocked               the band by blocks of frames, each with the keys around it: linear in T, on any device
-    torch-dense, xformers-bias  a mask over all pairs of frames: every context, cost and memory quadratic in T
-
-They compute the same thing. What cannot run raises, and nothing is replaced by a different mask.
+`attend` turns a `Context` into one of the kernels of `attention_kernels.py`. They compute the same thing. A kernel that
+cannot run raises an error; a context is never replaced by another one.
 """
 from __future__ import annotations
 
 import logging
-import typing as tp
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from .attention_kernels import KERNELS, Kernel, block_length
+from .context import Band, Context, Full
+
+__all__ = ["Band", "Context", "Full", "attend", "available_backends", "choose"]
 
 logger = logging.getLogger(__name__)
-
-Kernel = tp.Literal["torch-full", "torch-blocked", "torch-dense", "xformers-full", "xformers-local", "xformers-bias"]
 BACKENDS = ("auto", "torch", "xformers")
-_MIN_BLOCK = 24  # frames; measured on CPU at width 5: 24 to 32 are best, 48 costs a quarter more, 96 almost half more
-_ALIGN = 8  # CUDA kernels read masks in rows of a multiple of this
-# What xformers raises where its build does not fit torch or the GPU.
+# What xformers raises if its build does not fit torch or the GPU.
 _BROKEN = (ImportError, OSError, RuntimeError, ValueError, AttributeError)
 _announced: set[tuple[str, torch.dtype, str]] = set()
-
-
-class Context(ABC):
-    """Which keys each query may attend to. New contexts need no more than `dense`."""
-
-    @abstractmethod
-    def dense(self, num_queries: int, num_keys: int, device: torch.device | str | None = None) -> Tensor:
-        """Bool [T_q, T_k], True = attend; leading dimensions that broadcast with [B, H] are allowed."""
-
-    def reduced(self, num_queries: int, num_keys: int) -> Context:
-        """The simplest context that means the same for these lengths."""
-        return self
-
-
-@dataclass(frozen=True)
-class Full(Context):
-    """Every query attends to every key; self- and cross-attention."""
-
-    def dense(self, num_queries: int, num_keys: int, device: torch.device | str | None = None) -> Tensor:
-        return torch.ones(num_queries, num_keys, dtype=torch.bool, device=device)
-
-
-@dataclass(frozen=True)
-class Band(Context):
-    """Frame t attends to the frames s with |t - s| <= width, on both sides; self-attention only.
-
-    Raises:
-        ValueError: if `width` is negative, or on use, if there are not as many keys as queries.
-    """
-    width: int
-
-    def __post_init__(self) -> None:
-        if self.width < 0:
-            raise ValueError(f"Band.width counts frames to either side and cannot be negative, got {self.width}.")
-
-    def dense(self, num_queries: int, num_keys: int, device: torch.device | str | None = None) -> Tensor:
-        self._check(num_queries, num_keys)
-        frame = torch.arange(num_queries, device=device)
-        return (frame.unsqueeze(1) - frame).abs() <= self.width
-
-    def reduced(self, num_queries: int, num_keys: int) -> Context:
-        self._check(num_queries, num_keys)
-        return Full() if self.width >= num_queries - 1 else self
-
-    @staticmethod
-    def _check(num_queries: int, num_keys: int) -> None:
-        if num_queries != num_keys:
-            raise ValueError(f"Band is for self-attention, got {num_queries} queries and {num_keys} keys.")
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, context: Context, backend: str = "auto", dropout: float = 0.0) -> Tensor:
@@ -101,7 +43,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, context: Context, backend: str = "au
                          + ", ".join(f"{x.dtype} on {x.device}" for x in (q, k, v)) + ".")
     context = context.reduced(q.shape[2], k.shape[2])
     kernel = choose(context, q.device, q.dtype, backend, q.shape[2], q.shape[3])
-    return _KERNELS[kernel](q, k, v, context, dropout)
+    return KERNELS[kernel](q, k, v, context, dropout)
 
 
 def choose(context: Context, device: torch.device | str, dtype: torch.dtype, backend: str = "auto",
@@ -154,7 +96,7 @@ def available_backends() -> tuple[str, ...]:
 def _choose_torch(context: Context, seq_len: int) -> Kernel:
     if isinstance(context, Full):
         return "torch-full"
-    if isinstance(context, Band) and _block(seq_len, context.width) + 2 * context.width < seq_len:
+    if isinstance(context, Band) and block_length(seq_len, context.width) + 2 * context.width < seq_len:
         return "torch-blocked"
     return "torch-dense"
 
@@ -198,88 +140,9 @@ def _try_xformers(kernel: Kernel, device: torch.device, dtype: torch.dtype, head
     try:
         with torch.inference_mode(False), torch.enable_grad():
             x = torch.zeros(1, 1, 16, head_dim, device=device, dtype=dtype, requires_grad=True)
-            _KERNELS[kernel](x, x, x, context, 0.0).sum().backward()
+            KERNELS[kernel](x, x, x, context, 0.0).sum().backward()
     except torch.cuda.OutOfMemoryError:
         raise
     except _BROKEN as error:
         return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
     return None
-
-
-def _torch_full(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: float) -> Tensor:
-    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-
-
-def _torch_dense(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: float) -> Tensor:
-    mask = context.dense(q.shape[2], k.shape[2], q.device)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-
-
-def _block(seq_len: int, width: int) -> int:
-    """Frames per block: as many as the halo of a wide band, evened out so that the last block is almost full."""
-    count = -(-seq_len // max(_MIN_BLOCK, 2 * width))
-    return -(-seq_len // count)
-
-
-def _torch_blocked(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: float) -> Tensor:
-    """Blocks of n queries over windows of n + 2 * width keys, N blocks side by side: cost and memory linear in T."""
-    assert isinstance(context, Band)
-    (batch, heads, seq_len, _), width = q.shape, context.width
-    block = _block(seq_len, width)
-    count = -(-seq_len // block)
-    window = block + 2 * width
-    if q.is_cuda:
-        window = -(-window // _ALIGN) * _ALIGN
-    after = (count - 1) * block + window - width - seq_len  # frames that the last window reaches beyond the clip
-
-    def windows(x: Tensor) -> Tensor:  # [B, H, T, D] -> [B * H, N, window, D]
-        padded = F.pad(x, (0, 0, width, after)).flatten(0, 1)
-        view = padded.unfold(1, window, block).transpose(2, 3)  # neighbours share their halo's memory
-        return view.contiguous() if x.is_cuda else view  # CUDA kernels may assume that rows do not overlap
-
-    # Four dimensions, as torch's fused kernels take no others: the blocks stand in the place of the heads.
-    queries = F.pad(q, (0, 0, 0, count * block - seq_len)).reshape(batch * heads, count, block, q.shape[3])
-    mask = _block_mask(seq_len, width, block, window, q.device)  # [1, N, block, window]
-    out = F.scaled_dot_product_attention(queries, windows(k), windows(v), attn_mask=mask, dropout_p=dropout)
-    return out.reshape(batch, heads, count * block, v.shape[3])[:, :, :seq_len]
-
-
-def _block_mask(seq_len: int, width: int, block: int, window: int, device: torch.device) -> Tensor:
-    """The band in windows: Bool [1, N, block, window]; window n begins `width` frames before block n."""
-    first = torch.arange(0, seq_len, block, device=device).view(1, -1, 1, 1)
-    query = first + torch.arange(block, device=device).view(1, 1, -1, 1)
-    key = first - width + torch.arange(window, device=device)
-    allowed = ((query - key).abs() <= width) & (key >= 0) & (key < seq_len)
-    # Queries behind the clip's end are cut off later; without any key they could turn gradients into NaN.
-    return allowed | (query >= seq_len)
-
-
-def _xformers(q: Tensor, k: Tensor, v: Tensor, bias: tp.Any, dropout: float) -> Tensor:
-    from xformers.ops import memory_efficient_attention
-    out = memory_efficient_attention(*(x.transpose(1, 2) for x in (q, k, v)), attn_bias=bias, p=dropout)
-    return out.transpose(1, 2)  # [B, T, H, D] -> [B, H, T, D]
-
-
-def _xformers_full(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: float) -> Tensor:
-    return _xformers(q, k, v, None, dropout)
-
-
-def _xformers_local(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: float) -> Tensor:
-    from xformers.ops.fmha.attn_bias import LocalAttentionFromBottomRightMask
-    assert isinstance(context, Band)
-    return _xformers(q, k, v, LocalAttentionFromBottomRightMask(context.width, context.width), dropout)
-
-
-def _xformers_bias(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: float) -> Tensor:
-    num_queries, num_keys = q.shape[2], k.shape[2]
-    allowed = context.dense(num_queries, num_keys, q.device)
-    rows = -(-num_keys // _ALIGN) * _ALIGN
-    bias = q.new_zeros(*allowed.shape[:-1], rows)[..., :num_keys]  # a slice: the rows' stride stays a multiple of 8
-    bias.masked_fill_(~allowed, float("-inf"))
-    return _xformers(q, k, v, bias.expand(q.shape[0], q.shape[1], num_queries, num_keys), dropout)
-
-
-_KERNELS: dict[Kernel, tp.Callable[[Tensor, Tensor, Tensor, Context, float], Tensor]] = {
-    "torch-full": _torch_full, "torch-blocked": _torch_blocked, "torch-dense": _torch_dense,
-    "xformers-full": _xformers_full, "xformers-local": _xformers_local, "xformers-bias": _xformers_bias,
-}

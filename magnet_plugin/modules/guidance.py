@@ -1,21 +1,48 @@
-"""Classifier-free guidance: null + coefficient * (conditional - null), and when the null branch can be left out."""
+"""Classifier-free guidance (section 3.3): the formula, and a predictor that skips the unconditional branch where it can."""
 import typing as tp
 
 import torch
 
+from .tokens import gather_frames
+
 Forward = tp.Callable[[torch.Tensor, int, torch.Tensor, bool], torch.Tensor]
-NO_GUIDANCE = 1e-5      # a coefficient this close to 1 is 1: the schedule's last one is 0.9999996
+"""`forward(tokens [B, K, T], stage, frames [B, M], both_branches)` gives the conditional logits [B, M, card], or those of
+both branches [2 B, M, card], the unconditional rows last."""
+NO_GUIDANCE = 1e-5      # A scale this close to 1 counts as 1: the last scale of MAGNeT's schedule is 0.9999996.
 
 
-class Guide:
-    """What decoding calls: `guide(tokens, stage, guidance)`, or `guide.at(..., positions)` for some frames alone.
+def guide(conditional: torch.Tensor, unconditional: torch.Tensor, scale: float) -> torch.Tensor:
+    """Move logits away from the unconditional ones: `unconditional + scale * (conditional - unconditional)`.
 
     Args:
-        forward: `forward(tokens [B, K, T], stage, positions [B, M], both) -> logits [B, M, card]`, or [2 B, M, card] with
-            the null branch below the conditional one.
-        guided: whether there is a null branch; without one the coefficient has no meaning.
-        every: compute the null branch in every so many steps and take the difference between the branches from the
-            last time in between (approximate where above 1; after LazyMAR, arXiv 2503.12450).
+        conditional: logits under the text, any shape.
+        unconditional: logits without a text, same shape.
+        scale: guidance scale; 1 returns the conditional logits up to rounding.
+    """
+    return unconditional + (conditional - unconditional) * scale
+
+
+def guide_branches(logits: torch.Tensor, scale: float) -> torch.Tensor:
+    """Apply `guide` to a batch that holds both branches: logits [2 B, ...], conditional rows first, to [B, ...]."""
+    conditional, unconditional = logits.chunk(2)
+    return guide(conditional, unconditional, scale)
+
+
+def for_branches(rows: torch.Tensor, both_branches: bool) -> torch.Tensor:
+    """Repeat a batch for the unconditional branch if that is computed too: [B, ...] -> [B, ...] or [2 B, ...]."""
+    return torch.cat([rows, rows]) if both_branches else rows
+
+
+class GuidedPredictor:
+    """Guided logits of a model, as `decoding.magnet.Predict` describes them.
+
+    The unconditional branch is not computed where the guidance scale is 1.
+
+    Args:
+        forward: the model's forward pass, see `Forward`.
+        guided: whether there is a text to guide towards; without one the scale has no effect.
+        every: compute the unconditional branch in every n-th step only, and reuse the last difference between the branches
+            in between (after LazyMAR, arXiv 2503.12450). Values above 1 are approximate.
     """
 
     def __init__(self, forward: Forward, guided: bool, every: int = 1) -> None:
@@ -23,28 +50,31 @@ class Guide:
         self._stage, self._age = -1, 0
         self._difference: tp.Optional[torch.Tensor] = None
 
-    def __call__(self, tokens: torch.Tensor, stage: int, guidance: float) -> torch.Tensor:
-        """Guided logits of all frames, float32 [B, T, card]."""
-        B, _, T = tokens.shape
-        return self.at(tokens, stage, guidance, torch.arange(T, device=tokens.device).expand(B, T))
+    def logits(self, tokens: torch.Tensor, stage: int, scale: float, frames: torch.Tensor) -> torch.Tensor:
+        """Predict codebook `stage` at some frames.
 
-    def at(self, tokens: torch.Tensor, stage: int, guidance: float, positions: torch.Tensor) -> torch.Tensor:
-        """Guided logits at `positions` [B, M], float32 [B, M, card]."""
-        if not self.guided or abs(guidance - 1) < NO_GUIDANCE:
-            return self.forward(tokens, stage, positions, False).float()
+        Args:
+            tokens: Long [B, K, T], the mask token where unknown.
+            stage: codebook to predict.
+            scale: guidance scale.
+            frames: Long [B, M].
+        Returns:
+            Guided logits, float32 [B, M, card].
+        """
+        if not self.guided or abs(scale - 1) < NO_GUIDANCE:
+            return self.forward(tokens, stage, frames, False).float()
         self._age = self._age + 1 if stage == self._stage else 0
         self._stage = stage
         if self._age % self.every:
             assert self._difference is not None
-            conditional = self.forward(tokens, stage, positions, False).float()
-            difference = self._difference.gather(1, positions[..., None].expand_as(conditional))
-            return conditional + (guidance - 1) * difference
-        conditional, null = self.forward(tokens, stage, positions, True).float().chunk(2)
+            conditional = self.forward(tokens, stage, frames, False).float()
+            return conditional + (scale - 1) * gather_frames(self._difference, frames)
+        conditional, unconditional = self.forward(tokens, stage, frames, True).float().chunk(2)
         if self.every > 1:
-            self._remember(conditional - null, positions, tokens.shape[-1])
-        return null + (conditional - null) * guidance
+            self._keep(conditional - unconditional, frames, tokens.shape[-1])
+        return guide(conditional, unconditional, scale)
 
-    def _remember(self, difference: torch.Tensor, positions: torch.Tensor, length: int) -> None:
+    def _keep(self, difference: torch.Tensor, frames: torch.Tensor, length: int) -> None:
         if self._difference is None or self._age == 0:
             self._difference = difference.new_zeros(difference.shape[0], length, difference.shape[-1])
-        self._difference.scatter_(1, positions[..., None].expand_as(difference), difference)
+        self._difference.scatter_(1, frames[..., None].expand_as(difference), difference)

@@ -1,29 +1,28 @@
-"""Hybrid-MAGNeT (arXiv 2401.04577): the first part of a clip token by token, the rest in parallel, by one transformer.
+"""The sequence of Hybrid-MAGNeT (arXiv 2401.04577): the start of a clip autoregressively, the rest in parallel.
 
-The paper tells the idea alone; the layout is this module's. A sample has a switch n, from 0 to T + K - 1. Tokens are
-written in the delay pattern 0, 1, ..., K - 1: step s writes the tokens (k, t) with k + t = s. The first n steps are
-autoregressive, so that of codebook k the frames below n - k are the prefix (its boundary lies at n - k), and the masked
-stages fill in the rest. The transformer reads one row of S = T + K columns:
+The paper describes only the idea; the layout below is ours. A sample has a switch n, from 0 to T + K - 1. Codebooks follow
+the delay pattern 0, 1, ..., K - 1: step s holds the tokens (k, t) of codebook k and frame t with k + t = s. The first n
+steps are autoregressive. The prefix of codebook k therefore consists of the frames below n - k, and the masked stages fill
+in the others. The transformer reads one sequence of S = T + K columns:
 
-    column          holds                                     position   attends to
-    j < n           tokens (k, j - 1 - k), or the special      j          columns up to j
+    column          content                                   position   attends to
+    j < n           tokens (k, j - 1 - k), or the special     j          columns up to j
                     token where there is no such frame
-    n, n + 1, ...   frames max(0, n - K), ..., T - 1, all      frame      as the stage does: columns of frames, and
-                    codebooks of a frame together                         columns j < n that hold a token of its frames
-    the rest        special tokens (n < K alone)               -          themselves, and nothing attends to them
+    n, n + 1, ...   frames max(0, n - K), ..., T - 1, with    frame      as in its stage: columns of frames, and columns
+                    all codebooks of a frame together                    j < n that hold a token of those frames
+    others          special tokens (only if n < K)            -          themselves; nothing attends to them
 
-Column j < n predicts step j, as MusicGen's; a frame's column predicts that frame, as MAGNeT's. The K frames before the
-switch stand in both parts, as their upper codebooks are still open. A stage without restricted context (the first)
-attends to all that is held. Two ends follow, and are tested to be exact:
+Column j < n predicts step j, as in MusicGen; the column of a frame predicts that frame, as in MAGNeT. The K frames before
+the switch are in both parts, because their upper codebooks are still unknown. A stage without restricted context (the first
+one) attends to all columns with content. Two special cases follow, and tests hold them exactly:
 
     n = 0           a plain MAGNeT: T columns, its positions, its context
-    n = T           a MusicGen: the steps of its delay pattern that are complete; n = T + K - 1 has all of them
+    n = T           a MusicGen, with the complete steps of its delay pattern; n = T + K - 1 has all steps
 
-What is autoregressive never looks at what is not, so its keys and values are computed once (see lm_hybrid.py).
+Autoregressive columns never attend to the others, so their keys and values are computed once (see `models/lm_hybrid.py`).
 """
 from __future__ import annotations
 
-import typing as tp
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -31,13 +30,11 @@ import torch
 from torch import Tensor
 
 from .attention import Context
-from .losses import masked_cross_entropy
-from .masking import hidden, stage_mask
 
 
 @dataclass(frozen=True, eq=False)
-class Joint(Context):
-    """Which columns attend to which in each sample. Queries are the last columns, where there are fewer of them.
+class HybridContext(Context):
+    """Which columns attend to which, per sample. If there are fewer queries than keys, they are the last columns.
 
     Attributes:
         allowed: Bool [B, 1, S, S], True = attend.
@@ -53,13 +50,13 @@ class Joint(Context):
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Where the tokens of a batch stand.
+    """Positions of a batch's tokens in the sequence.
 
     Attributes:
         switch: n of each sample, Long [B], from 0 to T + K - 1.
         length: frames T.
         codebooks: K.
-        columns: number of columns S; T + K serve every switch.
+        columns: number of columns S; T + K are enough for every switch.
     """
     switch: Tensor
     length: int
@@ -68,12 +65,12 @@ class Layout:
 
     @staticmethod
     def of(switch: Tensor, length: int, codebooks: int) -> Layout:
-        """For switches that differ between samples."""
+        """Lay out samples with different switches."""
         return Layout(switch, length, codebooks, length + codebooks)
 
     @staticmethod
     def single(switch: int, batch: int, length: int, codebooks: int, device: torch.device | str | None = None) -> Layout:
-        """For one switch, without columns that hold nothing.
+        """Lay out samples with the same switch, without empty columns.
 
         Raises:
             ValueError: if there is no such step.
@@ -100,7 +97,7 @@ class Layout:
 
     @cached_property
     def frame(self) -> Tensor:
-        """Long [B, S]: the frame of a column that is not autoregressive; T or more where it holds nothing."""
+        """Long [B, S]: the frame of a column that is not autoregressive; T or more if the column is empty."""
         return (self.first_frame - self.switch)[:, None] + self._column
 
     @cached_property
@@ -110,7 +107,7 @@ class Layout:
 
     @cached_property
     def prefix(self) -> Tensor:
-        """Bool [B, K, T], True where the token is written autoregressively."""
+        """Bool [B, K, T], True where the token is decoded autoregressively."""
         return self._step < self.switch[:, None, None]
 
     @cached_property
@@ -119,7 +116,7 @@ class Layout:
         return codebook[:, None] + frame                                               # [K, T]
 
     def place(self, tokens: Tensor, special: int) -> Tensor:
-        """What the transformer reads: tokens Long [B, K, T] -> Long [B, K, S], `special` where there is none."""
+        """Place tokens Long [B, K, T] into columns, Long [B, K, S]; `special` stands where there is no token."""
         codebook = torch.arange(self.codebooks, device=tokens.device)[:, None]
         delayed = self._column - 1 - codebook                                          # [K, S]
         frame = torch.where(self.causal[:, None], delayed, self.frame[:, None])        # [B, K, S]
@@ -127,8 +124,13 @@ class Layout:
         return tokens.gather(-1, frame.clamp(0, self.length - 1)).masked_fill(~held, special)
 
     def realign(self, columns: Tensor) -> Tensor:
-        """Predictions by column -> by token: [B, K, S, D] -> [B, K, T, D]; [B, S, D] holds one codebook's frames, those
-        without a column repeat another -> [B, T, D]."""
+        """Reorder predictions by column into predictions by token.
+
+        Args:
+            columns: [B, K, S, D], or [B, S, D] for the parallel frames of one codebook.
+        Returns:
+            [B, K, T, D], or [B, T, D]; frames without a column of their own repeat another one.
+        """
         own = torch.arange(self.length, device=columns.device) + (self.switch - self.first_frame)[:, None]   # [B, T]
         if columns.dim() == 3:
             index = own
@@ -137,12 +139,12 @@ class Layout:
         index = index.clamp(max=self.columns - 1)
         return columns.gather(-2, index[..., None].expand(*index.shape, columns.shape[-1]))
 
-    def context(self, stage: int, width: int) -> Joint:
-        """Attention at a stage.
+    def context(self, stage: int, width: int) -> HybridContext:
+        """Build the attention context of a stage.
 
         Args:
-            stage: codebook that is predicted in parallel; the first sees everything.
-            width: frames to either side that the others see; below 0 they see everything too.
+            stage: codebook that is predicted in parallel; the first one attends to everything.
+            width: frames on either side that the other codebooks attend to; a negative width means all.
         """
         column, frame = self._column, self.frame                                       # [1, S], [B, S]
         rows, keys = frame[:, :, None], frame[:, None, :]
@@ -156,123 +158,4 @@ class Layout:
             near_written = written & (oldest <= rows + width) & (newest >= rows - width) & (column > 0)[:, None, :]
         alone = torch.eye(self.columns, dtype=torch.bool, device=frame.device)
         parallel = torch.where(held[:, :, None], near | near_written, alone)
-        return Joint(torch.where(self.causal[:, :, None], causal, parallel)[:, None])
-
-
-def draw_switch(batch: int, length: int, share: tuple[float, float], generator: torch.Generator,
-                parallel: float = 0.0) -> Tensor:
-    """A switch per sample, uniform over the whole steps from `share[0]` to `share[1]` times T, both included.
-
-    Args:
-        batch: number of samples B.
-        length: frames T.
-        share: lowest and highest switch as shares of T. Nothing is drawn where they give the same step.
-        generator: source of randomness; its device is that of the result.
-        parallel: chance of a switch of 0 instead. A uniform switch is 0 in one of T samples, too seldom to learn what it
-            is to have no prefix.
-    Returns:
-        Long [B].
-    Raises:
-        ValueError: if the shares are not 0 <= low <= high <= 1, or the chance is none.
-    """
-    check_switch(share, parallel)
-    first, last = round(share[0] * length), round(share[1] * length)
-    device = generator.device
-    if first == last:
-        switch = torch.full((batch,), first, device=device)
-    else:
-        switch = torch.randint(first, last + 1, (batch,), generator=generator, device=device)
-    if parallel > 0:
-        switch = switch.masked_fill(torch.rand(batch, generator=generator, device=device) < parallel, 0)
-    return switch
-
-
-def check_switch(share: tp.Sequence[float], parallel: float) -> None:
-    """Raise ValueError unless `hybrid.switch` is a range within [0, 1] and `hybrid.parallel` a chance."""
-    if len(share) != 2 or not 0 <= share[0] <= share[1] <= 1:
-        raise ValueError(f"hybrid.switch={list(share)} must be the lowest and the highest share of a clip that is "
-                         "autoregressive, such as [0.0, 1.0]")
-    if not 0 <= parallel <= 1:
-        raise ValueError(f"hybrid.parallel={parallel} is the share of samples without a prefix; give 0 to 1, such as 0.1")
-
-
-@dataclass(frozen=True, eq=False)
-class Question:
-    """What a training step shows, and what it asks.
-
-    Attributes:
-        shown: Long [B, K, T], the special token where hidden.
-        prompt: Bool [B, K, T], tokens to be predicted autoregressively.
-        mask: Bool [B, T], frames of the stage to be predicted in parallel.
-        stage: the codebook of `mask`.
-    """
-    shown: Tensor
-    prompt: Tensor
-    mask: Tensor
-    stage: int
-
-    @property
-    def asked(self) -> Tensor:
-        """Bool [B, K, T], all that is to be predicted."""
-        asked = self.prompt.clone()
-        asked[:, self.stage] |= self.mask
-        return asked
-
-    @property
-    def counts(self) -> Tensor:
-        """How many tokens are to be predicted in all, of them masked, and of them autoregressive: Float [3]."""
-        return torch.stack([self.asked.sum(), self.mask.sum(), self.prompt.sum()]).float()
-
-    def rows(self, which: slice) -> Question:
-        """The question to some of the samples."""
-        return Question(self.shown[which], self.prompt[which], self.mask[which], self.stage)
-
-
-def ask(tokens: Tensor, valid: Tensor, layout: Layout, stage: int, rates: Tensor, span_len: int, special: int,
-        generator: torch.Generator) -> Question:
-    """Hide what a stage does not know yet; the prefix stays.
-
-    Span tables are those of the frames that are left after the switch. A switch of 0 gives plain MAGNeT's masks.
-
-    Args:
-        tokens: Long [B, K, T].
-        valid: Bool [B, K, T], False on padding.
-        layout: where the prefix ends.
-        stage: codebook to mask.
-        rates: mask rates, float [B].
-        span_len: frames per span.
-        special: the mask token.
-        generator: source of the spans.
-    """
-    free = valid & ~layout.prefix
-    mask = stage_mask(rates, tokens.shape[-1], span_len, generator, free[:, stage])
-    shown = tokens.masked_fill(hidden(mask, stage, tokens.shape[1]) & ~layout.prefix, special)
-    return Question(shown, valid & layout.prefix, mask, stage)
-
-
-def hybrid_loss(logits: Tensor, tokens: Tensor, question: Question, counts: Tensor | None = None
-                ) -> tuple[Tensor, Tensor]:
-    """One mean cross entropy over all tokens that are asked for, in nats.
-
-    Args:
-        logits: [B, K, T, card].
-        tokens: Long [B, K, T].
-        question: which tokens are asked for.
-        counts: `Question.counts` of the whole batch, where these samples are part of a larger one; the results are then
-            their shares of its means.
-    Returns:
-        The loss, and for reports the mean over the masked tokens alone; zero where there are none.
-    """
-    asked, masked_ones, _ = question.counts if counts is None else counts
-    stage = question.stage
-    loss = masked_cross_entropy(logits, tokens, question.asked, asked)
-    with torch.no_grad():
-        masked = masked_cross_entropy(logits[:, stage], tokens[:, stage], question.mask, masked_ones)
-    return loss, masked
-
-
-def prompt_part(loss: Tensor, masked: Tensor, counts: Tensor) -> Tensor:
-    """The mean over the autoregressive tokens, of the means over all and over the masked ones; zero where there are none."""
-    asked, masked_ones, written = counts
-    total = loss.detach() * asked - masked * masked_ones
-    return total / written.masked_fill(written == 0, 1) * (written > 0)
+        return HybridContext(torch.where(self.causal[:, :, None], causal, parallel)[:, None])

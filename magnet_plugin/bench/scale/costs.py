@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import typing as tp
 
-from ...modules import attention
+from ...modules import attention_kernels
 
 Kernel = tp.Literal["flash", "blocked", "dense"]
 _TILE = 128         # queries and keys of a tile in the flash kernels
@@ -80,7 +80,7 @@ class Step:
 
 
 class Blocks(tp.NamedTuple):
-    """The windows of `attention._torch_blocked`: how many, their queries, their keys."""
+    """The windows of `attention_kernels._torch_blocked`: how many, their queries, their keys."""
     number: int
     queries: int
     keys: int
@@ -95,12 +95,12 @@ def blocks(shape: Shape, step: Step) -> tp.Optional[Blocks]:
     """The windows, None where attention does not go by them."""
     if step.kernel != "blocked" or not banded(shape, step):
         return None
-    queries = attention._block(shape.frames, shape.context)
+    queries = attention_kernels.block_length(shape.frames, shape.context)
     keys = queries + 2 * shape.context
     if keys >= shape.frames:
         return None
     if step.apart:
-        keys = -(-keys // attention._ALIGN) * attention._ALIGN
+        keys = -(-keys // attention_kernels._ALIGN) * attention_kernels._ALIGN
     return Blocks(-(-shape.frames // queries), queries, keys)
 
 

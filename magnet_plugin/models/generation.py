@@ -1,0 +1,50 @@
+"""One call of `generate`, its arguments checked; and the conversion of seconds to frames."""
+import dataclasses
+import math
+import typing as tp
+
+import torch
+from audiocraft.modules.conditioners import ConditioningAttributes
+
+from ..decoding.known_tokens import KnownTokens
+from ..decoding.magnet import Callback
+from ..decoding.options import GenerationOptions, PromptOptions
+from ..decoding.rescoring import NoRescoring
+
+
+def frames(seconds: float, frame_rate: float) -> int:
+    """Convert seconds to codec frames, rounding up as AudioCraft's solvers do. Training and generation both use this.
+
+    >>> frames(10, 50), frames(2.51, 50), frames(0.3, 50)
+    (500, 126, 15)
+    """
+    return math.ceil(round(seconds * frame_rate, 6))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Generation:
+    """The checked arguments of one call of `generate`.
+
+    Attributes:
+        known: the clip to fill in.
+        conditions: one entry per sample; none means unconditional.
+        options: decoding settings.
+        prompt_options: settings of autoregressive frames, which only hybrid models have.
+        prompt_length: frames of the caller's prompt.
+        generator: source of randomness.
+        callback: called with (steps done, steps in all).
+        rescoring: the rescorer's part.
+    """
+    known: KnownTokens
+    conditions: list[ConditioningAttributes]
+    options: GenerationOptions
+    prompt_options: PromptOptions
+    prompt_length: int
+    generator: tp.Optional[torch.Generator]
+    callback: tp.Optional[Callback]
+    rescoring: NoRescoring
+
+    @property
+    def batch(self) -> int:
+        """Number of samples B."""
+        return len(self.known.tokens)

@@ -1,0 +1,68 @@
+"""From a model to the guided predictor that decoding calls: by the fast path, or by the model's own forward pass."""
+import logging
+import typing as tp
+
+import torch
+from audiocraft.modules.conditioners import ConditioningAttributes
+
+from ..decoding.options import GenerationOptions
+from ..engine.forward import engine_for
+from ..engine.weights import UnsupportedModel
+from ..modules.guidance import Forward, GuidedPredictor, for_branches
+from ..modules.tokens import gather_frames
+from .conditions import ConditionTensors, check_count, embed, rows_of, unconditional
+
+logger = logging.getLogger(__name__)
+
+
+def predictor(model: tp.Any, conditions: list[ConditioningAttributes], batch: int, options: GenerationOptions
+              ) -> GuidedPredictor:
+    """Build the predictor of one generation.
+
+    Args:
+        model: the model.
+        conditions: one entry per sample; none means unconditional.
+        batch: number of samples B.
+        options: decoding settings.
+    Raises:
+        ValueError: the number of conditions is wrong, or the fast path was requested and does not support the model.
+    """
+    check_count(conditions, batch)
+    guided = bool(conditions)
+    tensors = embed(model, conditions or unconditional(model, batch), guided)
+    forward = _fast_forward(model, tensors, guided, options) or _reference_forward(model, tensors)
+    return GuidedPredictor(forward, guided, options.guidance_every)
+
+
+def _reference_forward(model: tp.Any, tensors: ConditionTensors) -> Forward:
+    """The model's own forward pass."""
+    def forward(tokens: torch.Tensor, stage: int, positions: torch.Tensor, both_branches: bool) -> torch.Tensor:
+        tokens = for_branches(tokens, both_branches)
+        logits = model.stage_logits(tokens, rows_of(tensors, len(tokens)), stage)
+        return gather_frames(logits, for_branches(positions, both_branches))
+
+    return forward
+
+
+def _fast_forward(model: tp.Any, tensors: ConditionTensors, guided: bool, options: GenerationOptions
+                  ) -> tp.Optional[Forward]:
+    """The engine's forward pass; None if it is not requested or, with engine=auto, does not support this model."""
+    if options.engine == "plain":
+        return None
+    weight = next(model.parameters())
+    autocast = torch.is_autocast_enabled(weight.device.type)
+    dtype = torch.get_autocast_dtype(weight.device.type) if autocast else weight.dtype
+    try:
+        engine = engine_for(model, options.precision, dtype)
+    except UnsupportedModel as error:
+        if options.engine == "lean" or options.precision != "model":
+            raise ValueError(f"engine={options.engine}, precision={options.precision}: {error}; set engine=plain and "
+                             "precision=model") from None
+        logger.info("%s; decoding uses the reference path (engine=plain)", error)
+        return None
+    rows = len(next(iter(tensors.values()))[0]) if tensors else 0
+    _, source = model.fuser(weight.new_zeros(rows, 1, model.dim), tensors)
+    if source is None:
+        return engine.session(None)
+    source = source.to(weight.dtype)
+    return engine.session(*source.chunk(2)) if guided else engine.session(source)

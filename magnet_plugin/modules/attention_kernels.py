@@ -1,0 +1,99 @@
+"""The kernels that `attention.attend` chooses from. They all compute the same thing:
+
+    torch-full, xformers-full   fused attention without a mask
+    xformers-local              flash attention that skips everything outside of the band (CUDA, float16 and bfloat16)
+    torch-blocked               the band by blocks of frames, each with the keys around it: linear in T, on any device
+    torch-dense, xformers-bias  a mask over all pairs of frames: any context, cost and memory quadratic in T
+"""
+from __future__ import annotations
+
+import typing as tp
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .context import Band, Context
+
+Kernel = tp.Literal["torch-full", "torch-blocked", "torch-dense", "xformers-full", "xformers-local", "xformers-bias"]
+_MIN_BLOCK = 24  # Frames. Measured on CPU at width 5: 24 to 32 are best, 48 costs a quarter more, 96 almost half more.
+_ALIGN = 8  # CUDA kernels read masks in rows of a multiple of this.
+
+
+def _torch_full(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: float) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+
+
+def _torch_dense(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: float) -> Tensor:
+    mask = context.dense(q.shape[2], k.shape[2], q.device)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+
+
+def block_length(seq_len: int, width: int) -> int:
+    """Frames per block: as many as the halo of a wide band, evened out so that the last block is almost full."""
+    count = -(-seq_len // max(_MIN_BLOCK, 2 * width))
+    return -(-seq_len // count)
+
+
+def _torch_blocked(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: float) -> Tensor:
+    """Blocks of n queries over windows of n + 2 * width keys, N blocks side by side: cost and memory linear in T."""
+    assert isinstance(context, Band)
+    (batch, heads, seq_len, _), width = q.shape, context.width
+    block = block_length(seq_len, width)
+    count = -(-seq_len // block)
+    window = block + 2 * width
+    if q.is_cuda:
+        window = -(-window // _ALIGN) * _ALIGN
+    after = (count - 1) * block + window - width - seq_len  # frames that the last window reaches beyond the clip
+
+    def windows(x: Tensor) -> Tensor:  # [B, H, T, D] -> [B * H, N, window, D]
+        padded = F.pad(x, (0, 0, width, after)).flatten(0, 1)
+        view = padded.unfold(1, window, block).transpose(2, 3)  # neighbours share their halo's memory
+        return view.contiguous() if x.is_cuda else view  # CUDA kernels may assume that rows do not overlap
+
+    # Four dimensions, as torch's fused kernels take no others: the blocks stand in the place of the heads.
+    queries = F.pad(q, (0, 0, 0, count * block - seq_len)).reshape(batch * heads, count, block, q.shape[3])
+    mask = _block_mask(seq_len, width, block, window, q.device)  # [1, N, block, window]
+    out = F.scaled_dot_product_attention(queries, windows(k), windows(v), attn_mask=mask, dropout_p=dropout)
+    return out.reshape(batch, heads, count * block, v.shape[3])[:, :, :seq_len]
+
+
+def _block_mask(seq_len: int, width: int, block: int, window: int, device: torch.device) -> Tensor:
+    """The band in windows: Bool [1, N, block, window]; window n begins `width` frames before block n."""
+    first = torch.arange(0, seq_len, block, device=device).view(1, -1, 1, 1)
+    query = first + torch.arange(block, device=device).view(1, 1, -1, 1)
+    key = first - width + torch.arange(window, device=device)
+    allowed = ((query - key).abs() <= width) & (key >= 0) & (key < seq_len)
+    # Queries behind the clip's end are cut off later; without any key they could turn gradients into NaN.
+    return allowed | (query >= seq_len)
+
+
+def _xformers(q: Tensor, k: Tensor, v: Tensor, bias: tp.Any, dropout: float) -> Tensor:
+    from xformers.ops import memory_efficient_attention
+    out = memory_efficient_attention(*(x.transpose(1, 2) for x in (q, k, v)), attn_bias=bias, p=dropout)
+    return out.transpose(1, 2)  # [B, T, H, D] -> [B, H, T, D]
+
+
+def _xformers_full(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: float) -> Tensor:
+    return _xformers(q, k, v, None, dropout)
+
+
+def _xformers_local(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: float) -> Tensor:
+    from xformers.ops.fmha.attn_bias import LocalAttentionFromBottomRightMask
+    assert isinstance(context, Band)
+    return _xformers(q, k, v, LocalAttentionFromBottomRightMask(context.width, context.width), dropout)
+
+
+def _xformers_bias(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: float) -> Tensor:
+    num_queries, num_keys = q.shape[2], k.shape[2]
+    allowed = context.dense(num_queries, num_keys, q.device)
+    rows = -(-num_keys // _ALIGN) * _ALIGN
+    bias = q.new_zeros(*allowed.shape[:-1], rows)[..., :num_keys]  # a slice: the rows' stride stays a multiple of 8
+    bias.masked_fill_(~allowed, float("-inf"))
+    return _xformers(q, k, v, bias.expand(q.shape[0], q.shape[1], num_queries, num_keys), dropout)
+
+
+KERNELS: dict[Kernel, tp.Callable[[Tensor, Tensor, Tensor, Context, float], Tensor]] = {
+    "torch-full": _torch_full, "torch-blocked": _torch_blocked, "torch-dense": _torch_dense,
+    "xformers-full": _xformers_full, "xformers-local": _xformers_local, "xformers-bias": _xformers_bias,
+}

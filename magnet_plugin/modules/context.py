@@ -1,0 +1,60 @@
+"""Attention contexts: which frames a frame may attend to (section 3.3, restricted context).
+
+EnCodec's later codebooks depend on a few frames around them. The model therefore attends to the whole clip for the first
+codebook (`Full`) and to a narrow band for the others (`Band`).
+"""
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class Context(ABC):
+    """Which keys each query may attend to. New contexts need no more than `dense`."""
+
+    @abstractmethod
+    def dense(self, num_queries: int, num_keys: int, device: torch.device | str | None = None) -> Tensor:
+        """Bool [T_q, T_k], True = attend; leading dimensions that broadcast with [B, H] are allowed."""
+
+    def reduced(self, num_queries: int, num_keys: int) -> Context:
+        """The simplest context that means the same for these lengths."""
+        return self
+
+
+@dataclass(frozen=True)
+class Full(Context):
+    """Every query attends to every key; self- and cross-attention."""
+
+    def dense(self, num_queries: int, num_keys: int, device: torch.device | str | None = None) -> Tensor:
+        return torch.ones(num_queries, num_keys, dtype=torch.bool, device=device)
+
+
+@dataclass(frozen=True)
+class Band(Context):
+    """Frame t attends to the frames s with |t - s| <= width, on both sides; self-attention only.
+
+    Raises:
+        ValueError: if `width` is negative, or on use, if there are not as many keys as queries.
+    """
+    width: int
+
+    def __post_init__(self) -> None:
+        if self.width < 0:
+            raise ValueError(f"Band.width counts frames to either side and cannot be negative, got {self.width}.")
+
+    def dense(self, num_queries: int, num_keys: int, device: torch.device | str | None = None) -> Tensor:
+        self._check(num_queries, num_keys)
+        frame = torch.arange(num_queries, device=device)
+        return (frame.unsqueeze(1) - frame).abs() <= self.width
+
+    def reduced(self, num_queries: int, num_keys: int) -> Context:
+        self._check(num_queries, num_keys)
+        return Full() if self.width >= num_queries - 1 else self
+
+    @staticmethod
+    def _check(num_queries: int, num_keys: int) -> None:
+        if num_queries != num_keys:
+            raise ValueError(f"Band is for self-attention, got {num_queries} queries and {num_keys} keys.")
