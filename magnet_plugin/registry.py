@@ -1,4 +1,5 @@
 """register(): put the plugin's solvers, model and loaders where AudioCraft looks for its own. Undone by unregister()."""
+import dataclasses
 import functools
 import importlib
 import sys
@@ -31,6 +32,7 @@ def register() -> None:
         return
     environment.require_audiocraft()
     environment.register_resolvers()
+    _register_defaults()
     environment.point_audiocraft_here()
     environment.provide_ffmpeg()
     import audiocraft
@@ -59,6 +61,18 @@ def unregister() -> None:
             delattr(owner, name)
         else:
             setattr(owner, name, value)
+
+
+def _register_defaults() -> None:
+    """Make `${magnet.default:NAME}` and `${magnet.prompt_default:NAME}` known to OmegaConf: decoding defaults in configs."""
+    from omegaconf import OmegaConf
+
+    from .decoding.options import GenerationOptions, PromptOptions
+    for resolver, options in (("magnet.default", GenerationOptions()), ("magnet.prompt_default", PromptOptions())):
+        values = dataclasses.asdict(options)
+        OmegaConf.register_new_resolver(
+            resolver, lambda name, values=values: list(values[name]) if isinstance(values[name], tuple) else values[name],
+            replace=True)
 
 
 def _put(owner: tp.Any, name: str, value: tp.Any) -> None:

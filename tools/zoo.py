@@ -117,8 +117,8 @@ def measure(kind: str, folder: Path, run: Run, splits: tuple[Path, Path], clips:
         return {"model": figures, "heldout": measure_codec(codec, splits[1], clips)}
     from magnet_plugin import MAGNeT
     from magnet_plugin.metrics.report import judge
-    from magnet_plugin.models.auxiliary import ClipWriter
-    model: tp.Any = ClipWriter.load(folder) if kind == "musicgen" else MAGNeT.get_pretrained(str(folder))
+    from magnet_plugin.models.auxiliary import AutoregressiveModel
+    model: tp.Any = AutoregressiveModel.load(folder) if kind == "musicgen" else MAGNeT.get_pretrained(str(folder))
     sizes = model.lm.cfg.transformer_lm
     figures |= {"parameters": parameters(model.lm), "dim": sizes.dim, "layers": sizes.num_layers, "heads": sizes.num_heads,
                 "longest_clip_in_seconds": model.duration}

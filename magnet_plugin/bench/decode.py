@@ -7,8 +7,8 @@ import typing as tp
 import torch
 
 from ..decoding.options import GenerationOptions
+from ..models.predictors import predictor
 from ..modules.attention import Band, Full
-from ..modules.guidance import Guide
 from . import peers
 from .measure import ratios, take_turns
 
@@ -117,11 +117,12 @@ def _steps(case: Case, ours: tp.Any, theirs: tp.Any, stage: int, device: torch.d
            ) -> dict[str, tp.Callable[[], tp.Any]]:
     size, texts = peers.SIZES[case.size], peers.captions(case.batch)
     tokens = torch.full((case.batch, peers.CODEBOOKS, case.length), peers.CARD, device=device)
+    every_frame = torch.arange(case.length, device=device).expand(case.batch, -1)
     context = Full() if stage == 0 else Band(5)
 
     def guide(engine: str) -> tp.Callable[[], tp.Any]:
-        predict: Guide = ours.predictor(list(texts), case.batch, GenerationOptions(engine=engine))
-        return torch.no_grad()(lambda: predict(tokens, stage, 5.0))
+        predict = predictor(ours, list(texts), case.batch, GenerationOptions(engine=engine))
+        return torch.no_grad()(lambda: predict.logits(tokens, stage, 5.0, every_frame))
 
     def bare(packed: bool) -> tp.Callable[[], None]:
         return peers.bare_products(size, case.batch, case.length, context, device, dtype, packed)

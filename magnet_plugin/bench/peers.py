@@ -8,7 +8,7 @@ import typing as tp
 import torch
 from torch.nn import functional as F
 
-from ..engine.linear import Linear, prepare
+from ..engine.linear import LinearWeights, prepare_linear
 from ..modules.attention import Full
 
 CAPTION = "an energetic folk tune in D major with a fiddle, a flute and a bodhran"
@@ -88,7 +88,7 @@ def bare_products(size: Size, batch: int, length: int, context: tp.Any, device: 
 
     def product(outputs: int, inputs: int) -> tp.Callable[[torch.Tensor], torch.Tensor]:
         weight = values(outputs, inputs)
-        return prepare(Linear(weight), "model", dtype) if packed else lambda x: F.linear(x, weight)
+        return prepare_linear(LinearWeights(weight), "model", dtype) if packed else lambda x: F.linear(x, weight)
 
     layers = [[product(3 * dim, dim), product(dim, dim), product(4 * dim, dim), product(dim, 4 * dim), product(dim, dim),
                product(dim, dim)] for _ in range(size.layers)]

@@ -14,7 +14,7 @@ from ..metrics.codec import reconstruct
 from ..metrics.frechet import frechet_distance, gaussian
 from ..metrics.instruments import InstrumentClassifier, agreement
 from ..metrics.report import Heard, listen
-from ..models.auxiliary import ClipWriter, load_partner
+from ..models.auxiliary import AutoregressiveModel, load_auxiliary
 from ..models.rescorers import CausalRescorer
 
 BATCH = 8
@@ -69,7 +69,7 @@ class Judge:
         self.labels = [clip.field("instrument") for clip in self.clips]
         real = self.hear(wav for _, wav in batches(self.clips, self.rate, BATCH))
         self.reference = gaussian(real.latents)
-        self.score = CausalRescorer(load_partner(MUSICGEN, codec, "cpu", "the judge").lm)
+        self.score = CausalRescorer(load_auxiliary(MUSICGEN, codec, "cpu", "the judge").lm)
         decoded = self.hear(reconstruct(codec, wav) for _, wav in batches(self.clips, self.rate, BATCH))
         tokens = [codec.encode(wav)[0] for _, wav in batches(self.clips, self.rate, BATCH)]
         self.bounds = {"real clips": self.figures(real),
@@ -117,7 +117,7 @@ def load(setting: Setting) -> tp.Any:
     """The setting's model, ready to generate."""
     from .. import MAGNeT
     if setting.model == MUSICGEN:
-        return ClipWriter.load(setting.model)
+        return AutoregressiveModel.load(setting.model)
     model = MAGNeT.get_pretrained(setting.model, device="cpu")
     model.set_generation_params(**setting.params)
     return model

@@ -136,7 +136,7 @@ class MagnetLMModel(LMModel):
         """
         if cfg_coef is not None or two_step_cfg is not None:
             raise ValueError("cfg_coef and two_step_cfg are MusicGen's; MAGNeT's guidance is set by max_cfg_coef and "
-                             "min_cfg_coef")
+                             "min_cfg_coef, and that of a hybrid model's prompt by prompt_cfg_coef")
         if self.training:
             raise ValueError("generate() needs the model in evaluation mode; call model.eval() first")
         settings, prompt_options = self.read_options(options)

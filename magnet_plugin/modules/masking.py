@@ -1,7 +1,7 @@
-"""Training masks: which frames of one codebook are to be predicted, and what the model sees (section 3.1, 3.2).
+"""Training masks: which frames of one codebook are targets, and what the model's inputs are (sections 3.1 and 3.2).
 
-Training picks one codebook, the stage. Codebooks below it are given, those above it are hidden altogether, and of the
-stage itself some spans are hidden; these are the targets.
+Each training step picks one codebook, the stage. Codebooks below it are visible, those above it are hidden, and some spans
+of the stage itself are masked; these are the targets.
 """
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from .spans import dilate, num_starts
 
 def stage_mask(rates: Tensor, seq_len: int, span_len: int, generator: torch.Generator | None = None,
                valid: Tensor | None = None) -> Tensor:
-    """Draws the masked frames of the stage, one mask rate per sample.
+    """Draw the masked frames of the stage, with one mask rate per sample.
 
-    Span starts are drawn without replacement among the frames that may be masked; their number is the one that
-    appendix C gives for the rate and for the number of those frames. A sample with any such frame gets at least one
-    target, as upstream's do before it takes the padding out.
+    Span starts are drawn without replacement from the frames that may be masked. Their number follows from the rate and
+    the number of those frames by appendix C. A sample with any such frame has at least one target.
 
     Args:
-        rates: mask rates within [0, 1], float [B]; the mask lies on their device.
+        rates: mask rates within [0, 1], float [B]; the mask is on their device.
         seq_len: frames T.
         span_len: frames per span, at least 1; spans may overlap and are cut at the ends.
-        generator: the only source of randomness; torch's own where None. A CPU generator serves any device, and gives
+        generator: the only source of randomness; None takes torch's own. A CPU generator works for any device and gives
             the same masks on all of them.
-        valid: frames that may be masked, Bool [B, T], each sample's in one run: the clip without its padding, or the
-            part after a hybrid model's switch frame. All where None.
+        valid: frames that may be masked, Bool [B, T], consecutive in each sample: the clip without its padding, or the
+            part after a hybrid model's switch. None means all.
     Returns:
         Bool [B, T], True where the frame is a target; never True outside of `valid`.
     Raises:
@@ -41,16 +40,16 @@ def stage_mask(rates: Tensor, seq_len: int, span_len: int, generator: torch.Gene
     order = torch.rand(shape, generator=generator, device=source).to(rates.device)  # [B, T]
     count: int | Tensor = seq_len
     if valid is not None:
-        order = order.masked_fill(~valid, 2.0)  # behind every draw from [0, 1)
+        order = order.masked_fill(~valid, 2.0)  # After every draw from [0, 1).
         count = valid.sum(-1)
     starts = num_starts(rates, count, span_len, max_len=seq_len)  # [B]
-    rank = order.argsort(-1).argsort(-1)  # unlike a threshold, ranks keep the number exact where draws are equal
+    rank = order.argsort(-1).argsort(-1)  # Unlike a threshold, ranks keep the number exact if draws are equal.
     mask = dilate(rank < starts.unsqueeze(-1), span_len)
     return mask if valid is None else mask & valid
 
 
 def hidden(mask: Tensor, stage: int, num_codebooks: int) -> Tensor:
-    """Positions that the model must not see: the stage's masked frames and all of the codebooks above.
+    """Mark what the model must not see: the stage's masked frames and all codebooks above the stage.
 
     Args:
         mask: masked frames of the stage, Bool [B, T].
@@ -68,7 +67,7 @@ def hidden(mask: Tensor, stage: int, num_codebooks: int) -> Tensor:
 
 
 def corrupt(tokens: Tensor, stage: int, mask: Tensor, mask_id: int) -> Tensor:
-    """What the model is shown: `tokens` with the mask token wherever `hidden` says so.
+    """Build the model's inputs: `tokens` with the mask token wherever `hidden` is True.
 
     Args:
         tokens: codes, Long [B, K, T].

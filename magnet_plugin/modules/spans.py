@@ -1,20 +1,20 @@
-"""Spans of masked frames: mask rate <-> number of span starts, and starts -> spans (section 3.2, appendix C).
+"""Spans of masked frames: from a mask rate to a number of span starts, and from starts to spans (section 3.2, appendix C).
 
-Spans of `span_len` frames start at frames drawn without replacement and may overlap, so that the share of masked frames
-is random; appendix C gives its mean, and this module inverts it. Decoding with a fixed grid of spans (`nonoverlap`)
-takes its frame -> span numbering from here as well.
+Spans of `span_len` frames start at frames drawn without replacement and may overlap, so the share of masked frames is
+random. Appendix C gives its mean; `num_starts` inverts it. Decoding with spans on a fixed grid (`nonoverlap`) uses
+`chunk_index`.
 """
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-_PERCENT = 100  # rates are rounded to a percent before they are looked up, as in upstream's training
-_TIE = 1e-12  # an expected rate this close below the asked one has reached it: float64 noise must not cost a start
+_PERCENT = 100  # Rates are rounded to a percent, as in AudioCraft's training.
+_TIE = 1e-12  # An expected rate this close below the requested one counts as reaching it, despite float64 rounding.
 
 
 def dilate(starts: Tensor, span_len: int) -> Tensor:
-    """Marks the frames covered by the spans that begin at `starts`.
+    """Mark the frames covered by the spans that begin at `starts`.
 
     Args:
         starts: Bool [..., T], True where a span begins.
@@ -32,12 +32,12 @@ def dilate(starts: Tensor, span_len: int) -> Tensor:
 
 
 def expected_rate(starts: Tensor, seq_len: int | Tensor, span_len: int) -> Tensor:
-    """Mean share of masked frames for `starts` span starts (appendix C): 1 - C(T - l, u) / C(T, u).
+    """Compute the mean share of masked frames for `starts` span starts (appendix C): 1 - C(T - l, u) / C(T, u).
 
-    The quotient of the binomials equals prod_{i < l} (T - u - i) / (T - i), the chance that none of the l frames which
-    could begin a span over a given frame was drawn: l factors within [0, 1], so nothing overflows. The formula is the
-    paper's and counts every frame as if it had l - 1 frames before it; the first l - 1 frames of a clip have fewer and
-    are masked a little less often. In a clip shorter than a span any start counts as covering all of it.
+    The quotient of the binomials equals prod_{i < l} (T - u - i) / (T - i), the probability that none of the l frames at
+    which a span over a given frame could begin was drawn. These are l factors within [0, 1], so nothing overflows. The
+    formula treats every frame as if l - 1 frames preceded it; the first l - 1 frames of a clip have fewer and are masked
+    slightly less often. In a clip shorter than a span, any start counts as covering the whole clip.
 
     Args:
         starts: number of span starts u >= 0, integers of any shape; more than T counts as T.
@@ -58,19 +58,19 @@ def expected_rate(starts: Tensor, seq_len: int | Tensor, span_len: int) -> Tenso
 
 
 def num_starts(rates: Tensor, seq_len: int | Tensor, span_len: int, max_len: int | None = None) -> Tensor:
-    """Number of span starts for the asked mask rates.
+    """Compute the number of span starts for mask rates.
 
-    For spans of several frames: the rate is rounded to a percent, and the answer is the fewest starts whose expected
-    rate reaches it. For single frames: the rate times T, rounded. At least 1 in either case, as a sample without a
-    target teaches nothing. These are the numbers of upstream's training but for one: a rate of 100 % takes every frame
-    as a start (upstream: T - l + 1 of them, which leaves the clip's first frames unmasked now and then), because
-    decoding begins with everything masked.
+    For spans of several frames, the rate is rounded to a percent, and the result is the fewest starts whose expected rate
+    reaches it. For single frames, it is the rate times T, rounded. The result is at least 1, because a sample without a
+    target contributes nothing. AudioCraft's training uses the same numbers with one exception: at a rate of 100 %, every
+    frame is a start here (there, T - l + 1 frames, which sometimes leaves the clip's first frames unmasked), because
+    decoding starts with everything masked.
 
     Args:
         rates: mask rates within [0, 1], float [B].
         seq_len: frames T of all samples, or of each one (integers [B]; 0 gives 0 starts).
         span_len: frames per span, at least 1.
-        max_len: an upper bound on a `seq_len` given per sample; spares a look at a tensor that may lie on a GPU.
+        max_len: an upper bound of a `seq_len` given per sample; avoids reading a tensor that may be on a GPU.
     Returns:
         Long [B], at most T.
     Raises:
@@ -85,28 +85,16 @@ def num_starts(rates: Tensor, seq_len: int | Tensor, span_len: int, max_len: int
         longest = int(total.max()) if max_len is None else max_len
         counts = torch.arange(longest + 1, device=rates.device)
         reached = expected_rate(counts, total.unsqueeze(-1), span_len)  # [B, longest + 1], ascending
-        asked = (percent.double() / _PERCENT - _TIE).unsqueeze(-1)
-        starts = torch.searchsorted(reached, asked).squeeze(-1)
+        wanted = (percent.double() / _PERCENT - _TIE).unsqueeze(-1)
+        starts = torch.searchsorted(reached, wanted).squeeze(-1)
         starts = torch.where(percent >= _PERCENT, total, starts)
     return torch.minimum(starts.clamp(min=1), total)
 
 
-def span_start_table(seq_len: int, span_len: int) -> Tensor:
-    """`num_starts` for the rates 0 %, 1 %, ..., 100 %: Long [101]."""
-    rates = torch.arange(_PERCENT + 1, dtype=torch.float64) / _PERCENT
-    return num_starts(rates, seq_len, span_len, max_len=seq_len)
-
-
-def num_chunks(seq_len: int, span_len: int) -> int:
-    """Spans on the fixed grid that cover `seq_len` frames; the last one may be shorter."""
-    _check_span_len(span_len)
-    return -(-seq_len // span_len)
-
-
 def chunk_index(seq_len: int, span_len: int, device: torch.device | str | None = None) -> Tensor:
-    """Number of the grid span that each frame belongs to: Long [T], with values below `num_chunks(seq_len, span_len)`.
+    """Return the number of the grid span that each frame belongs to: Long [T], with values below ceil(seq_len / span_len).
 
-    Every frame has one, also where T is not a multiple of the span length: the last span is then the shorter one.
+    If T is not a multiple of the span length, the last span is shorter.
     """
     _check_span_len(span_len)
     return torch.arange(seq_len, device=device) // span_len

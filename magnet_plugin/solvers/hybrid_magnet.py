@@ -8,7 +8,8 @@ from ..distributed.reduction import draws, mean_over_ranks
 from ..models import builders
 from ..models.lm_hybrid import HybridMagnetLMModel
 from ..modules import schedules
-from ..modules.hybrid_layout import Layout, ask, check_switch, draw_switch, hybrid_loss, prompt_part
+from ..modules.hybrid_layout import Layout
+from ..modules.hybrid_targets import check_switch, choose_targets, draw_switch, hybrid_loss, prompt_loss
 from .magnet import SOLVERS, Batch, MagnetSolver
 
 
@@ -50,21 +51,21 @@ class HybridMagnetSolver(MagnetSolver):
         model = tp.cast(HybridMagnetLMModel, self.model)
         rates = schedules.mask_rate(torch.rand(B, generator=generator, device=generator.device)).to(tokens.device)
         switch = draw_switch(B, T, hybrid.switch, generator, hybrid.parallel).to(tokens.device)
-        question = ask(tokens, valid, Layout.of(switch, T, K), stage, rates, self.cfg.masking.span_len,
-                       model.special_token_id, generator)
-        counts = mean_over_ranks(question.counts) if self.is_training else question.counts
+        targets = choose_targets(tokens, valid, Layout.of(switch, T, K), stage, rates, self.cfg.masking.span_len,
+                                 model.special_token_id, generator)
+        counts = mean_over_ranks(targets.counts) if self.is_training else targets.counts
         masked = torch.zeros((), device=tokens.device)
 
         def loss_of(rows: slice, conditions: dict) -> torch.Tensor:
             with self.autocast:
-                part = question.rows(rows)
-                logits = model.joint_logits(part.shown, conditions, stage, Layout.of(switch[rows], T, K))
+                part = targets.rows(rows)
+                logits = model.joint_logits(part.inputs, conditions, stage, Layout.of(switch[rows], T, K))
                 loss, share = hybrid_loss(logits, tokens[rows], part, counts)
             masked.add_(share)
             return loss
 
         loss = self.in_parts(loss_of, B, condition_tensors)
-        return loss, prompt_part(loss, masked, counts), masked
+        return loss, prompt_loss(loss, masked, counts), masked
 
 
 SOLVERS["hybrid_magnet"] = HybridMagnetSolver

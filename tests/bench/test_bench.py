@@ -132,13 +132,13 @@ def test_quality_is_judged_per_seed(tmp_path: Path) -> None:
 
 def test_likelihood_is_that_of_the_tokens_given_their_captions() -> None:
     """Against one caption and codebook at a time."""
-    from magnet_plugin.models.auxiliary import load_partner
+    from magnet_plugin.models.auxiliary import load_auxiliary
     from magnet_plugin.models.loaders import load_codec
     from magnet_plugin.models.rescorers import CausalRescorer
     from tests.helpers.small_models import conditions
     judge = object.__new__(quality.Judge)
     codec = load_codec("//bundled/codec-16khz")
-    judge.score = CausalRescorer(load_partner(quality.MUSICGEN, codec, "cpu", "the judge").lm)
+    judge.score = CausalRescorer(load_auxiliary(quality.MUSICGEN, codec, "cpu", "the judge").lm)
     judge.captions = ["a reel on the flute", "a waltz on the flute", "a jig on the flute"]
     tokens = torch.randint(0, 512, (3, 4, 12), generator=torch.Generator().manual_seed(0))
     expected = []

@@ -179,11 +179,11 @@ def test_doctor_versions(monkeypatch):
 
 
 def test_doctor_runs_the_kernels_and_sees_a_wrong_one(monkeypatch):
-    from magnet_plugin.modules import attention
+    from magnet_plugin.modules import attention_kernels
     found = {finding.name: finding for finding in doctor.attention()}
     for dtype in ("float32", "float16", "bfloat16"):
         assert found[f"cpu {dtype}"][::2] == ("ok", "Full by torch-full, Band(5) by torch-blocked")
-    monkeypatch.setitem(attention._KERNELS, "torch-blocked", attention._torch_full)     # drops the band
+    monkeypatch.setitem(attention_kernels.KERNELS, "torch-blocked", attention_kernels._torch_full)     # drops the band
     wrong = {finding.name: finding for finding in doctor.attention()}["cpu bfloat16"]
     assert wrong.state == "problem" and "Band(5) is off by" in wrong.text and wrong.remedy
 

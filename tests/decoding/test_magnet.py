@@ -6,30 +6,31 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from magnet_plugin.decoding import sampling, scoring
-from magnet_plugin.decoding import span_masker as remask
-from magnet_plugin.decoding.magnet import Given, NonFiniteLogits, decode
+from magnet_plugin.decoding import sampling, span_masker
+from magnet_plugin.decoding.known_tokens import KnownTokens
+from magnet_plugin.decoding.magnet import NonFiniteLogits, decode
 from magnet_plugin.decoding.options import PRESETS, GenerationOptions, preset
 from magnet_plugin.modules.schedules import guidance_at, mask_rates, temperature_at
 
+from ..helpers.oracles import AllFrames, Oracle
+
 K, CARD = 4, 12
 STEPS = (5, 3, 2, 1)
-Predict = tp.Callable[[torch.Tensor, int, float], torch.Tensor]
 
 
-def oracle(batch: int, length: int, seed: int = 0) -> Predict:
+def oracle(batch: int, length: int, seed: int = 0) -> AllFrames:
     """Logits that depend on stage, position and on how many tokens are still unknown."""
     table = torch.randn(K, batch, length, CARD, generator=torch.Generator().manual_seed(seed))
     return lambda tokens, stage, guidance: table[stage] * (1 + (tokens == CARD).float().mean())
 
 
-def nothing(batch: int, length: int) -> Given:
-    return Given.prompt(torch.zeros(batch, K, 0, dtype=torch.long), length)
+def nothing(batch: int, length: int) -> KnownTokens:
+    return KnownTokens.from_prompt(torch.zeros(batch, K, 0, dtype=torch.long), length)
 
 
-def run(predict: Predict, given: Given, seed: int = 0, **options: tp.Any) -> torch.Tensor:
+def run(predict: AllFrames, given: KnownTokens, seed: int = 0, **options: tp.Any) -> torch.Tensor:
     settings = GenerationOptions(**{"decoding_steps": STEPS, **options})
-    return decode(predict, given, settings, mask_id=CARD, span_len=3, generator=torch.Generator().manual_seed(seed))
+    return decode(Oracle(predict), given, settings, mask_id=CARD, span_len=3, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("arrangement", ["stride1", "nonoverlap"])
@@ -46,7 +47,7 @@ def test_given_tokens_anywhere_are_kept_and_everything_else_is_filled() -> None:
         batch, length = draw.randint(1, 4), draw.randint(3, 40)
         generator = torch.Generator().manual_seed(case)
         known = torch.rand(batch, K, length, generator=generator) < draw.random()
-        given = Given(torch.randint(0, CARD, (batch, K, length), generator=generator), known)
+        given = KnownTokens(torch.randint(0, CARD, (batch, K, length), generator=generator), known)
         arrangement = draw.choice(["stride1", "nonoverlap"])
         tokens = run(oracle(batch, length), given, span_arrangement=arrangement)
         assert torch.equal(tokens[known], given.tokens[known]), (case, arrangement)
@@ -57,7 +58,7 @@ def test_the_model_sees_the_given_tokens_and_only_what_was_decoded() -> None:
     """At stage k, codebooks below are complete, those above show what is given and the mask token elsewhere."""
     known = torch.zeros(2, K, 20, dtype=torch.bool)
     known[:, :, 5:9] = True
-    given = Given(torch.full((2, K, 20), 7), known)
+    given = KnownTokens(torch.full((2, K, 20), 7), known)
     predict = oracle(2, 20)
 
     def check(tokens: torch.Tensor, stage: int, guidance: float) -> torch.Tensor:
@@ -77,7 +78,7 @@ def test_masked_share_follows_the_schedule() -> None:
         predict = oracle(1, length)
 
         def count(tokens: torch.Tensor, stage: int, guidance: float, seen: list[int] = seen,
-                  predict: Predict = predict) -> torch.Tensor:
+                  predict: AllFrames = predict) -> torch.Tensor:
             if stage == 0:
                 seen.append(int((tokens[0, 0] == CARD).sum()))
             return predict(tokens, stage, guidance)
@@ -98,12 +99,12 @@ def test_samples_of_a_batch_do_not_influence_each_other() -> None:
     """Greedy decoding of a batch whose samples have different known tokens equals one by one."""
     table = oracle(3, 31)
     known = torch.rand(3, K, 31, generator=torch.Generator().manual_seed(2)) < torch.tensor([0.0, 0.2, 0.7])[:, None, None]
-    given = Given(torch.randint(0, CARD, (3, K, 31), generator=torch.Generator().manual_seed(3)), known)
+    given = KnownTokens(torch.randint(0, CARD, (3, K, 31), generator=torch.Generator().manual_seed(3)), known)
     logits = torch.stack([table(torch.zeros(1, 1), stage, 1.0) for stage in range(K)])
     together = run(lambda tokens, stage, guidance: logits[stage], given, use_sampling=False)
     for i in range(3):
         alone = run(lambda tokens, stage, guidance, i=i: logits[stage, i:i + 1],
-                    Given(given.tokens[i:i + 1], known[i:i + 1]), use_sampling=False)
+                    KnownTokens(given.tokens[i:i + 1], known[i:i + 1]), use_sampling=False)
         assert torch.equal(alone[0], together[i]), i
 
 
@@ -117,7 +118,7 @@ def test_guidance_and_progress() -> None:
         return predict(tokens, stage, guidance)
 
     options = GenerationOptions(decoding_steps=STEPS, max_cfg_coef=10.0, min_cfg_coef=2.0)
-    decode(note, nothing(1, 12), options, mask_id=CARD, span_len=3, callback=lambda *step: progress.append(step))
+    decode(Oracle(note), nothing(1, 12), options, mask_id=CARD, span_len=3, callback=lambda *step: progress.append(step))
     assert progress == [(i + 1, sum(STEPS)) for i in range(sum(STEPS))]
     assert coefficients[0] == pytest.approx(10.0) and coefficients[4] == pytest.approx(2.0, abs=1e-5)
     assert coefficients[:5] == sorted(coefficients[:5], reverse=True)
@@ -159,7 +160,7 @@ def test_non_finite_logits_name_stage_step_dtype_and_backend() -> None:
         return logits
 
     with pytest.raises(NonFiniteLogits, match=r"stage 1, step 1 \(dtype float16, attention backend auto\)"):
-        decode(broken, nothing(1, 9), GenerationOptions(decoding_steps=STEPS), mask_id=CARD, span_len=3,
+        decode(Oracle(broken), nothing(1, 9), GenerationOptions(decoding_steps=STEPS), mask_id=CARD, span_len=3,
                describe=lambda: "(dtype float16, attention backend auto)")
 
 
@@ -177,8 +178,8 @@ def slow_nucleus(probs: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("on_host", [True, False])
-@pytest.mark.parametrize("by_race", [True, False])
-def test_draws_follow_the_truncated_distribution(on_host: bool, by_race: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("by_noise", [True, False])
+def test_draws_follow_the_truncated_distribution(on_host: bool, by_noise: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "_on_host", lambda probs: on_host)
     draws, generator = 20_000, torch.Generator().manual_seed(3)
     cases = [(0, 0.0, 1.0), (0, 0.9, 1.0), (0, 0.3, 1.0), (0, 0.99, 3.0), (3, 0.0, 1.0), (3, 0.9, 0.3), (1, 0.0, 1.0),
@@ -188,7 +189,7 @@ def test_draws_follow_the_truncated_distribution(on_host: bool, by_race: bool, m
         probs[2, :20] = 0                                           # tokens without weight are never drawn
         probs = probs / probs.sum(-1, keepdim=True)
         many = probs.expand(draws, 3, 25)
-        noise = sampling.race_noise(many, generator) if by_race else None
+        noise = sampling.exponential_noise(many, generator) if by_noise else None
         tokens = sampling.draw(many, top_k, top_p, generator, noise)
         assert tokens.shape == (draws, 3)
         for row in range(3):
@@ -207,7 +208,7 @@ def test_remasking_against_slow_references() -> None:
         chunks = -(-length // span_len)
         scores = torch.rand(2, chunks, generator=generator)
         count = torch.tensor([1, chunks - 1])
-        mask = remask.mask_chunks(scores, count, span_len, length)
+        mask = span_masker.mask_chunks(scores, count, span_len, length)
         for row in range(2):
             expected = torch.zeros(length, dtype=torch.bool)
             for chunk in scores[row].argsort(descending=True)[:count[row]].tolist():
@@ -217,7 +218,7 @@ def test_remasking_against_slow_references() -> None:
         for how, slow in (("max", lambda p: 1 - p.max()), ("prod", lambda p: -p.log().sum())):
             expected = torch.stack([torch.stack([slow(row[i:i + span_len]) for i in range(0, length, span_len)])
                                     for row in probs])
-            assert torch.allclose(scoring.chunk_scores(probs, span_len, how), expected, atol=1e-6), how
+            assert torch.allclose(span_masker.chunk_scores(probs, span_len, how), expected, atol=1e-6), how
 
 
 def test_schedules() -> None:
@@ -246,7 +247,7 @@ def test_steps_for_every_codebook_or_an_error() -> None:
 
 def test_prompt_longer_than_the_clip() -> None:
     with pytest.raises(ValueError, match="prompt has 9 frames.*duration"):
-        Given.prompt(torch.zeros(1, K, 9, dtype=torch.long), 9)
+        KnownTokens.from_prompt(torch.zeros(1, K, 9, dtype=torch.long), 9)
 
 
 def test_presets_are_the_papers() -> None:

@@ -6,10 +6,12 @@ import pytest
 import torch
 from scipy import stats
 
-from magnet_plugin.decoding import span_masker as remask
-from magnet_plugin.decoding.magnet import Given, decode
+from magnet_plugin.decoding import span_masker
+from magnet_plugin.decoding.known_tokens import KnownTokens
+from magnet_plugin.decoding.magnet import decode
 from magnet_plugin.decoding.options import GenerationOptions
 
+from ..helpers.oracles import Oracle
 from ..helpers.small_models import CARD, K, UpstreamMagnet, build, conditions, twins
 
 STEPS = [6, 4, 3, 3]
@@ -26,9 +28,9 @@ def test_overlapping_masks_are_upstreams(monkeypatch: pytest.MonkeyPatch) -> Non
         generator = torch.Generator().manual_seed(case)
         scores = -torch.rand(batch, length, generator=generator).log()
         kept = torch.rand(batch, length, generator=generator) < draw.choice([0.0, 0.3, 0.8])
-        scores = remask.keep_given(scores, ~kept)
+        scores = span_masker.keep(scores, kept)
         target = torch.randint(1, length, (batch,), generator=generator)
-        masks = remask.mask_overlapping(scores, target, span_len)
+        masks = span_masker.mask_overlapping(scores, target, span_len)
         model = build(UpstreamMagnet, span_len=span_len)
         for row in range(batch):
             expected = model._least_probable_span_masking(scores[row][None, None], int(target[row]))[0, 0]
@@ -85,8 +87,8 @@ def test_sampled_tokens_have_upstreams_distribution(arrangement: str, truncation
     theirs.condition_provider.tokenize = lambda conditions: {}
     theirs.condition_provider.forward = lambda tokenized: {"description": None}
     expected = theirs.generate(None, conditions(*["x"] * batch), max_gen_len=length, **settings)
-    given = Given(torch.zeros(batch, K, length, dtype=torch.long), torch.zeros(batch, K, length, dtype=torch.bool))
-    got = decode(lambda tokens, stage, guidance: oracle[stage][None].expand(batch, -1, -1), given,
+    given = KnownTokens(torch.zeros(batch, K, length, dtype=torch.long), torch.zeros(batch, K, length, dtype=torch.bool))
+    got = decode(Oracle(lambda tokens, stage, scale: oracle[stage][None].expand(batch, -1, -1)), given,
                  GenerationOptions(**settings), mask_id=card, span_len=3, generator=torch.Generator().manual_seed(7))
     for stage in range(K):
         # Positions differ in their logits: count (position, token) pairs, rare ones pooled.

@@ -1,4 +1,4 @@
-"""The combination of two models' probabilities, by itself: functions stand in for the models."""
+"""Combining the probabilities of two models; functions stand in for the models."""
 import dataclasses
 import random
 import typing as tp
@@ -6,8 +6,10 @@ import typing as tp
 import pytest
 import torch
 
-from magnet_plugin.decoding.rescoring import Draw, Rescored, Rescoring, at, combine, place, sharpen
+from magnet_plugin.decoding.rescoring import NO_RESCORING, Candidate, Rescoring, combine, sharpen
 from magnet_plugin.decoding.rescoring_options import RescoringOptions
+from magnet_plugin.decoding.sampling import Sampler
+from magnet_plugin.decoding.steps import Step
 
 B, K, T, CARD = 2, 4, 9, 6
 
@@ -16,8 +18,11 @@ def probs(seed: int, *shape: int) -> torch.Tensor:
     return torch.softmax(2 * torch.randn(*shape, CARD, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
-def greedy(weights: torch.Tensor) -> torch.Tensor:
-    return weights.argmax(dim=-1)
+GREEDY = Sampler(use_sampling=False)
+
+
+def step(stage: int = 1, index: int = 0, count: int = 1, temperature: float = 1.0) -> Step:
+    return Step(stage, index, count, torch.ones(()), 1.0, temperature)
 
 
 def rescoring(score: tp.Callable[[torch.Tensor, int], torch.Tensor], **options: tp.Any) -> Rescoring:
@@ -25,102 +30,110 @@ def rescoring(score: tp.Callable[[torch.Tensor, int], torch.Tensor], **options: 
     return Rescoring(score, RescoringOptions(**{f"rescorer_{name}": value for name, value in settings.items()}))
 
 
-def ask(own: torch.Tensor, opinion: torch.Tensor, positions: torch.Tensor, draw: Draw = greedy, temperature: float = 1.0,
-        **options: tp.Any) -> tuple[Rescored, torch.Tensor]:
-    """One rescored step; the candidate as well."""
-    candidate = torch.randint(0, CARD, (B, K, T), generator=torch.Generator().manual_seed(9))
+def chosen(candidate: Candidate) -> torch.Tensor:
+    """Probabilities of the sampled tokens, [B, M]."""
+    return candidate.likelihood().gather(1, candidate.frames)
+
+
+def rescore(own: torch.Tensor, theirs: torch.Tensor, frames: torch.Tensor, sampler: Sampler = GREEDY,
+            temperature: float = 1.0, **options: tp.Any) -> tuple[Candidate, torch.Tensor]:
+    """Rescore one step; returns the result and the tokens before it."""
+    tokens = torch.randint(0, CARD, (B, K, T), generator=torch.Generator().manual_seed(9))
     seen: list[torch.Tensor] = []
 
     def score(tokens: torch.Tensor, stage: int) -> torch.Tensor:
         assert stage == 1
         seen.append(tokens)
-        return opinion
+        return theirs
 
-    result = rescoring(score, **options).rescore(own, positions, candidate, 1, temperature, draw)
-    assert len(seen) == 1 and torch.equal(seen[0], candidate)
-    return result, candidate
+    masked = torch.zeros(B, T, dtype=torch.bool).scatter(1, frames, True)
+    candidate = Candidate(tokens, 1, masked, frames, tokens[:, 1].gather(1, frames), own, torch.tensor(True))
+    result = rescoring(score, **options).rescore(candidate, step(temperature=temperature), sampler, None)
+    assert len(seen) == 1 and torch.equal(seen[0], tokens)
+    return result, tokens
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 0.5, 0.9])
 def test_the_combination_is_convex_and_in_probabilities(weight: float) -> None:
     """Against a loop over plain numbers: tokens drawn from w p_M + (1 - w) p_R, and scored with the same."""
-    own, opinion = probs(0, B, 3), probs(1, B, T)
+    own, theirs = probs(0, B, 3), probs(1, B, T)
     positions = torch.tensor([[0, 4, 8], [2, 3, 7]])
-    result, _ = ask(own, opinion, positions, weight=weight)
+    result, _ = rescore(own, theirs, positions, weight=weight)
     differs = 0
     for b in range(B):
         for m in range(3):
-            mixed = [weight * float(own[b, m, c]) + (1 - weight) * float(opinion[b, int(positions[b, m]), c])
+            mixed = [weight * float(own[b, m, c]) + (1 - weight) * float(theirs[b, int(positions[b, m]), c])
                      for c in range(CARD)]
             best = max(range(CARD), key=lambda c: mixed[c])
             assert sum(mixed) == pytest.approx(1, abs=1e-6)
-            assert int(result.tokens[b, m]) == best, (b, m)
-            assert float(result.probs[b, m]) == pytest.approx(mixed[best], abs=1e-6)
+            assert int(result.sampled[b, m]) == best, (b, m)
+            assert float(chosen(result)[b, m]) == pytest.approx(mixed[best], abs=1e-6)
             differs += best != int(own[b, m].argmax())
     assert differs or weight > 0.5, "the rescorer decided nothing: choose other probabilities"
     assert bool(result.finite)
 
 
 def test_tokens_are_drawn_with_the_combination_as_their_distribution() -> None:
-    own, opinion = probs(2, 1, 1).expand(B, T, -1), probs(3, 1, 1).expand(B, T, -1)
+    own, theirs = probs(2, 1, 1).expand(B, T, -1), probs(3, 1, 1).expand(B, T, -1)
     seen: list[torch.Tensor] = []
 
-    def draw(weights: torch.Tensor) -> torch.Tensor:
-        seen.append(weights)
-        return greedy(weights)
+    class Recording(Sampler):
+        def draw(self, probs: torch.Tensor, noise: tp.Optional[torch.Tensor] = None) -> torch.Tensor:
+            seen.append(probs)
+            return super().draw(probs, noise)
 
-    ask(own, opinion, torch.arange(T).expand(B, T), draw, weight=0.25)
-    assert len(seen) == 1 and torch.allclose(seen[0], 0.25 * own + 0.75 * opinion, atol=1e-7)
+    rescore(own, theirs, torch.arange(T).expand(B, T), Recording(use_sampling=False), weight=0.25)
+    assert len(seen) == 1 and torch.allclose(seen[0], 0.25 * own + 0.75 * theirs, atol=1e-7)
 
 
 def test_without_resampling_only_the_scores_change() -> None:
-    own, opinion = probs(4, B, 2), probs(5, B, T)
+    own, theirs = probs(4, B, 2), probs(5, B, T)
     positions = torch.tensor([[1, 5], [8, 0]])
-    result, candidate = ask(own, opinion, positions, resample=False)
+    result, candidate = rescore(own, theirs, positions, resample=False)
     for b in range(B):
         for m in range(2):
             t = int(positions[b, m])
             token = int(candidate[b, 1, t])
-            assert int(result.tokens[b, m]) == token
-            expected = 0.5 * float(own[b, m, token]) + 0.5 * float(opinion[b, t, token])
-            assert float(result.probs[b, m]) == pytest.approx(expected, abs=1e-6)
+            assert int(result.sampled[b, m]) == token
+            expected = 0.5 * float(own[b, m, token]) + 0.5 * float(theirs[b, t, token])
+            assert float(chosen(result)[b, m]) == pytest.approx(expected, abs=1e-6)
 
 
 def test_annealing_only_ever_sharpens() -> None:
     logits = torch.randn(B, T, CARD, generator=torch.Generator().manual_seed(6))
-    opinion, own = logits.softmax(-1), torch.full((B, T, CARD), 1 / CARD)
+    theirs, own = logits.softmax(-1), torch.full((B, T, CARD), 1 / CARD)
     everywhere = torch.arange(T).expand(B, T)
     for temperature, effective in ((3.0, 1.0), (1.0, 1.0), (0.5, 0.5), (0.01, 0.01)):
-        result, _ = ask(own, opinion, everywhere, temperature=temperature, weight=0.4, anneal=True)
+        result, _ = rescore(own, theirs, everywhere, temperature=temperature, weight=0.4, anneal=True)
         expected = 0.4 / CARD + 0.6 * (logits / effective).softmax(-1).max(-1).values
-        assert torch.allclose(result.probs, expected, atol=1e-6), temperature
-        plain, _ = ask(own, opinion, everywhere, temperature=temperature, weight=0.4, anneal=False)
-        assert torch.allclose(plain.probs, 0.4 / CARD + 0.6 * opinion.max(-1).values, atol=1e-6)
+        assert torch.allclose(chosen(result), expected, atol=1e-6), temperature
+        plain, _ = rescore(own, theirs, everywhere, temperature=temperature, weight=0.4, anneal=False)
+        assert torch.allclose(chosen(plain), 0.4 / CARD + 0.6 * theirs.max(-1).values, atol=1e-6)
     one_hot = torch.tensor([[0.0, 1.0, 0.0]])
     assert torch.equal(sharpen(one_hot, 0.01), one_hot) and sharpen(one_hot, 1.0) is one_hot
 
 
-def test_what_is_not_finite_is_told() -> None:
-    own, opinion = probs(0, B, T), probs(1, B, T)
+def test_non_finite_probabilities_are_flagged() -> None:
+    own, theirs = probs(0, B, T), probs(1, B, T)
     everywhere = torch.arange(T).expand(B, T)
     for broken in (float("nan"), float("inf")):
-        bad = opinion.clone()
+        bad = theirs.clone()
         bad[1, 3, 2] = broken
-        assert not bool(ask(own, bad, everywhere)[0].finite) and not bool(ask(bad, opinion, everywhere)[0].finite)
+        assert not bool(rescore(own, bad, everywhere)[0].finite) and not bool(rescore(bad, theirs, everywhere)[0].finite)
 
 
-def test_weight_one_is_nothing_at_all() -> None:
+def test_weight_one_does_not_use_the_rescorer() -> None:
     own = probs(0, B, T)
     assert combine(own, torch.full_like(own, float("nan")), 1.0) is own
 
-    class Untouchable:
-        name = "untouchable"
+    class Unused:
+        name = "unused"
 
         def scorer(self, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
-            raise AssertionError("the rescorer was touched")
+            raise AssertionError("the rescorer was used")
 
-    assert Rescoring.of(Untouchable(), RescoringOptions(), [], 1) is None
-    assert Rescoring.of(None, RescoringOptions(), [], 1) is None
+    for rescorer in (Unused(), None):
+        assert Rescoring.of(rescorer, RescoringOptions(), [], 1) is NO_RESCORING
     with pytest.raises(ValueError, match="rescorer_weight=0.5 needs a rescorer"):
         Rescoring.of(None, RescoringOptions(rescorer_weight=0.5), [], 1)
 
@@ -137,10 +150,10 @@ def test_conditions_are_embedded_once_and_settings_are_passed_on() -> None:
 
     options = RescoringOptions(rescorer_weight=0.5, rescorer_cfg_coef=3.0, rescorer_fill="greedy")
     found = Rescoring.of(Noting(), options, ["a", "b"], 2)
-    assert found is not None and found.options is options and calls == [(["a", "b"], 2, 3.0, "greedy")]
+    assert isinstance(found, Rescoring) and found.options is options and calls == [(["a", "b"], 2, 3.0, "greedy")]
 
 
-def test_when_the_rescorer_is_asked() -> None:
+def test_which_steps_are_rescored() -> None:
     """Slow reference: walk back from the last step, n at a time."""
     draw = random.Random(3)
     for _ in range(50):
@@ -148,26 +161,11 @@ def test_when_the_rescorer_is_asked() -> None:
         stages = draw.choice([None, (0,), (1, 3)])
         when = rescoring(lambda tokens, stage: tokens, every=every, stages=stages)
         for stage in range(K):
-            expected, step = set(), steps - 1
-            while step >= 0 and (stages is None or stage in stages):
-                expected.add(step)
-                step -= every
-            assert {i for i in range(steps) if when.applies(stage, i, steps)} == expected, (steps, every, stages)
-    assert not any(rescoring(lambda tokens, stage: tokens, weight=1).applies(0, i, 5) for i in range(5))
-
-
-def test_at_and_place_are_inverse() -> None:
-    values, positions = probs(7, B, T), torch.stack([torch.randperm(T)[:4] for _ in range(B)])
-    picked = at(values, positions)
-    for b in range(B):
-        for m in range(4):
-            assert torch.equal(picked[b, m], values[b, positions[b, m]])
-    tokens = torch.randint(0, CARD, (B, K, T))
-    before, new = tokens.clone(), torch.randint(0, CARD, (B, 4))
-    placed = place(tokens, 2, positions, new)
-    assert torch.equal(tokens, before) and torch.equal(placed[:, 2].gather(1, positions), new)
-    placed[:, 2] = placed[:, 2].scatter(1, positions, before[:, 2].gather(1, positions))
-    assert torch.equal(placed, before)
+            expected, index = set(), steps - 1
+            while index >= 0 and (stages is None or stage in stages):
+                expected.add(index)
+                index -= every
+            assert {i for i in range(steps) if when.applies(step(stage, i, steps))} == expected, (steps, every, stages)
 
 
 BAD = [
@@ -180,7 +178,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("options,words", BAD, ids=[words.split("=")[0] + str(i) for i, (_, words) in enumerate(BAD)])
-def test_bad_settings_are_told(options: dict[str, tp.Any], words: str) -> None:
+def test_bad_settings_name_the_remedy(options: dict[str, tp.Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         RescoringOptions(**{f"rescorer_{name}": value for name, value in options.items()})
 

@@ -1,4 +1,4 @@
-"""The lean forward pass against the model's own: logits, tokens, and what it refuses."""
+"""The fast path against the reference path: logits, tokens, and unsupported models."""
 import logging
 import typing as tp
 
@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from magnet_plugin.decoding.options import GenerationOptions
-from magnet_plugin.engine.cuda_graphs import Recorder
-from magnet_plugin.engine.weights import engine_for
-from magnet_plugin.modules.attention import Band, Full
+from magnet_plugin.engine.cuda_graphs import CudaGraphCache
+from magnet_plugin.engine.forward import engine_for
+from magnet_plugin.models import predictors
+from magnet_plugin.models.predictors import predictor
 from tests.helpers.small_models import MagnetLMModel, build, conditions
 
 LENGTH = 50
@@ -50,14 +51,14 @@ def model(request: pytest.FixtureRequest) -> tp.Any:
 def logits(model: tp.Any, seed: int = 0, **options: tp.Any) -> list[torch.Tensor]:
     """Guided logits of all stages and three coefficients, at some frames and at all."""
     generator = torch.Generator().manual_seed(seed)
-    predict = model.predictor(texts_for(model), len(TEXTS), GenerationOptions(**options))
+    predict = predictor(model, texts_for(model), len(TEXTS), GenerationOptions(**options))
     found, device = [], next(model.parameters()).device
     for stage in range(model.n_q):
         tokens = torch.randint(0, model.card + 1, (len(TEXTS), model.n_q, LENGTH), generator=generator)
         some = torch.stack([torch.randperm(LENGTH, generator=generator)[:17] for _ in TEXTS]).to(device)
-        tokens = tokens.to(device)
+        tokens, every = tokens.to(device), torch.arange(LENGTH, device=device).expand(len(TEXTS), LENGTH)
         for guidance in (1.0, 3.0, 10.0):
-            found += [predict.at(tokens, stage, guidance, some), predict(tokens, stage, guidance)]
+            found += [predict.logits(tokens, stage, guidance, frames) for frames in (some, every)]
     return [x.cpu() for x in found]
 
 
@@ -66,13 +67,13 @@ def off(one: list[torch.Tensor], other: list[torch.Tensor]) -> float:
     return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(one, other))
 
 
-def test_logits_are_the_models_own(model: tp.Any) -> None:
+def test_logits_equal_the_reference_path(model: tp.Any) -> None:
     assert off(logits(model, engine="lean"), logits(model, engine="plain")) < 1e-5
 
 
 @pytest.mark.parametrize("arrangement", ["stride1", "nonoverlap"])
 @pytest.mark.parametrize("prompt_frames", [0, 10])
-def test_tokens_are_the_models_own(model: tp.Any, arrangement: str, prompt_frames: int) -> None:
+def test_tokens_equal_the_reference_path(model: tp.Any, arrangement: str, prompt_frames: int) -> None:
     prompt = torch.randint(0, model.card, (len(TEXTS), model.n_q, prompt_frames), generator=torch.Generator().manual_seed(1))
     for settings in ({"use_sampling": False}, {"seed": 3}):
         lean, plain = (model.generate(prompt, texts_for(model), max_gen_len=LENGTH, decoding_steps=[6, 4, 3, 3],
@@ -82,8 +83,8 @@ def test_tokens_are_the_models_own(model: tp.Any, arrangement: str, prompt_frame
         assert torch.equal(lean, plain), settings
 
 
-def test_a_null_condition_that_is_not_constant() -> None:
-    """Where the null branch's keys differ, its cross-attention is no constant and has to be computed."""
+def test_unconditional_source_that_is_not_constant() -> None:
+    """If the keys of the unconditional branch differ, its cross-attention is not constant and has to be computed."""
     model = lively()
     inner = model.condition_provider.conditioners["description"]
     forward = inner.forward
@@ -93,7 +94,7 @@ def test_a_null_condition_that_is_not_constant() -> None:
 
 
 @pytest.mark.parametrize("precision,bound", [("bfloat16", 0.01), ("int8", 0.05)])
-def test_less_precise_products_stay_near(precision: str, bound: float) -> None:
+def test_lower_precision_stays_close(precision: str, bound: float) -> None:
     """As a share of the largest logit, without guidance, which multiplies the error."""
     model = build(MagnetLMModel)            # its weights as they are: six times larger ones would saturate
     error = off(logits(model, engine="lean", precision=precision)[::6], logits(model, engine="plain")[::6])
@@ -109,14 +110,14 @@ def test_weights_of_16_bits() -> None:
     assert off(lean, exact) < 2 * off(plain, exact)
 
 
-def test_autocast_decides_the_products_dtype() -> None:
+def test_autocast_decides_the_dtype_of_linear_layers() -> None:
     model = build(MagnetLMModel)
     exact = logits(model, engine="lean")
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert 1e-5 < off(logits(model, engine="lean"), exact) < 0.05
 
 
-def test_changed_weights_are_seen() -> None:
+def test_changed_weights_rebuild_the_engine() -> None:
     model = lively()
     before = logits(model, engine="lean")
     assert engine_for(model, "model", torch.float32) is engine_for(model, "model", torch.float32)
@@ -127,7 +128,8 @@ def test_changed_weights_are_seen() -> None:
 
 @pytest.mark.parametrize("changes,named", [({"norm_first": False}, "norm_first"), ({"positional_embedding": "rope"}, "rope"),
                                            ({"qk_layer_norm": True}, "qk_layer_norm"), ({"kv_repeat": 2}, "kv_repeat")])
-def test_what_the_engine_does_not_know(changes: dict[str, tp.Any], named: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_unsupported_models_are_refused_or_take_the_reference_path(changes: dict[str, tp.Any], named: str,
+                                                                   caplog: pytest.LogCaptureFixture) -> None:
     model = build(MagnetLMModel, conditioned=False, **changes)
     with pytest.raises(ValueError, match=f"{named}.*set engine=plain"):
         model.generate(max_gen_len=9, engine="lean")
@@ -148,11 +150,11 @@ class Counting:
     """Stands in for CUDA graphs: fixed buffers in, a fixed buffer out."""
 
     def __init__(self) -> None:
-        self.recorded, self.replayed = 0, 0
+        self.captured, self.replayed = 0, 0
 
     def __call__(self, function: tp.Any, buffers: tp.Any) -> tp.Any:
         output = function(*buffers)
-        self.recorded += 1
+        self.captured += 1
 
         def replay() -> None:
             self.replayed += 1
@@ -161,55 +163,55 @@ class Counting:
         return replay, output
 
 
-def test_recordings_give_the_same_logits_and_are_used_again() -> None:
+def test_captured_graphs_give_the_same_logits_and_are_reused() -> None:
     model = lively()
     plain = logits(model, engine="plain")
-    engine, record = engine_for(model, "model", torch.float32), Counting()
-    engine.narrow, engine.record = False, Recorder(record)
+    engine, capture = engine_for(model, "model", torch.float32), Counting()
+    engine.varying_shapes, engine.graphs = False, CudaGraphCache(capture)
     assert off(logits(model, engine="lean"), plain) < 1e-5
-    # Kinds of step: full or band, with and without the null branch.
-    assert (record.recorded, record.replayed) == (4, 24)
+    # Kinds of step: full or band, with and without the unconditional branch.
+    assert (capture.captured, capture.replayed) == (4, 24)
     assert off(logits(model, seed=1, engine="lean"), logits(model, seed=1, engine="plain")) < 1e-5
-    assert (record.recorded, record.replayed) == (4, 48)
+    assert (capture.captured, capture.replayed) == (4, 48)
 
 
-def test_recorder_copies_what_changed_and_forgets_the_oldest() -> None:
-    record = Counting()
-    recorder = Recorder(record, most=2)
+def test_graph_cache_copies_changed_inputs_and_evicts_the_oldest() -> None:
+    capture = Counting()
+    graphs = CudaGraphCache(capture, capacity=2)
     fixed, one = torch.ones(3), torch.zeros(3)
     add = torch.add
-    assert recorder("a", add, fixed, one).tolist() == [1, 1, 1]
+    assert graphs("a", add, fixed, one).tolist() == [1, 1, 1]
     one += 1
-    assert recorder("a", add, fixed, one).tolist() == [2, 2, 2]
+    assert graphs("a", add, fixed, one).tolist() == [2, 2, 2]
     fixed.mul_(5)
-    assert recorder("a", add, fixed, one).tolist() == [6, 6, 6]
-    recorder("b", add, fixed, one), recorder("a", add, fixed[:1], one[:1])
-    assert (record.recorded, len(recorder)) == (3, 2)
-    recorder("a", add, fixed, one)
-    assert record.recorded == 4
+    assert graphs("a", add, fixed, one).tolist() == [6, 6, 6]
+    graphs("b", add, fixed, one), graphs("a", add, fixed[:1], one[:1])
+    assert (capture.captured, len(graphs)) == (3, 2)
+    graphs("a", add, fixed, one)
+    assert capture.captured == 4
 
 
-def test_recording_that_fails_is_said_once_and_runs_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_failed_capture_warns_once_and_runs_without_graphs(caplog: pytest.LogCaptureFixture) -> None:
     def fail(function: tp.Any, buffers: tp.Any) -> tp.Any:
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    recorder = Recorder(fail)
+    graphs = CudaGraphCache(fail)
     for _ in range(2):
-        assert recorder("a", torch.add, torch.ones(1), torch.ones(1)).item() == 2
-    assert caplog.text.count("CUDA graphs are off") == 1 and "not permitted" in caplog.text
+        assert graphs("a", torch.add, torch.ones(1), torch.ones(1)).item() == 2
+    assert caplog.text.count("CUDA graphs are disabled") == 1 and "not permitted" in caplog.text
 
 
-def test_no_null_branch_where_it_is_not_needed() -> None:
-    """The last step of a stage, steps outside of the interval, and steps in between take the conditional branch alone."""
+def test_no_unconditional_branch_where_it_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last step of a stage, steps outside of the interval and steps in between only compute the conditional branch."""
     model = lively()
     seen: list[bool] = []
-    original = model._plain_forward
+    original = predictors._reference_forward
 
-    def watched(tensors: tp.Any, guided: bool) -> tp.Any:
-        forward = original(tensors, guided)
-        return lambda tokens, stage, positions, both: seen.append(both) or forward(tokens, stage, positions, both)
+    def watched(model: tp.Any, tensors: tp.Any) -> tp.Any:
+        forward = original(model, tensors)
+        return lambda tokens, stage, frames, both: seen.append(both) or forward(tokens, stage, frames, both)
 
-    model._plain_forward = watched
+    monkeypatch.setattr(predictors, "_reference_forward", watched)
     for options, expected in (({}, [1, 1, 1, 0]), ({"guidance_interval": (0, 0.9)}, [0, 1, 1, 0]),
                               ({"guidance_every": 2}, [1, 0, 1, 0]), ({"min_cfg_coef": 2.0}, [1, 1, 1, 1]),
                               ({"min_cfg_coef": 1.0, "max_cfg_coef": 1.0}, [0, 0, 0, 0])):
@@ -218,17 +220,17 @@ def test_no_null_branch_where_it_is_not_needed() -> None:
         assert seen == [bool(x) for x in expected] * 4, options
 
 
-def test_a_difference_kept_from_the_last_step() -> None:
+def test_the_difference_of_the_last_step_is_reused() -> None:
     """With guidance_every=2, the second of two equal steps gives what the first gave."""
     model = lively()
-    predict = model.predictor(conditions(*TEXTS), 3, GenerationOptions(guidance_every=2))
+    predict = predictor(model, conditions(*TEXTS), 3, GenerationOptions(guidance_every=2))
     tokens = torch.randint(0, model.card, (3, model.n_q, LENGTH), generator=torch.Generator().manual_seed(0))
     everywhere = torch.arange(LENGTH).expand(3, LENGTH)
     with torch.no_grad():
-        first = predict.at(tokens, 1, 4.0, everywhere)
-        second = predict.at(tokens, 1, 4.0, everywhere[:, 5:9])
-        other_stage = predict.at(tokens, 2, 4.0, everywhere)
-        fresh = model.predictor(conditions(*TEXTS), 3, GenerationOptions()).at(tokens, 2, 4.0, everywhere)
+        first = predict.logits(tokens, 1, 4.0, everywhere)
+        second = predict.logits(tokens, 1, 4.0, everywhere[:, 5:9])
+        other_stage = predict.logits(tokens, 2, 4.0, everywhere)
+        fresh = predictor(model, conditions(*TEXTS), 3, GenerationOptions()).logits(tokens, 2, 4.0, everywhere)
     assert torch.allclose(first[:, 5:9], second, rtol=1e-4, atol=1e-3)
     assert torch.allclose(other_stage, fresh)
 
@@ -241,10 +243,6 @@ def test_a_difference_kept_from_the_last_step() -> None:
 def test_bad_options(wrong: dict[str, tp.Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         GenerationOptions(**wrong)
-
-
-def test_contexts_are_told_apart_in_recordings() -> None:
-    assert hash((Band(5), True)) != hash((Full(), True)) and Band(5) == Band(5)
 
 
 def on_cuda(dtype: torch.dtype = torch.float32, **changes: tp.Any) -> tp.Any:
@@ -260,9 +258,9 @@ def on_cuda(dtype: torch.dtype = torch.float32, **changes: tp.Any) -> tp.Any:
 def test_cuda_graphs_give_the_models_logits(dtype: torch.dtype, bound: float, caplog: pytest.LogCaptureFixture) -> None:
     model = on_cuda(dtype)
     plain = logits(model, engine="plain")
-    for _ in range(2):                              # recorded, then replayed
+    for _ in range(2):                              # captured, then replayed
         assert off(logits(model, engine="lean"), plain) < bound
-    assert len(engine_for(model, "model", dtype).record) == 4 and "CUDA graphs are off" not in caplog.text
+    assert len(engine_for(model, "model", dtype).graphs) == 4 and "CUDA graphs are disabled" not in caplog.text
 
 
 @pytest.mark.gpu
@@ -280,11 +278,11 @@ def test_greedy_tokens_on_cuda(arrangement: str) -> None:
 def test_no_mask_over_all_pairs_of_frames(batch: int, length: int) -> None:
     """A whole step in float16 takes less memory than one Boolean mask of [B, heads, T, T] would."""
     model = on_cuda(torch.float16, num_layers=2)
-    predict = model.predictor(conditions(*["a reel"] * batch), batch, GenerationOptions(engine="plain"))
+    predict = predictor(model, conditions(*["a reel"] * batch), batch, GenerationOptions(engine="plain"))
     tokens = torch.full((batch, model.n_q, length), model.card, device="cuda")
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     with torch.no_grad():
-        predict.at(tokens, 1, 1.0, torch.arange(length, device="cuda").expand(batch, length)[:, :8])
+        predict.logits(tokens, 1, 1.0, torch.arange(length, device="cuda").expand(batch, length)[:, :8])
     assert torch.cuda.max_memory_allocated() - before < max(batch * 4 * length * length, 64 * 2 ** 20)

@@ -15,8 +15,11 @@ from dora.conf import DoraConfig  # noqa: E402
 from dora.xp import XP  # noqa: E402
 
 from magnet_plugin.distributed import fsdp as sharding  # noqa: E402
-from magnet_plugin.modules import hybrid_layout as hybrid  # noqa: E402
-from magnet_plugin.modules import masking, schedules  # noqa: E402
+from magnet_plugin.modules import (  # noqa: E402
+    hybrid_targets,  # noqa: E402
+    masking,
+    schedules,
+)
 from magnet_plugin.solvers import hybrid_magnet as solver_hybrid  # noqa: E402
 from magnet_plugin.solvers import magnet as solver  # noqa: E402
 
@@ -110,7 +113,7 @@ def given_switch(count: int, length: int, share: tp.Any, generator: torch.Genera
 def give() -> None:
     """Let the solvers of this process ask the above."""
     for module, name, ours in ((solver, "draws", given_draws), (solver_hybrid, "draws", given_draws),
-                               (solver, "stage_mask", given_mask), (hybrid, "stage_mask", given_mask),
+                               (solver, "stage_mask", given_mask), (hybrid_targets, "stage_mask", given_mask),
                                (solver_hybrid, "draw_switch", given_switch)):
         setattr(module, name, ours)
 

@@ -11,7 +11,7 @@ from tests.helpers.small_musicgens import build_musicgen, musicgen_folder
 
 magnet_plugin.register()
 from magnet_plugin.models import auxiliary as partners  # noqa: E402
-from magnet_plugin.models.auxiliary import Tokens, check_tokens, load_rescorer  # noqa: E402
+from magnet_plugin.models.auxiliary import TokenFormat, check_token_format, load_rescorer  # noqa: E402
 from magnet_plugin.models.loaders import load_codec  # noqa: E402
 from magnet_plugin.models.rescorers import MaskedRescorer  # noqa: E402
 
@@ -51,36 +51,36 @@ def test_a_rescorer_of_another_codec_is_told_with_every_difference(musicgen: Pat
     from audiocraft.models import MusicGen
     from audiocraft.models.builders import get_debug_compression_model
     codec = load_codec(release_folder)
-    ours = Tokens.of_codec(codec)
+    ours = TokenFormat.of_codec(codec)
     assert (ours.codebooks, ours.cardinality, ours.frame_rate, ours.sample_rate) == (4, 64, 50.0, 16000)
     assert len(ours.entries) == 4
-    check_tokens(ours, ours, "X")
-    theirs = Tokens(8, 2048, 75.0, 32000)
-    words = "codebooks 8 there, 4 here; cardinality 2048 there, 64 here; frame rate 75/s there, 50/s here; " \
-            "sample rate 32000 Hz there, 16000 Hz here"
+    check_token_format(ours, ours, "X")
+    theirs = TokenFormat(8, 2048, 75.0, 32000)
+    words = "codebooks 8 instead of 4; cardinality 2048 instead of 64; frame rate 75/s instead of 50/s; " \
+            "sample rate 32000 Hz instead of 16000 Hz"
     with pytest.raises(ValueError, match=f"X and this MAGNeT do not share a codec: {words}"):
-        check_tokens(theirs, ours, "X")
+        check_token_format(theirs, ours, "X")
     for field, value in (("codebooks", 3), ("cardinality", 65), ("frame_rate", 25.0), ("sample_rate", 8000)):
         with pytest.raises(ValueError, match=field.replace("_", " ")):
-            check_tokens(dataclasses.replace(ours, **{field: value}), ours, "X")
-    check_tokens(Tokens(4, 64), ours, "X")                        # a bare LM says no more
-    check_tokens(dataclasses.replace(ours, entries=tuple(e.half() for e in ours.entries)), ours, "X")
+            check_token_format(dataclasses.replace(ours, **{field: value}), ours, "X")
+    check_token_format(TokenFormat(4, 64), ours, "X")                        # a bare LM says no more
+    check_token_format(dataclasses.replace(ours, entries=tuple(e.half() for e in ours.entries)), ours, "X")
     moved = (*ours.entries[:3], ours.entries[3] + 0.1)
     with pytest.raises(ValueError, match="other entries"):
-        check_tokens(dataclasses.replace(ours, entries=moved), ours, "X")
+        check_token_format(dataclasses.replace(ours, entries=moved), ours, "X")
     other = MusicGen("NAME", get_debug_compression_model(sample_rate=32000), build_musicgen(card=400), max_duration=30)
-    with pytest.raises(ValueError, match="rescorer NAME and.*cardinality 400 there, 64 here; frame rate 25.*32000 Hz there"):
+    with pytest.raises(ValueError, match="rescorer NAME and.*cardinality 400 instead of 64; frame rate 25.*32000 Hz instead"):
         load_rescorer(other, codec)
-    with pytest.raises(ValueError, match="rescorer LMModel.*cardinality 16 there, 64 here"):
+    with pytest.raises(ValueError, match="rescorer LMModel.*cardinality 16 instead of 64"):
         load_rescorer(build_musicgen(), codec)
-    with pytest.raises(ValueError, match="rescorer //bundled/magnet-16khz.*cardinality 512 there, 64 here"):
+    with pytest.raises(ValueError, match="rescorer //bundled/magnet-16khz.*cardinality 512 instead of 64"):
         load_rescorer("//bundled/magnet-16khz", codec)
 
 
 def test_what_is_no_model_is_told(release_folder: Path, tmp_path: Path) -> None:
     codec = load_codec(release_folder)
     for source, words in ((3, "not int"), (tmp_path / "none", "no checkpoint there"), ("//sig/00000000", "no checkpoint"),
-                          ("//bundled/codec-16khz", "holds no language model")):
+                          ("//bundled/codec-16khz", "not a language model")):
         with pytest.raises(ValueError, match=words):
             load_rescorer(source, codec)        # type: ignore[arg-type]
     chroma = build_musicgen(card=64)
@@ -96,21 +96,21 @@ def test_a_name_is_loaded_once_whatever_its_roles(musicgen: Path, release_folder
     built: list[str] = []
     build = partners.build_lm
     monkeypatch.setattr(partners, "build_lm", lambda *args: (built.append(args[1]), build(*args))[1])
-    both = partners.Partners(load_codec(release_folder), "cpu")
-    assert both.rescorer(musicgen).lm is both.prompt_writer(str(musicgen)).lm      # type: ignore[attr-defined]
+    both = partners.AuxiliaryModels(load_codec(release_folder), "cpu")
+    assert both.rescorer(musicgen).lm is both.prompt_model(str(musicgen)).lm      # type: ignore[attr-defined]
     assert both.rescorer(str(musicgen)).name == f"rescorer {musicgen}"
     assert built == [str(musicgen)]
 
 
 def test_a_musicgen_by_itself_plays_whole_clips_from_one_seed() -> None:
-    from magnet_plugin.models.auxiliary import ClipWriter
-    writer = ClipWriter.load("//bundled/musicgen-16khz")
-    assert (writer.sample_rate, writer.duration) == (16000, 5.0)
-    writer.duration = 0.5
-    one, again, other = (writer.generate(["a reel"], seed=seed) for seed in (1, 1, 2))
+    from magnet_plugin.models.auxiliary import AutoregressiveModel
+    musicgen = AutoregressiveModel.load("//bundled/musicgen-16khz")
+    assert (musicgen.sample_rate, musicgen.duration) == (16000, 5.0)
+    musicgen.duration = 0.5
+    one, again, other = (musicgen.generate(["a reel"], seed=seed) for seed in (1, 1, 2))
     assert one.shape == (1, 1, 8000) and torch.equal(one, again) and not torch.equal(one, other)
-    audio, tokens = writer.generate(["a reel", "a waltz"], return_tokens=True, seed=1)
-    assert tokens.shape == (2, 4, 25) and torch.equal(audio, writer.compression_model.decode(tokens))
+    audio, tokens = musicgen.generate(["a reel", "a waltz"], return_tokens=True, seed=1)
+    assert tokens.shape == (2, 4, 25) and torch.equal(audio, musicgen.compression_model.decode(tokens))
 
 
 def test_the_bundled_models_work_together() -> None:

@@ -10,7 +10,7 @@ from audiocraft.models import loaders as upstream  # noqa: E402
 from audiocraft.solvers.compression import CompressionSolver  # noqa: E402
 
 from magnet_plugin.models import checkpoints  # noqa: E402
-from magnet_plugin.models.auxiliary import ClipWriter  # noqa: E402
+from magnet_plugin.models.auxiliary import AutoregressiveModel  # noqa: E402
 from magnet_plugin.models.checkpoints import BUNDLED, CODEC_FILE  # noqa: E402
 from magnet_plugin.models.loaders import load_codec  # noqa: E402
 
@@ -47,7 +47,7 @@ def test_every_loader_follows_the_reference(name: str, weights: dict[str, torch.
 def test_models_are_loaded_with_their_codec(weights: dict[str, torch.Tensor]) -> None:
     for name in ("magnet-16khz", "hybrid-16khz"):
         assert_same(magnet_plugin.MAGNeT.get_pretrained(f"//bundled/{name}", device="cpu").compression_model, weights)
-    assert_same(ClipWriter.load("//bundled/musicgen-16khz").compression_model, weights)
+    assert_same(AutoregressiveModel.load("//bundled/musicgen-16khz").compression_model, weights)
 
 
 def test_export_writes_the_codec_in_full(tmp_path, weights: dict[str, torch.Tensor]) -> None:

@@ -4,11 +4,12 @@ import typing as tp
 import pytest
 import torch
 
-from magnet_plugin.decoding.autoregressive import column, write
-from magnet_plugin.decoding.magnet import Given, NonFiniteLogits
+from magnet_plugin.decoding.autoregressive import column, decode_prompt
+from magnet_plugin.decoding.known_tokens import KnownTokens
+from magnet_plugin.decoding.magnet import NonFiniteLogits
 from magnet_plugin.decoding.options import PromptOptions
 from magnet_plugin.models.lm_hybrid import HybridDecoder
-from magnet_plugin.modules.guidance import Guide
+from magnet_plugin.modules.guidance import GuidedPredictor
 from magnet_plugin.modules.hybrid_layout import Layout
 
 from ..helpers.small_models import CARD, HybridMagnetLMModel, K, MagnetLMModel, UpstreamMusicGen, conditions, lively
@@ -23,8 +24,8 @@ def model() -> tp.Any:
     return lively(HybridMagnetLMModel)
 
 
-def empty(batch: int, length: int = T) -> Given:
-    return Given.prompt(torch.zeros(batch, K, 0, dtype=torch.long), length)
+def empty(batch: int, length: int = T) -> KnownTokens:
+    return KnownTokens.from_prompt(torch.zeros(batch, K, 0, dtype=torch.long), length)
 
 
 def some_tokens(batch: int = 2) -> torch.Tensor:
@@ -46,7 +47,7 @@ class Diagonals:
 @pytest.mark.parametrize("steps", [0, 1, 3, 10, T, T + K - 1])
 def test_write_equals_a_loop_over_the_delay_pattern(steps: int) -> None:
     oracle = Diagonals()
-    got = write(oracle, empty(2), steps, PromptOptions(), special=CARD, generator=torch.Generator().manual_seed(0))
+    got = decode_prompt(oracle, empty(2), steps, PromptOptions(), special=CARD, generator=torch.Generator().manual_seed(0))
     replay = Diagonals()
     tokens = torch.full((2, K, T), CARD)
     for step in range(steps):
@@ -62,9 +63,9 @@ def test_write_equals_a_loop_over_the_delay_pattern(steps: int) -> None:
 
 
 def test_write_keeps_what_is_given_and_reads_it() -> None:
-    given = Given(some_tokens(), torch.rand(2, K, T, generator=torch.Generator().manual_seed(2)) < 0.3)
+    given = KnownTokens(some_tokens(), torch.rand(2, K, T, generator=torch.Generator().manual_seed(2)) < 0.3)
     oracle = Diagonals()
-    got = write(oracle, given, 12, PromptOptions(), special=CARD, use_sampling=False)
+    got = decode_prompt(oracle, given, 12, PromptOptions(), special=CARD, use_sampling=False)
     assert torch.equal(got.tokens[given.known], given.tokens[given.known])
     prefix = Layout.single(12, 2, T, K).prefix
     assert torch.equal(got.known, given.known | prefix)
@@ -77,7 +78,7 @@ def test_temperature_and_top_k() -> None:
         return torch.linspace(0, 3, CARD).expand(*written.shape, CARD)
 
     def drawn(**options: tp.Any) -> torch.Tensor:
-        return write(flat, empty(64), 8, PromptOptions(**options), special=CARD,
+        return decode_prompt(flat, empty(64), 8, PromptOptions(**options), special=CARD,
                      generator=torch.Generator().manual_seed(0)).tokens[:, 0, :8]
 
     assert drawn(top_k=3).min() == CARD - 3 and drawn(top_k=0).min() < 5
@@ -93,8 +94,8 @@ def test_logits_that_are_not_finite_are_told() -> None:
         return torch.full((1, K, CARD), float("nan") if broken.calls == 3 else 0.0)    # type: ignore[attr-defined]
 
     broken.calls = 0                                                                   # type: ignore[attr-defined]
-    with pytest.raises(NonFiniteLogits, match="step 2 of the prompt"):
-        write(broken, empty(1), 5, PromptOptions(), special=CARD)
+    with pytest.raises(NonFiniteLogits, match="prompt step 2"):
+        decode_prompt(broken, empty(1), 5, PromptOptions(), special=CARD)
 
 
 @pytest.mark.parametrize("switch", [1, 2, 7, T, T + K - 1])
@@ -118,12 +119,12 @@ def test_the_cache_equals_the_full_pass_token_by_token(model: tp.Any, switch: in
             full = model.joint_logits(shown.repeat(2, 1, 1), decoder.tensors, stage, layout)
             guided = full[2:] + (full[:2] - full[2:]) * 2.5
             for _ in range(2):                          # filling in does not change what is remembered
-                logits = Guide(decoder.forward, True)(shown, stage, 2.5)
+                logits = GuidedPredictor(decoder.forward, True).logits(shown, stage, 2.5, torch.arange(T).expand(2, T))
                 free = ~layout.prefix[0, stage]
                 assert logits.shape == (2, T, CARD)
                 assert free.sum() == 0 or (logits[:, free] - guided[:, stage, free]).abs().max() < 2e-4, stage
                 some = torch.tensor([[T - 1, T - 2], [T - 2, T - 1]])
-                alone = decoder.forward(shown, stage, some, both=False)
+                alone = decoder.forward(shown, stage, some, both_branches=False)
                 expected = full[:2, stage].gather(1, some[..., None].expand(-1, -1, CARD))
                 assert not free[some].all() or (alone - expected).abs().max() < 2e-4, "the conditional rows alone"
 
@@ -133,8 +134,8 @@ def test_steps_are_taken_in_order(model: tp.Any) -> None:
     special = torch.full((1, K), CARD)
     with torch.no_grad():
         decoder.next_logits(special, 1.0)
-        with pytest.raises(ValueError, match="1 of 2 steps"):
-            decoder.forward(some_tokens(1), 0, torch.zeros(1, 1).long(), both=False)
+        with pytest.raises(ValueError, match="only 1 of 2 steps"):
+            decoder.forward(some_tokens(1), 0, torch.zeros(1, 1).long(), both_branches=False)
         decoder.next_logits(special, 1.0)
         with pytest.raises(ValueError, match="all 2 steps"):
             decoder.next_logits(special, 1.0)

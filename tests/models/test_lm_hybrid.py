@@ -4,7 +4,8 @@ import torch
 from audiocraft.modules.codebooks_patterns import ParallelPatternProvider
 from audiocraft.modules.conditioners import ConditionFuser
 
-from magnet_plugin.modules.hybrid_layout import Layout, ask
+from magnet_plugin.modules.hybrid_layout import Layout
+from magnet_plugin.modules.hybrid_targets import choose_targets
 
 from ..helpers.small_models import CARD, HybridMagnetLMModel, K, MagnetLMModel, UpstreamMusicGen, build, conditions, lively
 
@@ -67,9 +68,9 @@ def test_the_prefix_is_a_musicgen_at_every_switch_and_stage(n: int) -> None:
     with torch.no_grad():
         expected = theirs.compute_predictions(tokens, [], tensors, keep_only_valid_steps=False).logits
         for stage in range(K):
-            question = ask(tokens, torch.ones_like(tokens, dtype=torch.bool), layout, stage, torch.tensor([0.9, 0.9]), 3,
-                           CARD, torch.Generator().manual_seed(0))
-            got = hybrid.joint_logits(question.shown, tensors, stage, layout)
+            targets = choose_targets(tokens, torch.ones_like(tokens, dtype=torch.bool), layout, stage,
+                                     torch.tensor([0.9, 0.9]), 3, CARD, torch.Generator().manual_seed(0))
+            got = hybrid.joint_logits(targets.inputs, tensors, stage, layout)
             assert (got - expected)[layout.prefix].abs().max() < 1e-4
 
 

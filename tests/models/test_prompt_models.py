@@ -10,14 +10,14 @@ from tests.helpers.small_musicgens import build_musicgen
 
 magnet_plugin.register()
 from magnet_plugin.models.lm_magnet import MagnetLMModel  # noqa: E402
-from magnet_plugin.models.prompt_models import PromptWriter  # noqa: E402
+from magnet_plugin.models.prompt_models import PromptModel  # noqa: E402
 
 K, CARD = 4, 16
 TEXTS = ("a fast reel on the flute", "a slow waltz")
 
 
-def writer(**params: tp.Any) -> PromptWriter:
-    return PromptWriter(build_musicgen(), "NAME", params)
+def prompt_model(**params: tp.Any) -> PromptModel:
+    return PromptModel(build_musicgen(), "NAME", params)
 
 
 def test_greedy_writing_equals_choosing_one_token_at_a_time() -> None:
@@ -35,60 +35,60 @@ def test_greedy_writing_equals_choosing_one_token_at_a_time() -> None:
             if 0 <= step - 1 - k < length:
                 sequence[:, k, step] = best[:, k]
     expected = torch.stack([sequence[:, k, 1 + k:1 + k + length] for k in range(K)], dim=1)
-    assert torch.equal(PromptWriter(lm, params={"use_sampling": False}).write(conditions(*TEXTS), 2, length), expected)
+    assert torch.equal(PromptModel(lm, params={"use_sampling": False}).generate(conditions(*TEXTS), 2, length), expected)
 
 
 def test_one_seed_writes_the_same_and_leaves_torchs_state_alone() -> None:
-    one = writer()
+    one = prompt_model()
     torch.manual_seed(123)
     state = torch.get_rng_state()
-    first = one.write(conditions(*TEXTS), 2, 9, seed=1)
+    first = one.generate(conditions(*TEXTS), 2, 9, seed=1)
     assert torch.equal(torch.get_rng_state(), state), "the global random state was used up"
     torch.manual_seed(456)
-    assert torch.equal(one.write(conditions(*TEXTS), 2, 9, seed=1), first)
-    assert torch.equal(one.write(conditions(*TEXTS), 2, 9, seed=torch.Generator().manual_seed(1)), first)
-    assert not torch.equal(one.write(conditions(*TEXTS), 2, 9, seed=2), first)
+    assert torch.equal(one.generate(conditions(*TEXTS), 2, 9, seed=1), first)
+    assert torch.equal(one.generate(conditions(*TEXTS), 2, 9, seed=torch.Generator().manual_seed(1)), first)
+    assert not torch.equal(one.generate(conditions(*TEXTS), 2, 9, seed=2), first)
     assert first.shape == (2, K, 9) and first.min() >= 0 and first.max() < CARD
 
 
 def test_without_a_seed_torchs_state_goes_on() -> None:
-    one = writer()
+    one = prompt_model()
     torch.manual_seed(5)
-    first, second = (one.write(conditions(*TEXTS), 2, 9) for _ in range(2))
+    first, second = (one.generate(conditions(*TEXTS), 2, 9) for _ in range(2))
     torch.manual_seed(5)
-    assert torch.equal(one.write(conditions(*TEXTS), 2, 9), first) and not torch.equal(first, second)
+    assert torch.equal(one.generate(conditions(*TEXTS), 2, 9), first) and not torch.equal(first, second)
 
 
 def test_a_prompt_is_continued() -> None:
     given = torch.randint(0, CARD, (2, K, 4), generator=torch.Generator().manual_seed(0))
-    tokens = writer().write(conditions(*TEXTS), 2, 9, seed=1, prompt=given)
+    tokens = prompt_model().generate(conditions(*TEXTS), 2, 9, seed=1, prompt=given)
     assert tokens.shape == (2, K, 9) and torch.equal(tokens[..., :4], given)
-    other = writer().write(conditions(*TEXTS), 2, 9, seed=1, prompt=(given + 1) % CARD)
+    other = prompt_model().generate(conditions(*TEXTS), 2, 9, seed=1, prompt=(given + 1) % CARD)
     assert not torch.equal(tokens[..., 4:], other[..., 4:])
 
 
 def test_without_text_and_progress() -> None:
     seen: list[tuple[int, int]] = []
-    tokens = writer().write([], 3, 5, seed=1, callback=lambda *step: seen.append(step))
+    tokens = prompt_model().generate([], 3, 5, seed=1, callback=lambda *step: seen.append(step))
     assert tokens.shape == (3, K, 5) and seen == [(i, 5 + K - 1) for i in range(1, 5 + K)]
-    assert torch.equal(tokens, writer().write(conditions(None, None, None), 3, 5, seed=1))
-    assert not torch.equal(tokens, writer().write(conditions("a", "b", "c"), 3, 5, seed=1))
+    assert torch.equal(tokens, prompt_model().generate(conditions(None, None, None), 3, 5, seed=1))
+    assert not torch.equal(tokens, prompt_model().generate(conditions("a", "b", "c"), 3, 5, seed=1))
 
 
 def test_settings_are_passed_on() -> None:
-    assert torch.equal(writer(top_k=1).write(conditions(*TEXTS), 2, 8, seed=1),
-                       writer(use_sampling=False).write(conditions(*TEXTS), 2, 8, seed=2))
-    assert not torch.equal(writer(use_sampling=False, cfg_coef=1.0).write(conditions(*TEXTS), 2, 8),
-                           writer(use_sampling=False).write(conditions(*TEXTS), 2, 8))
+    assert torch.equal(prompt_model(top_k=1).generate(conditions(*TEXTS), 2, 8, seed=1),
+                       prompt_model(use_sampling=False).generate(conditions(*TEXTS), 2, 8, seed=2))
+    assert not torch.equal(prompt_model(use_sampling=False, cfg_coef=1.0).generate(conditions(*TEXTS), 2, 8),
+                           prompt_model(use_sampling=False).generate(conditions(*TEXTS), 2, 8))
 
 
 def test_what_cannot_write_is_told() -> None:
     with pytest.raises(ValueError, match="NAME is not autoregressive"):
-        PromptWriter(build(MagnetLMModel, 40), "NAME")
+        PromptModel(build(MagnetLMModel, 40), "NAME")
     with pytest.raises(ValueError, match="training mode"):
-        PromptWriter(build_musicgen().train())
+        PromptModel(build_musicgen().train())
     given = torch.zeros(1, K, 5, dtype=torch.long)
     with pytest.raises(ValueError, match="already has 5 frames.*raise prompt_duration"):
-        writer().write(conditions("a"), 1, 5, prompt=given)
-    with pytest.raises(ValueError, match="nothing to write"):
-        writer().write(conditions("a"), 1, 0)
+        prompt_model().generate(conditions("a"), 1, 5, prompt=given)
+    with pytest.raises(ValueError, match="nothing to generate"):
+        prompt_model().generate(conditions("a"), 1, 0)

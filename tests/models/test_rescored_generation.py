@@ -7,10 +7,12 @@ import pytest
 import torch
 
 import magnet_plugin
-from magnet_plugin.decoding.magnet import Given, NonFiniteLogits, decode
+from magnet_plugin.decoding.known_tokens import KnownTokens
+from magnet_plugin.decoding.magnet import NonFiniteLogits, decode
 from magnet_plugin.decoding.options import GenerationOptions
-from magnet_plugin.decoding.rescoring import Rescoring, Score
-from tests.decoding.test_magnet import CARD, STEPS, K, Predict, nothing, oracle
+from magnet_plugin.decoding.rescoring import NO_RESCORING, Rescoring, Score
+from tests.decoding.test_magnet import CARD, STEPS, K, nothing, oracle
+from tests.helpers.oracles import AllFrames, Oracle
 from tests.helpers.small_musicgens import build_musicgen, musicgen_folder
 
 ARRANGEMENTS = ("stride1", "nonoverlap")
@@ -22,15 +24,16 @@ def opinions(batch: int, length: int, seed: int = 5) -> Score:
     return lambda tokens, stage: table[stage]
 
 
-def run(predict: Predict, given: Given, score: tp.Optional[Score] = None, **options: tp.Any) -> torch.Tensor:
+def run(predict: AllFrames, given: KnownTokens, score: tp.Optional[Score] = None, **options: tp.Any) -> torch.Tensor:
     settings = GenerationOptions(**{"decoding_steps": STEPS, **options})
-    return decode(predict, given, settings, mask_id=CARD, span_len=3, generator=torch.Generator().manual_seed(0),
-                  rescoring=None if score is None else Rescoring(score, settings))
+    rescoring = NO_RESCORING if score is None or not settings.rescores else Rescoring(score, settings)
+    return decode(Oracle(predict), given, settings, mask_id=CARD, span_len=3, generator=torch.Generator().manual_seed(0),
+                  rescoring=rescoring)
 
 
-def some_known(batch: int, length: int) -> Given:
+def some_known(batch: int, length: int) -> KnownTokens:
     known = torch.rand(batch, K, length, generator=torch.Generator().manual_seed(2)) < 0.2
-    return Given(torch.full((batch, K, length), 7), known)
+    return KnownTokens(torch.full((batch, K, length), 7), known)
 
 
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
@@ -172,7 +175,7 @@ def test_the_cascade_is_one_call_and_one_seed(model: tp.Any, musicgen: Path) -> 
     torch.manual_seed(7)
     assert torch.equal(tokens_with(model, prompt_model=musicgen, prompt_duration=0.5), both)
     attributes = model._prepare_tokens_and_attributes(TEXTS, None)[0]
-    written = load_prompt_model(musicgen, model.compression_model).write(attributes, 2, 25, seed=1)
+    written = load_prompt_model(musicgen, model.compression_model).generate(attributes, 2, 25, seed=1)
     assert both.shape == alone.shape and torch.equal(both[..., :25], written)
     model.set_generation_params(**FEW)
     expected = model.lm.generate(written, attributes, max_gen_len=100, seed=1, **model.generation_params)
@@ -207,10 +210,10 @@ def test_progress_counts_the_written_steps(model: tp.Any, musicgen: Path) -> Non
 BAD: list[tuple[dict[str, tp.Any], str]] = [
     ({"rescorer_weight": 0.5}, "rescorer_weight=0.5 needs a rescorer"),
     ({"rescorer": "./none"}, "no checkpoint there"),
-    ({"rescorer": "//bundled/magnet-16khz"}, "rescorer //bundled/magnet-16khz and .*cardinality 512 there, 64 here"),
+    ({"rescorer": "//bundled/magnet-16khz"}, "rescorer //bundled/magnet-16khz and .*cardinality 512 instead of 64"),
     ({"rescorer": "//bundled/magnet-16khz", "rescorer_stages": [4]}, "stages 0 to 3, not 4"),
-    ({"prompt_model": "x"}, "prompt_duration=0"), ({"prompt_duration": 0.5}, "needs prompt_model="),
-    ({"prompt_model": "x", "prompt_duration": 2.0}, "below duration, 2 s"),
+    ({"prompt_model": "x"}, "prompt_duration=0"), ({"prompt_duration": 0.5}, "or prompt_model="),
+    ({"prompt_model": "x", "prompt_duration": 2.0}, "below duration=2 s"),
     ({"prompt_model": "x", "prompt_duration": -1.0}, "prompt_duration=-1"),
 ]
 

@@ -17,6 +17,7 @@ from audiocraft.modules.codebooks_patterns import (  # noqa: E402
 
 from magnet_plugin.decoding.options import GenerationOptions  # noqa: E402
 from magnet_plugin.models.lm_magnet import MagnetLMModel  # noqa: E402
+from magnet_plugin.models.predictors import predictor
 from magnet_plugin.models.rescorers import CausalRescorer, MaskedRescorer, rescorer_of  # noqa: E402
 
 K, T, CARD = 4, 7, 16
@@ -197,13 +198,13 @@ def test_a_magnets_scores_are_those_of_its_own_masked_prediction() -> None:
     lm, stage = magnet(), 1
     tokens = candidate(stage, length=20)
     scores = MaskedRescorer(lm, groups=4).scorer(conditions(*TEXTS), 2, cfg_coef=2.0)(tokens, stage)
-    predict = lm.predictor(conditions(*TEXTS), 2, GenerationOptions(engine="plain"))
+    predict = predictor(lm, conditions(*TEXTS), 2, GenerationOptions(engine="plain"))
     for now in range(4):
         own = torch.tensor([t // 3 % 4 == now for t in range(20)])
         masked = tokens.clone()
         masked[:, stage, own] = CARD
         with torch.no_grad():
-            expected = predict(masked, stage, 2.0).softmax(dim=-1)
+            expected = predict.logits(masked, stage, 2.0, torch.arange(20).expand(2, 20)).softmax(dim=-1)
         assert torch.allclose(scores[:, own], expected[:, own], atol=1e-5)
 
 

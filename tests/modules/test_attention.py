@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from magnet_plugin.modules import attention
+from magnet_plugin.modules import attention, attention_kernels
 from magnet_plugin.modules.attention import Band, Context, Full, attend, choose
 
 LENGTHS = (1, 5, 23, 24, 25, 47, 48, 49, 251, 498, 500, 1500)
@@ -85,8 +85,8 @@ def test_the_receptive_field_is_the_band_exactly(seq_len, width):
 def test_no_query_of_a_block_is_left_without_keys():
     """Rows behind the clip's end too: a softmax over nothing is NaN in some kernels, and so is its gradient."""
     for seq_len, width in [(1500, 5), (1500, 0), (251, 5), (498, 13)]:
-        block = attention._block(seq_len, width)
-        mask = attention._block_mask(seq_len, width, block, block + 2 * width, torch.device("cpu"))
+        block = attention_kernels.block_length(seq_len, width)
+        mask = attention_kernels._block_mask(seq_len, width, block, block + 2 * width, torch.device("cpu"))
         assert mask.shape[1] * block >= seq_len and mask.any(-1).all(), f"{seq_len=} {width=}"
 
 
@@ -135,7 +135,7 @@ def test_memory_of_the_band_grows_with_the_length_alone():
     assert largest[1500] < 1500 * 1500 / 20
     assert largest[3000] < 2.2 * largest[1500]
     with Largest() as dense:  # the measure sees what it is meant to see
-        attention._torch_dense(q, k, v, Band(5), 0.0)
+        attention_kernels._torch_dense(q, k, v, Band(5), 0.0)
     assert dense.numel >= 3000 * 3000
 
 

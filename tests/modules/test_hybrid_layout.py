@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from magnet_plugin.modules.attention import Band, Full, attend
-from magnet_plugin.modules.hybrid_layout import Layout, ask, draw_switch, hybrid_loss, prompt_part
+from magnet_plugin.modules.hybrid_layout import Layout
+from magnet_plugin.modules.hybrid_targets import choose_targets, draw_switch, hybrid_loss, prompt_loss
 from magnet_plugin.modules.masking import corrupt, stage_mask
 
 SPECIAL = 99
@@ -148,31 +149,31 @@ def test_what_is_shown_and_asked_equals_a_loop() -> None:
             valid[b, :, draw.randint(0, T):] = False
         rates = torch.rand(B, generator=seeded(case))
         layout = Layout.of(switch, T, K)
-        question = ask(tokens, valid, layout, stage, rates, span, SPECIAL, seeded(case))
+        targets = choose_targets(tokens, valid, layout, stage, rates, span, SPECIAL, seeded(case))
         free = torch.tensor([[bool(valid[b, stage, t]) and t + stage >= switch[b] for t in range(T)] for b in range(B)])
-        assert torch.equal(question.mask, stage_mask(rates, T, span, seeded(case), free)), f"{case=}"
-        assert torch.equal(question.mask.any(-1), free.any(-1)), f"{case=}"
+        assert torch.equal(targets.mask, stage_mask(rates, T, span, seeded(case), free)), f"{case=}"
+        assert torch.equal(targets.mask.any(-1), free.any(-1)), f"{case=}"
         for b in range(B):
             for k in range(K):
                 for t in range(T):
                     known = k + t < switch[b]
-                    hide = not known and (k > stage or (k == stage and question.mask[b, t]))
-                    assert question.shown[b, k, t] == (SPECIAL if hide else tokens[b, k, t]), f"{case=} {b=} {k=} {t=}"
-                    assert question.prompt[b, k, t] == (known and valid[b, k, t]), f"{case=}"
+                    hide = not known and (k > stage or (k == stage and targets.mask[b, t]))
+                    assert targets.inputs[b, k, t] == (SPECIAL if hide else tokens[b, k, t]), f"{case=} {b=} {k=} {t=}"
+                    assert targets.prompt[b, k, t] == (known and valid[b, k, t]), f"{case=}"
         # The loss: one mean over all that is asked, against a loop.
         logits = torch.randn(B, K, T, 90, generator=seeded(case))
         asked = [(b, k, t) for b in range(B) for k in range(K) for t in range(T)
-                 if question.prompt[b, k, t] or (k == stage and question.mask[b, t])]
+                 if targets.prompt[b, k, t] or (k == stage and targets.mask[b, t])]
         terms = {where: -torch.log_softmax(logits[where].double(), -1)[tokens[where]] for where in asked}
-        loss, masked = hybrid_loss(logits, tokens, question)
-        written = prompt_part(loss, masked, question.counts)
-        parts = [[value for (b, k, t), value in terms.items() if bool(question.prompt[b, k, t]) == part]
+        loss, masked = hybrid_loss(logits, tokens, targets)
+        written = prompt_loss(loss, masked, targets.counts)
+        parts = [[value for (b, k, t), value in terms.items() if bool(targets.prompt[b, k, t]) == part]
                  for part in (True, False)]
         for got, values in ((loss, list(terms.values())), (written, parts[0]), (masked, parts[1])):
             expected = float(torch.stack(values).mean()) if values else 0.0
             assert float(got) == pytest.approx(expected, rel=1e-4, abs=1e-4), f"{case=}"
         half = [slice(0, B // 2), slice(B // 2, B)]
-        shares = [hybrid_loss(logits[rows], tokens[rows], question.rows(rows), question.counts) for rows in half]
+        shares = [hybrid_loss(logits[rows], tokens[rows], targets.rows(rows), targets.counts) for rows in half]
         for whole, parts_of in ((loss, [share[0] for share in shares]), (masked, [share[1] for share in shares])):
             assert float(sum(parts_of)) == pytest.approx(float(whole), abs=1e-5), "shares of one mean"
 
@@ -181,10 +182,11 @@ def test_a_switch_of_zero_masks_as_magnet_does() -> None:
     tokens = torch.randint(0, 90, (3, 4, 30), generator=seeded(0))
     valid, rates = torch.ones_like(tokens, dtype=torch.bool), torch.tensor([0.2, 0.6, 1.0])
     for stage in range(4):
-        question = ask(tokens, valid, Layout.of(torch.zeros(3).long(), 30, 4), stage, rates, 3, SPECIAL, seeded(stage))
+        layout = Layout.of(torch.zeros(3).long(), 30, 4)
+        targets = choose_targets(tokens, valid, layout, stage, rates, 3, SPECIAL, seeded(stage))
         mask = stage_mask(rates, 30, 3, seeded(stage))
-        assert torch.equal(question.mask, mask) and not question.prompt.any()
-        assert torch.equal(question.shown, corrupt(tokens, stage, mask, SPECIAL))
+        assert torch.equal(targets.mask, mask) and not targets.prompt.any()
+        assert torch.equal(targets.inputs, corrupt(tokens, stage, mask, SPECIAL))
 
 
 def test_the_switch_is_uniform_in_its_range() -> None:
