@@ -69,7 +69,7 @@ def test_a_rescorer_of_another_codec_is_told_with_every_difference(musicgen: Pat
     with pytest.raises(ValueError, match="other entries"):
         check_token_format(dataclasses.replace(ours, entries=moved), ours, "X")
     other = MusicGen("NAME", get_debug_compression_model(sample_rate=32000), build_musicgen(card=400), max_duration=30)
-    with pytest.raises(ValueError, match="rescorer NAME and.*cardinality 400 instead of 64; frame rate 25.*32000 Hz instead"):
+    with pytest.raises(ValueError, match="rescorer NAME and.*cardinality 400 instead of 64; frame rate 25.*32000 Hz"):
         load_rescorer(other, codec)
     with pytest.raises(ValueError, match="rescorer LMModel.*cardinality 16 instead of 64"):
         load_rescorer(build_musicgen(), codec)

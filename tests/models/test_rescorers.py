@@ -17,7 +17,7 @@ from audiocraft.modules.codebooks_patterns import (  # noqa: E402
 
 from magnet_plugin.decoding.options import GenerationOptions  # noqa: E402
 from magnet_plugin.models.lm_magnet import MagnetLMModel  # noqa: E402
-from magnet_plugin.models.predictors import predictor
+from magnet_plugin.models.predictors import predictor  # noqa: E402
 from magnet_plugin.models.rescorers import CausalRescorer, MaskedRescorer, rescorer_of  # noqa: E402
 
 K, T, CARD = 4, 7, 16
