@@ -1,1 +1,1 @@
-"""Grids for `dora grid magnet.NAME`; `_base.py` says how one is written."""
+"""Grids for `dora grid NAME`. `_base.py` explains how to write one."""

@@ -1,11 +1,11 @@
-"""How a grid is written: jobs that know only their difference from a scale's settings (see `_scales.py`).
+"""Building blocks of grids. A grid lists its jobs by their difference from the settings of a scale (`_scales.py`).
 
-A module defines its jobs once, `grid(scale)`; `grids/magnet/NAME.py` runs them at the paper's scale,
-`grids/magnet/tiny/NAME.py` on two CPU cores. Two variables change any grid:
+A module `grids/magnet/NAME.py` defines its jobs once, in `grid(scale)`. `dora grid magnet.NAME` runs them at the paper's
+scale, `dora grid magnet.tiny.NAME` on two CPU cores. Two environment variables change any grid:
 
-- MAGNET_GRID_OVERRIDES adds settings to every job, as in
-  `MAGNET_GRID_OVERRIDES="datasource.train=egs/mine/egs/train optim.epochs=10"`;
-- MAGNET_GRID_PARENT names the model whose decoding is swept, instead of one that is trained first: a Dora signature,
+- MAGNET_GRID_OVERRIDES adds settings to every job:
+  `MAGNET_GRID_OVERRIDES="datasource.train=egs/mine/egs/train optim.epochs=10"`.
+- MAGNET_GRID_PARENT names an existing model to evaluate instead of training one first: a Dora signature,
   `//pretrained/NAME`, `//bundled/NAME`, a checkpoint or a release folder.
 """
 import contextlib
@@ -15,59 +15,58 @@ import typing as tp
 
 from dora import Explorer, Launcher
 
-from magnet_plugin.sweeps import slurm
+from magnet_plugin.sweeps.slurm_config import from_environment
 
 from ._explorers import EvalExplorer, TrainExplorer
 from ._scales import ADAMW, PAPER, TINY, Job, Scale
 
-__all__ = ["ADAMW", "PAPER", "TINY", "Job", "Scale", "decoding", "judging", "training"]
+__all__ = ["ADAMW", "PAPER", "TINY", "Job", "Scale", "decoding_grid", "evaluation_grid", "training_grid"]
 
 
-def prepare(launcher: Launcher, needs: tp.Mapping[str, tp.Any]) -> Launcher:
-    """A launcher whose jobs ask SLURM for `needs`, where neither the command line nor the environment says otherwise."""
-    asked = slurm.from_environment()
+def with_requests(launcher: Launcher, requests: tp.Mapping[str, tp.Any]) -> Launcher:
+    """Return a launcher that requests `requests` from SLURM, except fields set by the environment or the command line."""
+    environment = from_environment()
     default = launcher._main.get_slurm_config()
-    needs = {name: value for name, value in needs.items()
-             if name not in asked and getattr(launcher._slurm, name) == getattr(default, name)}
-    return launcher.slurm(**needs)
+    return launcher.slurm(**{name: value for name, value in requests.items()
+                             if name not in environment and getattr(launcher._slurm, name) == getattr(default, name)})
 
 
 def arguments(launcher: Launcher, job: Job) -> list[str]:
-    """What a job is run with; MAGNET_GRID_OVERRIDES are the last words."""
+    """Return the overrides of a job, those of MAGNET_GRID_OVERRIDES last."""
     return launcher.bind(dict(job), shlex.split(os.environ.get("MAGNET_GRID_OVERRIDES", "")))._argv
 
 
 def schedule(launcher: Launcher, jobs: tp.Sequence[Job]) -> None:
-    """Schedule jobs, several as one array."""
+    """Schedule jobs; two or more form one SLURM array."""
     with launcher.job_array() if len(jobs) > 1 else contextlib.nullcontext():
         for job in jobs:
             launcher(arguments(launcher, job))
 
 
-def training(scale: Scale, **jobs: tp.Sequence[Job]) -> Explorer:
-    """A grid that trains one model per job. `small` and `medium` jobs are arrays of their own and ask for other machines."""
+def training_grid(scale: Scale, **jobs: tp.Sequence[Job]) -> Explorer:
+    """Train one model per job. `small=` and `medium=` jobs form separate arrays with their own SLURM requests."""
     def explore(launcher: Launcher) -> None:
-        for size, some in jobs.items():
-            schedule(prepare(launcher, scale.slurm[size]), some)
+        for size, members in jobs.items():
+            schedule(with_requests(launcher, scale.slurm[size]), members)
     return TrainExplorer(explore)
 
 
-def judging(scale: Scale, jobs: tp.Sequence[Job]) -> Explorer:
-    """A grid that evaluates released models; a job names its model in `continue_from`."""
+def evaluation_grid(scale: Scale, jobs: tp.Sequence[Job]) -> Explorer:
+    """Evaluate released models; each job names its model in `continue_from`."""
     def explore(launcher: Launcher) -> None:
-        schedule(prepare(launcher, scale.slurm["judge"]),
-                 [{**job, **scale.judged, "execute_only": "evaluate"} for job in jobs])
+        schedule(with_requests(launcher, scale.slurm["evaluate"]),
+                 [{**job, **scale.evaluation, "execute_only": "evaluate"} for job in jobs])
     return EvalExplorer(explore)
 
 
-def decoding(scale: Scale, parent: Job, jobs: tp.Sequence[Job]) -> Explorer:
-    """A grid that evaluates one model, decoded in many ways. It is trained first; the other jobs wait for it."""
+def decoding_grid(scale: Scale, parent: Job, jobs: tp.Sequence[Job]) -> Explorer:
+    """Train one model (`parent`), then evaluate it with the decoding settings of each job, which waits for the training."""
     def explore(launcher: Launcher) -> None:
         source = os.environ.get("MAGNET_GRID_PARENT", "")
         if not source:
-            schedule(prepare(launcher, scale.slurm["small"]), [parent])
+            schedule(with_requests(launcher, scale.slurm["small"]), [parent])
             source = launcher._main.get_xp(arguments(launcher, parent)).sig
-        shared = {**parent, **scale.judged, "execute_only": "evaluate",
+        shared = {**parent, **scale.evaluation, "execute_only": "evaluate",
                   "continue_from": source if "/" in source else f"//sig/{source}"}
-        schedule(prepare(launcher, scale.slurm["judge"]), [{**shared, **job} for job in jobs])
+        schedule(with_requests(launcher, scale.slurm["evaluate"]), [{**shared, **job} for job in jobs])
     return EvalExplorer(explore)

@@ -24,7 +24,7 @@ from . import environment, registry
 from .data.preflight import SPLITS, check_datasource
 from .distributed import process_groups as ranks
 from .metrics.machine import made_with
-from .sweeps import records, slurm
+from .sweeps import records, slurm, slurm_config
 
 environment.register_resolvers()
 registry.register()
@@ -126,7 +126,7 @@ def execute(cfg: DictConfig) -> tp.Any:
         solver.show()
         return None
     if flashy.distrib.is_rank_zero():
-        records.keep_machine(solver.folder, made_with(environment.PACKAGE.parent, ("magnet-plugin", "audiocraft", "torch")))
+        records.save_machine(solver.folder, made_with(environment.PACKAGE.parent, ("magnet-plugin", "audiocraft", "torch")))
     if cfg.execute_only:
         if not solver.restore(replay_metrics=False):
             raise ValueError(f"execute_inplace=true: this experiment has no checkpoint in {solver.folder}; train it first, "
@@ -134,7 +134,7 @@ def execute(cfg: DictConfig) -> tp.Any:
         solver.run_one_stage(cfg.execute_only)
         if flashy.distrib.is_rank_zero():
             metrics = solver._pending_metrics if cfg.execute_inplace else solver.history[-1]
-            records.keep_stage(solver.folder, cfg.execute_only, metrics[cfg.execute_only], len(solver.history))
+            records.save_stage(solver.folder, cfg.execute_only, metrics[cfg.execute_only], len(solver.history))
         return None
     return solver.run()
 
@@ -149,7 +149,7 @@ def main(cfg: DictConfig) -> tp.Any:
         raise ValueError("execute_only needs a checkpoint: give continue_from=//sig/SIG (or a path), or "
                          "execute_inplace=true to use this experiment's own")
     timeout = ranks.check_timeout(cfg.distrib.timeout)
-    slurm.set_master_port()
+    slurm_config.set_master_port()
     ranks.init(timeout, alone=cfg.fsdp.use)
     with ranks.watched(timeout, get_xp().folder, name):
         return execute(cfg)
@@ -157,7 +157,7 @@ def main(cfg: DictConfig) -> tp.Any:
 
 main.dora.dir = AudioCraftEnvironment.get_dora_dir()
 main.dora.grid_package = environment.grids_package()
-slurm.take_over(main, *(tp.cast(dict, OmegaConf.to_container(layer, resolve=True)) for layer in (
+slurm.patch_dora(main, *(tp.cast(dict, OmegaConf.to_container(layer, resolve=True)) for layer in (
     main._base_cfg.slurm, AudioCraftEnvironment.instance()._get_cluster_config().get("slurm") or OmegaConf.create())))
 
 if __name__ == "__main__":

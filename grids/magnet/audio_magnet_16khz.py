@@ -1,12 +1,12 @@
-"""Text to sound as published: small and medium: `dora grid magnet.audio_magnet_16khz`."""
+"""Text to sound as published, small and medium: `dora grid magnet.audio_magnet_16khz`."""
 from dora import Explorer
 
-from .._base import PAPER, Scale, training
+from .._base import PAPER, Scale, training_grid
 
 
 def grid(scale: Scale) -> Explorer:
-    """Two sizes."""
-    return training(scale, small=[scale.sound], medium=[{**scale.sound, **scale.medium}])
+    """Train the two published sizes."""
+    return training_grid(scale, small=[scale.sound], medium=[{**scale.sound, **scale.medium}])
 
 
 explorer = grid(PAPER)

@@ -1,12 +1,12 @@
-"""The published sound models, evaluated: `dora grid magnet.audio_magnet_pretrained_16khz_eval`."""
+"""Evaluate the published sound models: `dora grid magnet.audio_magnet_pretrained_16khz_eval`."""
 from dora import Explorer
 
-from .._base import PAPER, Scale, judging
+from .._base import PAPER, Scale, evaluation_grid
 
 
 def grid(scale: Scale) -> Explorer:
     """One job per model."""
-    return judging(scale, [{**settings, "continue_from": name} for name, settings in scale.published_sound.items()])
+    return evaluation_grid(scale, [{**settings, "continue_from": name} for name, settings in scale.published_sound.items()])
 
 
 explorer = grid(PAPER)

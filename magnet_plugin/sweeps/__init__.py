@@ -1,1 +1,1 @@
-"""What Dora keeps of a grid's jobs, as rows, tables and pictures; `magnet grid-report`."""
+"""Grids of jobs: SLURM settings and launcher, records of past runs, tables and plots; `magnet grid-report`."""

@@ -1,47 +1,27 @@
-"""The jobs of a grid: those that it defines and those that Dora was asked for. Nothing is submitted."""
+"""Find the jobs of a grid: those that it defines and those that Dora has recorded. Nothing is submitted."""
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 import types
 import typing as tp
-from pathlib import Path
 
-from .. import environment
+from .catalog import load_explorer
 from .records import Config, Job, read_config, read_job
-from .rows import natural
+from .rows import natural_key
 
-HINT = 'MAGNET_GRID_OVERRIDES="KEY=VALUE …" gives a setting to every job of a grid, and belongs to what the jobs are.'
+OVERRIDES_HINT = ('MAGNET_GRID_OVERRIDES="KEY=VALUE ..." adds settings to every job and thereby changes which jobs a grid '
+                  "has; set it as it was set for `dora grid`.")
 
 
-class Found(tp.NamedTuple):
-    """Jobs in the order of their grid, and what a reader has to know of them."""
+class GridJobs(tp.NamedTuple):
+    """The jobs of a grid in its order, and remarks for the reader."""
     jobs: list[Job]
     notes: list[str]
 
 
-def grid_names() -> list[str]:
-    """What `dora grid` takes."""
-    package = importlib.import_module(environment.grids_package())
-    root = Path(tp.cast(str, package.__file__)).parent
-    return sorted(".".join(path.relative_to(root).with_suffix("").parts) for path in root.rglob("*.py")
-                  if not any(part.startswith("_") for part in path.relative_to(root).parts))
-
-
-def check_name(name: str) -> None:
-    """Hold that there is such a grid.
-
-    Raises:
-        ValueError: there is none; it names those that there are.
-    """
-    names = grid_names()
-    if name not in names:
-        raise ValueError(f"there is no grid {name}; there are {', '.join(names)}")
-
-
 class _Recorder:
-    """In the place of Dora's Shepherd under a launcher: notes jobs, schedules none."""
+    """Takes the place of Dora's Shepherd under a launcher: composes jobs without scheduling any."""
 
     def __init__(self, main: tp.Any, known: tp.Mapping[tuple[str, ...], str]) -> None:
         self.main, self.known = main, known
@@ -54,43 +34,37 @@ class _Recorder:
         return types.SimpleNamespace(xp=self.main.get_xp(argv))
 
 
-def defined(main: tp.Any, name: str, known: tp.Mapping[tuple[str, ...], str]) -> dict[str, tuple[list[str], Config]]:
-    """Signature -> overrides and config (empty for known jobs) of what the grid would ask for now.
+def defined_jobs(main: tp.Any, name: str, known: tp.Mapping[tuple[str, ...], str]) -> dict[str, tuple[list[str], Config]]:
+    """Return signature -> (overrides, config) of the jobs that the grid defines now; known jobs have an empty config.
 
     Args:
-        main: Dora's.
-        name: of the grid, as `dora grid` takes it.
-        known: overrides -> signature, of jobs whose signature need not be found out.
+        main: Dora's decorated main function.
+        name: Name of the grid, as `dora grid` takes it.
+        known: overrides -> signature of jobs that need not be composed.
     Raises:
-        ValueError: it is no grid, or its jobs cannot be composed as the environment is.
+        ValueError: There is no such grid, or a job has invalid settings.
     """
-    from dora.explore import Explorer, Herd, Launcher
-    explorer = getattr(importlib.import_module(f"{environment.grids_package()}.{name}"), "explorer", None)
-    if not isinstance(explorer, Explorer):
-        raise ValueError(f"{name} is no grid: it has no `explorer`; there are {', '.join(grid_names())}")
+    from dora.explore import Herd, Launcher
     herd = Herd()
     try:
-        explorer(Launcher(tp.cast(tp.Any, _Recorder(main, known)), main.get_slurm_config(), herd))
+        load_explorer(name)(Launcher(tp.cast(tp.Any, _Recorder(main, known)), main.get_slurm_config(), herd))
     except Exception as error:
         if not type(error).__module__.startswith(("omegaconf", "hydra")):
             raise
-        raise ValueError(f"the jobs of {name} cannot be composed: {error}. {HINT}") from error
-    found = {}
-    for signature, sheep in herd.sheeps.items():
-        found[signature] = (list(sheep.xp.argv), plain(sheep.xp.cfg))
-    return found
+        raise ValueError(f"the jobs of {name} cannot be composed: {error}. {OVERRIDES_HINT}") from error
+    return {signature: (list(sheep.xp.argv), plain_config(sheep.xp.cfg)) for signature, sheep in herd.sheeps.items()}
 
 
-def plain(cfg: tp.Any) -> Config:
-    """A config as plain values, references as written."""
+def plain_config(cfg: tp.Any) -> Config:
+    """Convert a config to plain containers, keeping interpolations unresolved; None becomes empty."""
     if cfg is None:
         return {}
     from omegaconf import OmegaConf
     return tp.cast(Config, OmegaConf.to_container(cfg, resolve=False))
 
 
-def submitted(main: tp.Any, name: str) -> dict[str, list[str]]:
-    """Signature -> overrides (empty where they are not known) of what Dora was last asked for by this grid."""
+def recorded_jobs(main: tp.Any, name: str) -> dict[str, list[str]]:
+    """Return signature -> overrides of the jobs of the last `dora grid NAME`; overrides are empty if unreadable."""
     folder = main.dora.dir / main.dora._grids / name
     found = {}
     for signature in sorted(link.name for link in folder.iterdir()) if folder.is_dir() else ():
@@ -101,48 +75,48 @@ def submitted(main: tp.Any, name: str) -> dict[str, list[str]]:
     return found
 
 
-def find_jobs(main: tp.Any, name: str) -> Found:
-    """The jobs of a grid with all that is kept of them.
+def find_jobs(main: tp.Any, name: str) -> GridJobs:
+    """Find the jobs of a grid and read everything stored about them.
 
-    They are those that the grid defines now, and those that `dora grid` was last asked for. Where the two have nothing in
-    common, the grid or the environment has changed since, and the latter count alone.
+    They are the jobs that the grid defines now and those of the last `dora grid NAME`. If the two sets have nothing in
+    common, the grid or the environment has changed since, and only the latter are returned.
 
     Raises:
-        ValueError: see `defined`; a grid that cannot be composed is no error where Dora was asked for it before.
+        ValueError: See `defined_jobs`; a grid with recorded jobs may be impossible to compose now.
     """
-    asked, notes = submitted(main, name), []
+    recorded, notes = recorded_jobs(main, name), []
     folders = main.dora.dir / main.dora.xps
     try:
-        wanted = defined(main, name, {tuple(argv): signature for signature, argv in asked.items()
-                                      if argv and read_config(folders / signature)})
+        defined = defined_jobs(main, name, {tuple(argv): signature for signature, argv in recorded.items()
+                                            if argv and read_config(folders / signature)})
     except ValueError as error:
-        if not asked:
+        if not recorded:
             raise
-        wanted = {}
-        notes.append(f"The jobs are those of the last `dora grid {name}`; {error}")
-    if asked and wanted and not asked.keys() & wanted.keys():
-        notes.append(f"The jobs are those of the last `dora grid {name}`. The grid would ask for others now: it was changed "
-                     f"since, or the environment was. {HINT}")
-        wanted = {}
-    elif wanted and asked.keys() - wanted.keys():
-        notes.append("Some of the jobs are of the last `dora grid` and no longer in the grid.")
-    order = [*wanted, *sorted(asked.keys() - wanted.keys(), key=lambda signature: natural(" ".join(asked[signature])))]
+        defined = {}
+        notes.append(f"The jobs are those of the last `dora grid {name}`: {error}")
+    if recorded and defined and not recorded.keys() & defined.keys():
+        notes.append(f"The jobs are those of the last `dora grid {name}`. The grid defines other jobs now, because it or "
+                     f"the environment was changed. {OVERRIDES_HINT}")
+        defined = {}
+    elif defined and recorded.keys() - defined.keys():
+        notes.append(f"Some of the jobs belong to the last `dora grid {name}` and are no longer in the grid.")
+    others = sorted(recorded.keys() - defined.keys(), key=lambda signature: natural_key(" ".join(recorded[signature])))
     jobs = []
-    for signature in order:
-        argv, cfg = wanted.get(signature, (None, {}))
-        jobs.append(read_job(folders / signature, argv, cfg or None, slurm=slurm_state(main, signature)))
+    for signature in [*defined, *others]:
+        argv, cfg = defined.get(signature, (None, {}))
+        jobs.append(read_job(folders / signature, argv, cfg or None, slurm_state=get_slurm_state(main, signature)))
     if jobs and all(job.status == "missing" for job in jobs):
-        notes.append(f"None of the jobs has begun, as far as {main.dora.dir} knows. {HINT}")
-    return Found(jobs, notes)
+        notes.append(f"No job has started yet, according to {main.dora.dir}. {OVERRIDES_HINT}")
+    return GridJobs(jobs, notes)
 
 
-def slurm_state(main: tp.Any, signature: str) -> tp.Optional[str]:
-    """What SLURM's accounting says of a job, in its word; None for a job that was not submitted or without accounting."""
+def get_slurm_state(main: tp.Any, signature: str) -> tp.Optional[str]:
+    """Return the state of a job in SLURM's accounting; None without accounting or if it was never submitted."""
     if shutil.which("sacct") is None:
         return None
     from dora.shep import Sheep
     from dora.xp import XP
     try:
         return Sheep(XP(dora=main.dora, cfg=None, argv=[], sig=signature)).state()
-    except Exception as error:                             # a pickle of another version, and whatever else lies there
+    except Exception as error:                             # e.g. a truncated pickle, or one of another version
         return f"UNKNOWN ({type(error).__name__})"

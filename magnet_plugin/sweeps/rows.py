@@ -1,4 +1,4 @@
-"""A job's history as one flat row: `STAGE.METRIC` -> value. Live tables and reports show the same rows."""
+"""Turn a job's history into one flat row, `STAGE.METRIC` -> value. Live tables and reports show the same rows."""
 from __future__ import annotations
 
 import math
@@ -6,20 +6,20 @@ import re
 import statistics
 import typing as tp
 
-from .records import Config, Epoch, Job, look
+from .records import Config, Epoch, Job, get_value
 
 Row = dict[str, float]
 STAGES = ("train", "valid", "evaluate", "generate")
 
 
 class Metric(tp.NamedTuple):
-    """How a metric is shown.
+    """How a metric is displayed.
 
     Args:
-        head: of its column.
-        format: Python's.
-        better: -1 where less is better, 1 where more is, 0 where neither.
-        axis: of a plot, with its unit.
+        head: Column header.
+        format: Python format specification.
+        better: -1 if lower is better, 1 if higher is, 0 if neither.
+        axis: Axis label in plots, with the unit.
     """
     head: str
     format: str
@@ -27,12 +27,12 @@ class Metric(tp.NamedTuple):
     axis: str
 
 
-#: By pattern, the first that fits. Those of the evaluate stage are AudioCraft's, and the names of `magnet_plugin.metrics`.
+#: Patterns of names; the first match counts. Metrics of `evaluate` are AudioCraft's and those of `magnet_plugin.metrics`.
 METRICS: tuple[tuple[str, Metric], ...] = (
-    (r"ce", Metric("ce", ".3f", -1, "cross entropy, nats a token")),
-    (r"best_ce", Metric("best ce", ".3f", -1, "least cross entropy, nats a token")),
-    (r"best_epoch", Metric("at epoch", ".0f", 0, "epoch of the least cross entropy")),
-    (r"ce_(\w+)", Metric(r"ce \1", ".3f", -1, r"cross entropy of \1, nats a token")),
+    (r"ce", Metric("ce", ".3f", -1, "cross entropy, nats per token")),
+    (r"best_ce", Metric("best ce", ".3f", -1, "lowest cross entropy, nats per token")),
+    (r"best_epoch", Metric("at epoch", ".0f", 0, "epoch of the lowest cross entropy")),
+    (r"ce_(\w+)", Metric(r"ce \1", ".3f", -1, r"cross entropy of \1, nats per token")),
     (r"ppl", Metric("ppl", ".1f", -1, "perplexity")),
     (r"ppl_(\w+)", Metric(r"ppl \1", ".1f", -1, r"perplexity of \1")),
     (r"fad(?:_(\w+))?", Metric("FAD", ".3f", -1, "Fréchet audio distance")),
@@ -40,32 +40,32 @@ METRICS: tuple[tuple[str, Metric], ...] = (
     (r"kld_(\w+)", Metric(r"KLD \1", ".3f", -1, r"KL divergence \1, nats")),
     (r"text_consistency", Metric("text consistency", ".3f", 1, "text consistency, cosine")),
     (r"chroma_cosine", Metric("chroma", ".3f", 1, "chroma similarity, cosine")),
-    (r"instrument_accuracy", Metric("instrument", ".3f", 1, "instrument heard right, share of clips")),
+    (r"instrument_accuracy", Metric("instrument", ".3f", 1, "instrument accuracy, share of clips")),
     (r"(\w*accuracy\w*)", Metric(r"\1", ".3f", 1, r"\1")),
     (r"frechet", Metric("Fréchet", ".1f", -1, "Fréchet distance in the codec's latents")),
     (r"(\w*frechet\w*)", Metric(r"\1", ".3f", -1, r"\1")),
-    (r"(likelihood)", Metric(r"\1", ".3f", 1, "log-likelihood, nats a token")),
+    (r"(likelihood)", Metric(r"\1", ".3f", 1, "log-likelihood, nats per token")),
     (r"si_snr_db(\w*)", Metric("SI-SNR", ".2f", 1, "SI-SNR, dB")),
     (r"mel_distance_db", Metric("mel distance", ".2f", -1, "mel distance, dB")),
-    (r"rtf", Metric("rtf", ".3f", -1, "seconds a batch per second of audio")),
+    (r"rtf", Metric("rtf", ".3f", -1, "seconds per batch and second of audio")),
     (r"seconds_per_clip", Metric("s/clip", ".3f", -1, "seconds per clip")),
     (r"seconds_per_update", Metric("s/update", ".3f", -1, "seconds per update")),
     (r"duration", Metric("seconds", ".1f", 0, "seconds")),
     (r"(.+)", Metric(r"\1", ".4g", 0, r"\1")),
 )
-#: Columns of a stage in their order; what they do not name comes after them, in the stages that `OPEN` names.
+#: Columns per stage, in display order. Stages in `OPEN_STAGES` show all other metrics after these.
 SHOWN: dict[str, tuple[str, ...]] = {
     "train": ("ce", "seconds_per_update", "duration"),
     "valid": ("ce", "ppl", "ce_prompt", r"ce_q\d+", "best_ce", "best_epoch"),
     "evaluate": ("ce", "ppl", "ce_prompt", r"ce_q\d+", "fad.*", "kld", "text_consistency", "chroma_cosine"),
     "generate": ("seconds_per_clip", "rtf"),
 }
-OPEN = ("evaluate", "generate")
+OPEN_STAGES = ("evaluate", "generate")
 HIDDEN = r"ppl_\w+|kld_\w+|epochs"
 
 
 def metric(name: str) -> Metric:
-    """How a metric of this name is shown.
+    """Return how the metric of this name is displayed.
 
     >>> metric("ce_q2").head, metric("instrument_accuracy").better
     ('ce q2', 1)
@@ -75,19 +75,19 @@ def metric(name: str) -> Metric:
         if match:
             texts = [match.expand(text).replace("_", " ") if r"\1" in text else text for text in (found.head, found.axis)]
             return Metric(texts[0], found.format, found.better, texts[1])
-    raise AssertionError("the last pattern fits all")
+    raise AssertionError("the last pattern matches every name")
 
 
 def flatten(history: tp.Sequence[Epoch], cfg: Config, stages: tp.Optional[tp.Mapping[str, dict[str, float]]] = None) -> Row:
-    """The last metrics of each stage, the best validation so far, and what follows from them.
+    """Collect the last metrics of each stage, the best validation so far, and values derived from them.
 
     Args:
-        history: Dora's, an entry per epoch.
-        cfg: the job's config, as far as it is known.
-        stages: metrics of stages that were run alone.
+        history: Dora's history, one entry per epoch.
+        cfg: The job's config, as far as it is known.
+        stages: Metrics of stages that were run by themselves.
     Returns:
-        `STAGE.METRIC` -> value, NaN where it was NaN. Beside what the solver wrote: `valid.best_ce` and
-        `valid.best_epoch` (from 1; NaN counts for nothing), `train.seconds_per_update` (the median epoch's),
+        `STAGE.METRIC` -> value; NaN stays NaN. In addition to the solver's metrics: `valid.best_ce` and
+        `valid.best_epoch` (counted from 1, ignoring NaN), `train.seconds_per_update` (of the median epoch) and
         `generate.seconds_per_clip`.
     """
     last: dict[str, dict[str, float]] = {}
@@ -105,7 +105,7 @@ def flatten(history: tp.Sequence[Epoch], cfg: Config, stages: tp.Optional[tp.Map
     if losses:
         best = min(losses, key=lambda number: losses[number])
         row.update({"valid.best_ce": losses[best], "valid.best_epoch": best})
-    updates = look(cfg, "optim.updates_per_epoch")
+    updates = get_value(cfg, "optim.updates_per_epoch")
     durations = [epoch["train"]["duration"] for epoch in history if "duration" in epoch.get("train", {})]
     if updates and durations:
         row["train.seconds_per_update"] = statistics.median(durations) / updates
@@ -120,15 +120,15 @@ def _number(value: tp.Any) -> float:
 
 
 def seconds_per_clip(rtf: tp.Optional[float], cfg: Config) -> tp.Optional[float]:
-    """Seconds that a clip of the generate stage took on one rank; None where length or batch are not known.
+    """Return the seconds per clip of the generate stage on one rank; None if the length or the batch size is unknown.
 
-    The solver notes `rtf`, the mean over batches of (seconds a batch) / (seconds of audio a clip).
+    The solver stores `rtf`, the mean over batches of (seconds per batch) / (seconds of audio per clip).
     """
     def of_split(name: str) -> tp.Any:
-        own = look(cfg, f"dataset.generate.{name}")
-        return look(cfg, f"dataset.{name}") if own is None else own
+        own = get_value(cfg, f"dataset.generate.{name}")
+        return get_value(cfg, f"dataset.{name}") if own is None else own
 
-    length = look(cfg, "generate.lm.gen_duration") or of_split("segment_duration")
+    length = get_value(cfg, "generate.lm.gen_duration") or of_split("segment_duration")
     batch, clips = of_split("batch_size"), of_split("num_samples")
     if rtf is None or not length or not batch:
         return None
@@ -137,17 +137,17 @@ def seconds_per_clip(rtf: tp.Optional[float], cfg: Config) -> tp.Optional[float]
 
 
 def row_of(job: Job) -> Row:
-    """The row of a job."""
+    """Return the row of a job."""
     return flatten(job.history, job.cfg, job.stages)
 
 
 def columns(rows: tp.Iterable[Row], stages: tp.Sequence[str] = STAGES) -> list[str]:
-    """Keys of the rows that a table shows, in its order; those that no row has are left out."""
-    keys = sorted({key for row in rows for key in row}, key=natural)
+    """Return the keys of the rows that a table shows, in display order; only keys that some row has."""
+    keys = sorted({key for row in rows for key in row}, key=natural_key)
     found: list[str] = []
     for stage in stages:
         own = [key for key in keys if key.startswith(f"{stage}.")]
-        names = [*SHOWN[stage], *([".+"] if stage in OPEN else [])]
+        names = [*SHOWN[stage], *([".+"] if stage in OPEN_STAGES else [])]
         for pattern in names:
             for key in own:
                 name = key.split(".", 1)[1]
@@ -156,6 +156,6 @@ def columns(rows: tp.Iterable[Row], stages: tp.Sequence[str] = STAGES) -> list[s
     return found
 
 
-def natural(text: str) -> list[tp.Any]:
-    """A sorting key that knows 9 < 10."""
+def natural_key(text: str) -> list[tp.Any]:
+    """Return a sorting key that compares embedded numbers by value: 9 < 10."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text)]

@@ -1,4 +1,4 @@
-"""In what the jobs of a grid differ, under names that a reader knows."""
+"""Find the settings in which the jobs of a grid differ, and give them readable names."""
 from __future__ import annotations
 
 import dataclasses
@@ -6,9 +6,9 @@ import math
 import re
 import typing as tp
 
-from .records import Job, look
+from .records import Job, get_value
 
-#: Setting -> (short name, unit). Others go by the last part of their own name.
+#: Setting -> (display name, unit). Other settings are displayed by the last parts of their own name.
 NAMES: dict[str, tuple[str, str]] = {
     "masking.span_len": ("span length", "frames"),
     "transformer_lm.subcodes_context": ("context", "frames on either side"),
@@ -22,14 +22,14 @@ NAMES: dict[str, tuple[str, str]] = {
     "generate.lm.top_k": ("top-k", ""),
     "generate.lm.span_arrangement": ("spans", ""),
     "generate.lm.span_scoring": ("scoring", ""),
-    "rescorer.weight": ("MAGNeT's share", ""),
+    "generate.lm.rescorer_weight": ("MAGNeT weight", ""),
     "model/lm/model_scale": ("scale", ""),
     "model_scale": ("scale", ""),
     "optim.lr": ("learning rate", ""),
     "continue_from": ("model", ""),
     "execute_only": ("stage", ""),
 }
-#: Values that mean something else than they say.
+#: Display of special values.
 MEANINGS: dict[tuple[str, str], str] = {("transformer_lm.subcodes_context", "-1"): "all"}
 ABSENT = "–"
 
@@ -39,10 +39,10 @@ class Setting:
     """A setting in which jobs differ.
 
     Args:
-        key: its name in the config.
-        name: for people.
-        unit: of its values; may be empty.
-        values: of the jobs in their order, as text.
+        key: Its name in the config.
+        name: Display name.
+        unit: Unit of its values; may be empty.
+        values: Its value in each job, as text.
     """
     key: str
     name: str
@@ -51,24 +51,22 @@ class Setting:
 
     @property
     def numbers(self) -> tp.Optional[list[float]]:
-        """Its values as numbers, NaN for a job without one; None where one of them is no number."""
+        """Its values as numbers, NaN for a job without one; None if a value is not a number."""
         try:
             return [math.nan if value == ABSENT else float(value) for value in self.values]
         except ValueError:
             return None
 
-    def shown(self, index: int) -> str:
-        """The value of a job for people."""
+    def display(self, index: int) -> str:
+        """Return the value in one job as it is displayed."""
         return MEANINGS.get((self.key, self.values[index]), self.values[index])
 
-    def told(self, index: int) -> str:
-        """Name and value of a job."""
-        return f"{self.name} {self.shown(index)}"
 
+def varying_settings(jobs: tp.Sequence[Job]) -> list[Setting]:
+    """Return the settings in which jobs differ, in the order of the grid.
 
-def varied(jobs: tp.Sequence[Job]) -> list[Setting]:
-    """The settings in which jobs differ, in the order in which they were written. A job that does not name one of them has
-    the value of its config."""
+    A job that does not override one of them has the value of its config.
+    """
     keys = dict.fromkeys(key for job in jobs for key in job.settings)
     found = []
     for key in keys:
@@ -79,8 +77,8 @@ def varied(jobs: tp.Sequence[Job]) -> list[Setting]:
     return [Setting(key, *_name(key, [other for other, _ in found]), values) for key, values in found]
 
 
-def shared(jobs: tp.Sequence[Job]) -> list[str]:
-    """The overrides that all jobs have in common."""
+def shared_overrides(jobs: tp.Sequence[Job]) -> list[str]:
+    """Return the overrides that all jobs have in common."""
     known = [job for job in jobs if job.argv is not None]
     return [part for part in known[0].argv or [] if all(part in (job.argv or []) for job in known)] if known else []
 
@@ -90,13 +88,13 @@ def _value(job: Job, key: str) -> str:
         return ABSENT
     value = job.settings.get(key)
     if value is None:
-        from_config = look(job.cfg, key)
+        from_config = get_value(job.cfg, key)
         return ABSENT if from_config is None or isinstance(from_config, (dict, list)) else str(from_config)
     return value.strip("\"'")
 
 
 def _name(key: str, keys: tp.Sequence[str]) -> tuple[str, str]:
-    """Name and unit of a setting; as many parts of its name as tell it from the others."""
+    """Return display name and unit of a setting: as few parts of its key as distinguish it from the others."""
     if key in NAMES:
         own = [other for other in keys if NAMES.get(other) == NAMES[key]]
         if len(own) == 1:
@@ -110,5 +108,5 @@ def _name(key: str, keys: tp.Sequence[str]) -> tuple[str, str]:
 
 
 def label(settings: tp.Sequence[Setting], index: int, signature: str) -> str:
-    """A job in words."""
-    return ", ".join(setting.told(index) for setting in settings) or signature
+    """Describe a job by its settings, or by its signature if there are none."""
+    return ", ".join(f"{setting.name} {setting.display(index)}" for setting in settings) or signature

@@ -1,9 +1,9 @@
-"""`dora grid` and `dora launch`: what jobs ask SLURM for, and what happens where there is no SLURM.
+"""Patches of Dora's launcher for `dora grid` and `dora launch`; `patch_dora` installs them.
 
-What a job asks for comes from, the later the stronger: `slurm` in config.yaml, `slurm` in the team's file (config/teams),
-MAGNET_SLURM_FIELD in the environment, `-g`, `-p` and the like on the command line. A grid's own needs yield to the last two.
+They mend Dora 0.1.13, and each says what a later version would have to do to make it unnecessary. What jobs request from
+SLURM is in `slurm_config`.
 """
-import dataclasses
+import argparse
 import getpass
 import os
 import shlex
@@ -14,115 +14,51 @@ from pathlib import Path
 
 from dora import git_save
 from dora.conf import SlurmConfig
-from dora.log import fatal
+from dora.explore import Explorer
+from dora.log import fatal, simple_log
 from dora.shep import Sheep, Shepherd
 from submitit.core.utils import UncompletedJobError
 
 from ..data.preflight import check_datasource
+from . import catalog
 from .records import read_job
+from .slurm_config import PREFIX, slurm_settings
 
-PREFIX = "MAGNET_SLURM_"
-HINT = ("Jobs are to run from a clone of the git repository in which the command is given (git_save). Commit there first, "
-        "or switch it off: --no_git_save for this command, MAGNET_GIT_SAVE=false for all.")
-
-
-def read(name: str, text: str) -> tp.Any:
-    """The value of one field of Dora's SlurmConfig.
-
-    Args:
-        name: of the field.
-        text: as written in the environment; empty or `null` for none, `;` between the items of a list.
-    Raises:
-        ValueError: there is no such field, or the text is none of its values.
-    """
-    kinds = tp.get_type_hints(SlurmConfig)
-    if name not in kinds:
-        raise ValueError(f"{PREFIX}{name.upper()} is none of SLURM's settings; there are "
-                         + ", ".join(PREFIX + known.upper() for known in kinds))
-    options = [kind for kind in tp.get_args(kinds[name]) if kind is not type(None)]
-    nullable = type(None) in tp.get_args(kinds[name]) or kinds[name] is str
-    kind = options[0] if type(None) in tp.get_args(kinds[name]) else kinds[name]
-    if text in ("", "null") and nullable:
-        return None
-    if kind is bool and text.lower() in ("true", "false", "1", "0"):
-        return text.lower() in ("true", "1")
-    if tp.get_origin(kind) is list:
-        return [part.strip() for part in text.split(";") if part.strip()]
-    if kind in (int, float, str):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    raise ValueError(f"{PREFIX}{name.upper()}={text!r} is not {getattr(kind, '__name__', kind)}")
+GIT_HINT = ("git_save is on: jobs run from a clone of the git repository of the current directory, which must have no "
+            "uncommitted changes. Commit them, or turn git_save off with --no_git_save (this command) or "
+            "MAGNET_GIT_SAVE=false (all commands).")
 
 
-def from_environment(environ: tp.Optional[tp.Mapping[str, str]] = None) -> dict[str, tp.Any]:
-    """Fields of SlurmConfig that MAGNET_SLURM_FIELD sets.
-
-    Raises:
-        ValueError: see `read`.
-    """
-    environ = os.environ if environ is None else environ
-    return {name.removeprefix(PREFIX).lower(): read(name.removeprefix(PREFIX).lower(), text)
-            for name, text in sorted(environ.items()) if name.startswith(PREFIX)}
-
-
-def settings(*layers: tp.Mapping[str, tp.Any], environ: tp.Optional[tp.Mapping[str, str]] = None) -> SlurmConfig:
-    """What a job asks for where its grid says nothing.
-
-    Args:
-        layers: the `slurm` sections of config.yaml and of the team's file, the stronger one last.
-        environ: instead of the process's environment, which is stronger than all of them.
-    Raises:
-        ValueError: a section or a variable names what SlurmConfig lacks, or a variable's value does not fit.
-    """
-    slurm = SlurmConfig(partition=tp.cast(str, None))        # Dora's own default is a partition of one site
-    known = {field.name for field in dataclasses.fields(SlurmConfig)}
-    for layer in (*layers, from_environment(environ)):
-        unknown = sorted(set(layer) - known)
-        if unknown:
-            raise ValueError(f"slurm: there is no {', '.join(unknown)}; there are {', '.join(sorted(known))}")
-        slurm = dataclasses.replace(slurm, **layer)
-    if slurm.mem_per_gpu:                                    # Dora writes it as it is, and SLURM takes whole numbers alone
-        if slurm.mem_per_gpu != int(slurm.mem_per_gpu):
-            raise ValueError(f"mem_per_gpu={slurm.mem_per_gpu} has to be a whole number of GB")
-        slurm.mem_per_gpu = int(slurm.mem_per_gpu)
-    return slurm
-
-
-def set_master_port(environ: tp.MutableMapping[str, str] = os.environ) -> None:
-    """In a SLURM job, let the ranks meet on a port of the job's own (MASTER_PORT, unless it is set).
-
-    Dora draws one up to 60000, and above 32767 it may be that of any outgoing connection (Linux, ip_local_port_range): such
-    a job dies of EADDRINUSE. The ids of jobs that run at a time are close, so that no two of them get the same port.
-    """
-    if environ.get("SLURM_JOB_ID", "").isdecimal():
-        environ.setdefault("MASTER_PORT", str(20000 + int(environ["SLURM_JOB_ID"]) % 12000))
-
-
-def available() -> bool:
-    """Whether jobs can be submitted from here."""
+def slurm_available() -> bool:
+    """Return whether jobs can be submitted from this machine."""
     return all(shutil.which(program) for program in ("srun", "sbatch"))
 
 
 def local_command(sheep: Sheep, slurm: SlurmConfig, package: str) -> str:
-    """The command that runs a job here, in the shell's words."""
-    short = (Path(package) / "train.py").exists() and not os.environ.get("DORA_PACKAGE")
-    words = ["dora", *([] if short else ["-P", package]), "run", *(["-d"] if slurm.gpus > 1 else []), *sheep.xp.argv]
-    return " ".join(map(shlex.quote, words))
+    """Return the shell command that runs a job on this machine, from the current directory."""
+    in_checkout = (Path(package) / "train.py").exists() and not os.environ.get("DORA_PACKAGE")
+    words = ["dora", *([] if in_checkout else ["-P", package]), "run", *(["-d"] if slurm.gpus > 1 else []), *sheep.xp.argv]
+    return shlex.join(words)
 
 
-def finished(sheep: Sheep) -> bool:
-    """Whether a job has done all that it was to do, wherever it ran."""
+def is_finished(sheep: Sheep) -> bool:
+    """Return whether a job has completed all of its epochs or its single stage, on whichever machine."""
     return read_job(sheep.xp.folder).status == "finished"
 
 
 class GridShepherd(Shepherd):
-    """Dora's Shepherd, which says what to do where it would die: without SLURM, without a login, without a clean clone.
-    Jobs that evaluate another job's model are made to wait for it."""
-    _after: tp.Sequence[str] = ()
+    """Dora's scheduler with dependencies between jobs, local commands without SLURM, and errors that say what to do.
+
+    Evaluations wait for the training of their model (`find_parents`). Unnecessary once Dora lets a grid declare such
+    dependencies and reports the errors below without a traceback.
+    """
+    _dependencies: tp.Sequence[str] = ()
 
     def get_sheep_from_argv(self, argv: tp.Sequence[str]) -> Sheep:
+        """Compose a job; report bad settings in two lines instead of a traceback.
+
+        Dora composes the jobs of a grid in other processes, and SystemExit is what carries a line of text out of them.
+        """
         try:
             sheep = super().get_sheep_from_argv(argv)
             check_datasource(sheep.xp.cfg.datasource, sheep.xp.cfg.execute_only)
@@ -130,46 +66,47 @@ class GridShepherd(Shepherd):
         except Exception as error:
             if not isinstance(error, ValueError) and not type(error).__module__.startswith(("omegaconf", "hydra")):
                 raise
-            # A grid composes its jobs in other processes; this is how a line of text leaves them.
             raise SystemExit(f"{error}\nin: dora run {shlex.join(argv)}\n"
-                             "MAGNET_GRID_OVERRIDES=\"KEY=VALUE …\" gives a setting to every job of a grid.") from error
+                             'Use MAGNET_GRID_OVERRIDES="KEY=VALUE ..." to add settings to every job of a grid.') from error
 
     def _check_orphans(self) -> None:
-        if available() and any(self._orphans.iterdir()):
-            login, os.getlogin = os.getlogin, getpass.getuser       # a container has no login
+        """Dora calls `os.getlogin`, which fails in containers, and `squeue`. Unnecessary once it uses `getpass.getuser`."""
+        if slurm_available() and any(self._orphans.iterdir()):
+            login, os.getlogin = os.getlogin, getpass.getuser
             try:
                 super()._check_orphans()
             finally:
                 os.getlogin = login
 
     def _cancel(self, jobs: list) -> None:
+        """Dora fails without `scancel`. Unnecessary once it checks for SLURM itself."""
         if shutil.which("scancel"):
             super()._cancel(jobs)
         else:
-            print("No SLURM on this machine (scancel is not on PATH). Where it is: scancel "
+            print("SLURM is not available on this machine (scancel is not on PATH). Cancel the jobs where it is: scancel "
                   + " ".join(job.job_id for job in jobs), file=sys.stderr)
 
     def commit(self) -> None:
-        """Submit, or print the commands that run the jobs here."""
-        if self._to_submit and not available():
+        """Submit the jobs, or print the commands that run them here. Unnecessary once Dora does so without SLURM."""
+        if self._to_submit and not slurm_available():
             self._print_commands()
             self._to_submit.clear()
         try:
             super().commit()
         except git_save.CommandError as error:
-            fatal(f"{error}\n{HINT}")
-        except UncompletedJobError as error:                        # of sbatch
-            fatal(f"SLURM refused the job: {error}\nWhat jobs ask for is set by the team's file (config/teams), "
-                  f"{PREFIX}PARTITION, {PREFIX}TIME and so on.")
-        except SystemExit:                                          # Dora has named the files that are not committed
-            print(HINT, file=sys.stderr)
+            fatal(f"{error}\n{GIT_HINT}")
+        except UncompletedJobError as error:                        # raised by submitit when sbatch fails
+            fatal(f"SLURM rejected the job: {error}\nChange what jobs request in your team's file (config/teams) or with "
+                  f"{PREFIX}PARTITION, {PREFIX}TIME and so on; see docs/slurm.md.")
+        except SystemExit:                                          # Dora has listed the uncommitted files
+            print(GIT_HINT, file=sys.stderr)
             raise
 
-    def parents(self, sheeps: tp.Sequence[Sheep]) -> list[str]:
-        """Ids of the jobs, pending or running, whose models `sheeps` are to evaluate.
+    def find_parents(self, sheeps: tp.Sequence[Sheep]) -> list[str]:
+        """Return the ids of pending and running jobs that train the models which `sheeps` evaluate.
 
         Raises:
-            SystemExit: such a model is not trained, and no job is about to.
+            SystemExit: The training of such a model is not complete, and no job continues it.
         """
         ids = []
         for source in dict.fromkeys(str(sheep.xp.cfg.continue_from) for sheep in sheeps if sheep.xp.cfg.execute_only):
@@ -178,77 +115,99 @@ class GridShepherd(Shepherd):
             sig = source.removeprefix("//sig/")
             folder = self.main.dora.dir / self.main.dora.xps / sig
             parent = self.get_sheep_from_sig(sig) if folder.exists() else None
-            if parent is not None and finished(parent):
+            if parent is not None and is_finished(parent):
                 continue
             if parent is None or parent.job is None or parent.is_done("force"):
-                fatal(f"continue_from={source} is not trained to its end, and no job does it ({folder}): its evaluation was "
-                      "not submitted. In a grid, --retry submits the training again.")
+                fatal(f"continue_from={source}: the training of this model is incomplete and no job runs it ({folder}). Its "
+                      "evaluation was not submitted. `dora grid --retry` submits the training again.")
             ids.append(parent.job.job_id)                           # type: ignore[union-attr]
         return ids
 
     def _submit(self, job_array: tp.Any) -> None:
-        self._after = self.parents(job_array.sheeps)
+        self._dependencies = self.find_parents(job_array.sheeps)
         super()._submit(job_array)
 
     def _get_submitit_executor(self, name: str, folder: Path, slurm_config: SlurmConfig) -> tp.Any:
         executor = super()._get_submitit_executor(name, folder, slurm_config)
-        if self._after:
-            more = executor.parameters.get("additional_parameters") or {}
+        if self._dependencies:
+            others = executor.parameters.get("additional_parameters") or {}
             executor.update_parameters(additional_parameters={
-                **more, "dependency": "afterok:" + ":".join(self._after), "kill-on-invalid-dep": "yes"})
+                **others, "dependency": "afterok:" + ":".join(self._dependencies), "kill-on-invalid-dep": "yes"})
         return executor
 
     def _print_commands(self) -> None:
+        """Print what to run here: commands to stdout, explanations to stderr."""
         jobs = [(sheep, array.slurm_config) for array in self._to_submit for sheep in array.sheeps]
-        todo = [(sheep, slurm) for sheep, slurm in jobs if not finished(sheep)]
+        remaining = [(sheep, slurm) for sheep, slurm in jobs if not is_finished(sheep)]
         if not jobs:
             return
-        print("No SLURM on this machine (srun and sbatch are not on PATH): nothing was submitted.", file=sys.stderr)
-        if len(todo) < len(jobs):
-            print(f"{len(jobs) - len(todo)} of {len(jobs)} runs are finished here.", file=sys.stderr)
-        if todo:
-            print("To run here, one after the other:", file=sys.stderr, flush=True)
-        for sheep, slurm in todo:
-            self.main.init_xp(sheep.xp)                             # so that Dora knows what was asked for
+        print("SLURM is not available on this machine (srun and sbatch are not on PATH): nothing was submitted.",
+              file=sys.stderr)
+        if len(remaining) < len(jobs):
+            print(f"{len(jobs) - len(remaining)} of {len(jobs)} jobs have already finished here.", file=sys.stderr)
+        if remaining:
+            print("To run the jobs here, run these commands one after the other, in this order (a model is trained before "
+                  "it is evaluated):" if len(remaining) > 1 else "To run the job here:", file=sys.stderr, flush=True)
+        for sheep, slurm in remaining:
+            self.main.init_xp(sheep.xp)                 # for `magnet grid-report` and continue_from=//sig/SIG
             print(local_command(sheep, slurm, self.main.package), flush=True)
 
 
 class LaunchShepherd(GridShepherd):
-    """The same for `dora launch`, which would wait for a job's log. It evaluates what there is of a model."""
+    """The same for `dora launch`, whose one job does not wait for another: it evaluates the best weights so far."""
 
-    def parents(self, sheeps: tp.Sequence[Sheep]) -> list[str]:
+    def find_parents(self, sheeps: tp.Sequence[Sheep]) -> list[str]:
         return []
 
     def get_sheep_from_argv(self, argv: tp.Sequence[str]) -> Sheep:
+        """Ignore a job that was submitted elsewhere, whose state Dora cannot query without SLURM."""
         sheep = super().get_sheep_from_argv(argv)
-        if sheep.job is not None and not available():
-            print(f"Job {sheep.job.job_id} was submitted elsewhere; without SLURM it can be neither seen nor cancelled from "
-                  "here.", file=sys.stderr)
+        if sheep.job is not None and not slurm_available():
+            print(f"Job {sheep.job.job_id} was submitted from another machine. Without SLURM its state is unknown here and "
+                  "it cannot be cancelled.", file=sys.stderr)
             sheep.job = None
         return sheep
 
     def commit(self) -> None:
+        """Exit after printing the local command: Dora would go on to wait for the job's log."""
         waiting = any(array.sheeps for array in self._to_submit)
         super().commit()
-        if waiting and not available():
+        if waiting and not slurm_available():
             sys.exit(1)
 
 
-def take_over(main: tp.Any, *layers: tp.Mapping[str, tp.Any]) -> None:
-    """Let Dora's commands use the above.
+def get_explorer(args: argparse.Namespace, main: tp.Any) -> Explorer:
+    """Find the grid that `dora grid NAME` names, or list all grids if NAME is omitted.
+
+    Dora's own function requires a file per grid, which the grids of `magnet.tiny` do not have, and exits with status 0 if
+    there is none. Unnecessary once Dora imports a grid without looking for its file.
+    """
+    if args.grid is None:
+        simple_log("Grid:", f"Potential grids are: {', '.join(catalog.grid_names())}")
+        sys.exit(0)
+    try:
+        catalog.check_name(args.grid)
+        return catalog.load_explorer(args.grid)
+    except ValueError as error:
+        fatal(str(error))
+
+
+def patch_dora(main: tp.Any, *layers: tp.Mapping[str, tp.Any]) -> None:
+    """Make Dora's commands use this module.
 
     Args:
-        main: Dora's main.
-        layers: see `settings`.
+        main: Dora's decorated main function.
+        layers: See `slurm_config.slurm_settings`.
     """
     from dora import grid, info, launch, run
 
     def get_slurm_config() -> SlurmConfig:
         try:
-            return settings(*layers)
+            return slurm_settings(*layers)
         except ValueError as error:
             fatal(str(error))
-    main.get_slurm_config = get_slurm_config
-    main.get_xp_history = lambda xp: read_job(xp.folder).history    # Dora's dies of a job that left half a file
+    main.get_slurm_config = get_slurm_config            # Dora's knows config.yaml only, neither team nor environment
+    main.get_xp_history = lambda xp: read_job(xp.folder).history    # Dora's fails if a job left a truncated history.json
+    grid._get_explore = get_explorer
     for module, shepherd in ((grid, GridShepherd), (info, GridShepherd), (run, GridShepherd), (launch, LaunchShepherd)):
         module.Shepherd = shepherd                                  # type: ignore[attr-defined]

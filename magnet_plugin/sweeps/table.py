@@ -1,4 +1,4 @@
-"""A grid as Markdown and as CSV: a row for every job, the missing ones too."""
+"""The table of a grid as Markdown and CSV, with one row per job, including those that have not started."""
 from __future__ import annotations
 
 import csv
@@ -7,20 +7,20 @@ import io
 import math
 import typing as tp
 
-from .records import Job, span_of_time
+from .records import Job, format_duration
 from .rows import Row, columns, metric, row_of
-from .settings import Setting, shared, varied
+from .settings import Setting, varying_settings
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A grid's jobs, in what they differ, and their rows.
+    """The jobs of a grid, the settings in which they differ, and their metrics.
 
     Args:
-        name: of the grid.
-        jobs: in its order.
-        settings: in which the jobs differ.
-        rows: of the jobs.
+        name: Name of the grid.
+        jobs: Its jobs, in its order.
+        settings: The settings in which the jobs differ.
+        rows: The metrics of the jobs.
     """
     name: str
     jobs: list[Job]
@@ -29,10 +29,13 @@ class Table:
 
     @classmethod
     def of(cls, name: str, jobs: tp.Sequence[Job]) -> Table:
-        return cls(name, list(jobs), varied(jobs), [row_of(job) for job in jobs])
+        return cls(name, list(jobs), varying_settings(jobs), [row_of(job) for job in jobs])
 
     def best(self, key: str) -> set[int]:
-        """Jobs whose value of a metric is the best; none where all are equal, few are known or no direction is better."""
+        """Return the jobs with the best value of a metric.
+
+        Empty if fewer than two distinct finite values are known, or if the metric has no better direction.
+        """
         better = metric(key.split(".", 1)[1]).better
         values = {index: row[key] for index, row in enumerate(self.rows) if math.isfinite(row.get(key, math.nan))}
         if not better or len(set(values.values())) < 2:
@@ -44,10 +47,10 @@ class Table:
         return sum(job.status == status for job in self.jobs)
 
 
-def cell(value: tp.Optional[float], key: str) -> str:
-    """A value as a table shows it; a dash for none.
+def format_value(value: tp.Optional[float], key: str) -> str:
+    """Format a metric for display; a dash if it is missing.
 
-    >>> cell(2.34567, "valid.ce"), cell(float("nan"), "valid.ce"), cell(None, "valid.ce")
+    >>> format_value(2.34567, "valid.ce"), format_value(float("nan"), "valid.ce"), format_value(None, "valid.ce")
     ('2.346', 'NaN', '–')
     """
     if value is None:
@@ -57,39 +60,38 @@ def cell(value: tp.Optional[float], key: str) -> str:
     return format(value, metric(key.split(".", 1)[1]).format)
 
 
-def epochs(job: Job) -> str:
-    """`3 of 10`."""
-    if job.stage_alone:
+def format_epochs(job: Job) -> str:
+    """Format a job's progress: `3 of 10`."""
+    if job.single_stage:
         return "–"
-    wanted = job.epochs_wanted
-    return f"{job.epochs} of {'?' if wanted is None else wanted}"
+    return f"{job.epochs} of {'?' if job.epochs_wanted is None else job.epochs_wanted}"
 
 
-def state(job: Job) -> str:
-    """A job's state, and for how long nothing was heard of one that is neither finished nor missing."""
+def format_state(job: Job) -> str:
+    """Format a job's state; for an incomplete one, with the time since it last wrote anything."""
     if job.status == "broken":
         return "**broken**"
     if job.status == "missing":
         return "**missing**" if job.state == "missing" else f"**missing**, {job.state}"
-    silent = f", silent for {span_of_time(job.quiet)}" if job.status == "half" and job.quiet is not None else ""
-    return job.state + silent
+    idle = f", no output for {format_duration(job.idle)}" if job.status == "incomplete" and job.idle is not None else ""
+    return job.state + idle
 
 
-def markdown(table: Table) -> str:
-    """The table. The best of each column is bold."""
+def to_markdown(table: Table) -> str:
+    """Render the table as Markdown, the best value of each column in bold."""
     keys = [key for key in columns(table.rows) if not key.endswith(".duration")]
-    trains = any(not job.stage_alone for job in table.jobs)
+    has_training = any(not job.single_stage for job in table.jobs)
     heads = [escape(setting.name) for setting in table.settings] or ["job"]
-    heads += ["state", *(["epochs"] if trains else [])]
+    heads += ["state", *(["epochs"] if has_training else [])]
     heads += [f"{key.split('.')[0]} {escape(metric(key.split('.', 1)[1]).head)}" + arrow(key) for key in keys]
     lines = ["| " + " | ".join([*heads, "signature"]) + " |",
-             "|" + " --- |" * (max(1, len(table.settings)) + 1) + " ---: |" * (len(keys) + trains) + " --- |"]
+             "|" + " --- |" * (max(1, len(table.settings)) + 1) + " ---: |" * (len(keys) + has_training) + " --- |"]
     best = {key: table.best(key) for key in keys}
     for index, (job, row) in enumerate(zip(table.jobs, table.rows)):
-        cells = [escape(setting.shown(index)) for setting in table.settings] or [" ".join(job.argv or []) or "?"]
-        cells += [state(job), *([epochs(job)] if trains else [])]
+        cells = [escape(setting.display(index)) for setting in table.settings] or [" ".join(job.argv or []) or "?"]
+        cells += [format_state(job), *([format_epochs(job)] if has_training else [])]
         for key in keys:
-            text = cell(row.get(key), key)
+            text = format_value(row.get(key), key)
             cells.append(f"**{text}**" if index in best[key] else text)
         lines.append("| " + " | ".join([*cells, f"`{job.signature}`"]) + " |")
     return "\n".join(lines) + "\n"
@@ -103,45 +105,19 @@ def escape(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def legend(table: Table) -> list[str]:
-    """What the heads of the settings stand for."""
-    return [f"{setting.name} is `{setting.key}`" + (f", {setting.unit}" if setting.unit else "")
-            for setting in table.settings]
+def to_csv(table: Table) -> str:
+    """Render all metrics in full precision, settings under their config names; a missing value is an empty field.
 
-
-def document(table: Table, about: tp.Sequence[str], notes: tp.Sequence[str], pictures: tp.Sequence[tuple[str, str]]) -> str:
-    """The whole report.
-
-    Args:
-        about: lines of its header.
-        notes: what a reader has to know of the jobs.
-        pictures: titles and file names.
+    The csv module rather than pandas: a DataFrame does not distinguish a missing metric from one that is NaN.
     """
-    lines = [f"# Grid {table.name}", "", *(f"- {line}" for line in about), ""]
-    base = shared(table.jobs)
-    if base and len(table.jobs) > 1:
-        lines += ["All jobs: `" + " ".join(base) + "`", ""]
-    if table.settings:
-        lines += ["; ".join(legend(table)) + ". ↓ less is better, ↑ more is; the best is bold.", ""]
-    lines += [markdown(table)]
-    broken = [f"{job.signature} is broken: {job.fault}" for job in table.jobs if job.fault]
-    lines += [f"- {escape(note)}" for note in (*notes, *broken)]
-    lines += [part for title, file in pictures for part in ("", f"## {title}", "", f"![{title}]({file})")]
-    return "\n".join(lines).rstrip("\n") + "\n"
-
-
-def text_csv(table: Table) -> str:
-    """The table in full precision: settings by their own names, every metric that any job has, empty where it has none."""
-    keys = sorted({key for row in table.rows for key in row})
     shown = columns(table.rows)
-    keys = [*shown, *(key for key in keys if key not in shown)]
+    others = sorted({key for row in table.rows for key in row} - set(shown))
+    names = ["signature", *(setting.key for setting in table.settings), "state", "status", "epochs", "epochs_wanted", *shown,
+             *others, "fault"]
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["signature", *(setting.key for setting in table.settings), "state", "status", "epochs", "epochs_wanted",
-                     *keys, "fault"])
+    writer = csv.DictWriter(out, names, lineterminator="\n")
+    writer.writeheader()
     for index, (job, row) in enumerate(zip(table.jobs, table.rows)):
-        wanted = job.epochs_wanted
-        writer.writerow([job.signature, *(setting.values[index] for setting in table.settings), job.state, job.status,
-                         job.epochs, "" if wanted is None else wanted,
-                         *("" if key not in row else repr(row[key]) for key in keys), job.fault or ""])
+        own = {name: getattr(job, name) for name in ("signature", "state", "status", "epochs", "epochs_wanted", "fault")}
+        writer.writerow({**own, **{setting.key: setting.values[index] for setting in table.settings}, **row})
     return out.getvalue()

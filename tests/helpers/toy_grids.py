@@ -1,4 +1,4 @@
-"""Grids whose jobs left Dora folders behind, without a job having run."""
+"""Toy grids, and the Dora folders that their jobs would leave behind."""
 import json
 import math
 import sys
@@ -24,7 +24,7 @@ CONFIG = {"optim": {"epochs": 3, "updates_per_epoch": 4}, "transformer_lm": {"n_
 
 
 class ToyMain(DecoratedMain):
-    """As much of the plugin's Dora main as a grid needs; composes in no time."""
+    """Dora's main function as far as grids need it, with a small config that is composed instantly."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(main, DoraConfig(dir=folder, exclude=["execute_only"]))
@@ -41,11 +41,11 @@ class ToyMain(DecoratedMain):
 
 
 def main() -> None:
-    raise AssertionError("a report runs nothing")
+    raise AssertionError("no job runs in these tests")
 
 
 def epoch(ce: float, **stages: dict) -> dict:
-    """An epoch as MagnetSolver writes it."""
+    """An epoch of history.json as MagnetSolver writes it."""
     losses = {"ce": ce, "ppl": math.exp(ce), **{f"ce_q{q}": ce + q / 10 for q in (1, 2, 3, 4)}}
     return {"train": {"ce": ce + 0.5, "lr": 0.1, "duration": 8.0}, "valid": {**losses, "duration": 2.0}, **stages}
 
@@ -59,17 +59,23 @@ EVALUATIONS = [{"continue_from": "//sig/0a1b2c3d", "generate.lm.decoding_steps":
 
 
 class Dora:
-    """A Dora folder, and a grid of it."""
+    """A Dora folder with a toy grid."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.main = ToyMain(folder)
         self.monkeypatch = monkeypatch
 
     def grid(self, wanted: tp.Sequence[dict], kind: type = Explorer, name: str = "toy") -> Explorer:
+        """Define a grid of one job array."""
+        return self.arrays(wanted, kind=kind, name=name)
+
+    def arrays(self, *arrays: tp.Sequence[dict], kind: type = Explorer, name: str = "toy") -> Explorer:
+        """Define a grid of job arrays; one of a single job is submitted as a job."""
         def explore(launcher: tp.Any) -> None:
-            with launcher.job_array():
-                for job in wanted:
-                    launcher.bind(["solver=magnet/debug"])(job)
+            for wanted in arrays:
+                with launcher.job_array():
+                    for job in wanted:
+                        launcher.bind(["solver=magnet/debug"])(job)
         module = types.ModuleType(name)
         module.explorer = kind(explore)                     # type: ignore[attr-defined]
         self.monkeypatch.setitem(sys.modules, f"{environment.grids_package()}.{name}", module)
@@ -82,12 +88,12 @@ class Dora:
         return self.main.get_xp(self.argv(job)).folder
 
     def ran(self, job: dict, *history: dict) -> Path:
-        """What a job leaves behind."""
+        """Write what a job leaves behind: config, log and history."""
         folder = self.folder(job)
         (folder / ".hydra").mkdir(parents=True)
         (folder / ".argv.json").write_text(json.dumps(self.argv(job)))
         OmegaConf.save(self.main.get_xp(self.argv(job)).cfg, folder / ".hydra" / "config.yaml")
-        (folder / "solver.log.0").write_text("begun\n")
+        (folder / "solver.log.0").write_text("started\n")
         if history:
             (folder / "history.json").write_text(json.dumps(history))
         return folder
@@ -97,7 +103,7 @@ class Dora:
 
 
 def mixed(dora: Dora) -> Dora:
-    """Six jobs: one finished, one half done, one broken, one that is all NaN, one that has only begun, one missing."""
+    """Six jobs: one finished, one incomplete, one broken, one with NaN losses, one without a full epoch, one missing."""
     dora.grid(SPANS)
     dora.ran(SPANS[0], epoch(5.0), epoch(3.0), epoch(4.0, **END))
     dora.ran(SPANS[1], epoch(2.5))
@@ -105,3 +111,15 @@ def mixed(dora: Dora) -> Dora:
     dora.ran(SPANS[3], epoch(math.nan), epoch(math.nan), epoch(math.nan))
     dora.ran(SPANS[4])
     return dora
+
+
+def cells(text: str) -> list[list[str]]:
+    """Header and rows of a Markdown table."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if not set(line) <= set("|-: ")]
+
+
+def column(text: str, head: str) -> list[str]:
+    """Cells of a column, without its header."""
+    heads, *body = cells(text)
+    return [row[heads.index(head)] for row in body]

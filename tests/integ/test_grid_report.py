@@ -38,7 +38,7 @@ def test_a_grid_of_which_two_jobs_ran(tmp_path: Path, monkeypatch: pytest.Monkey
     sigs = [signature(tmp_path, *command[1:]) for command in ran]
     dora(tmp_path, *ran[0], "execute_only=generate", "execute_inplace=true")
     text = re.sub(r"\x1b\[[\d;]*m", "", dora(tmp_path, "grid", NAME, "--no_monitoring").stdout)
-    assert "2 of 12 runs are finished here" in text
+    assert "2 of 12 jobs have already finished here" in text
     monkeypatch.delenv("MAGNET_GRID_OVERRIDES")                             # Dora knows what it was asked for
     report(tmp_path)
     body = {line["signature"]: line for line in csv.DictReader((tmp_path / f"{NAME}.csv").read_text().splitlines())}
@@ -56,7 +56,7 @@ def test_a_grid_of_which_two_jobs_ran(tmp_path: Path, monkeypatch: pytest.Monkey
     first = history(tmp_path, sigs[0])[-1]["generate"]
     assert float(body[sigs[0]]["generate.rtf"]) != first["rtf"], "generated again, in place"
     markdown = (tmp_path / f"{NAME}.md").read_text()
-    assert "12 jobs: 2 finished, 0 half done, 10 missing, 0 broken" in markdown
+    assert "12 jobs: 2 finished, 0 incomplete, 10 missing, 0 broken" in markdown
     assert re.search(r"- commit: ([0-9a-f]{10}|not known)", markdown) and "- run on: not known" not in markdown
     assert all((tmp_path / f"{NAME}-{picture}.png").stat().st_size > 5000 for picture in ("metrics", "loss"))
 

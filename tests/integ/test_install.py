@@ -28,7 +28,7 @@ def test_the_wheel_holds_configs_and_grids_inside_the_package(wheel: Path) -> No
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"magnet_plugin"}
     for name in ("config/config.yaml", "config/solver/magnet.yaml", "config/teams/default.yaml",
-                 "grids/magnet/tiny/ablate_span.py", "grids/_base.py",
+                 "grids/magnet/ablate_span.py", "grids/magnet/tiny/__init__.py", "grids/_base.py",
                  "models/bundled/codec-16khz/compression_state_dict.bin", "decoding/magnet.py", "app/page.html"):
         assert f"magnet_plugin/{name}" in names, name
 

@@ -32,13 +32,13 @@ def test_without_slurm_a_grid_names_the_local_commands(no_slurm: None, tmp_path:
     monkeypatch.setenv("MAGNET_GRID_OVERRIDES", "optim.epochs=1 optim.updates_per_epoch=2 "
                        "evaluate.metrics.instruments=false dataset.evaluate.num_samples=8")
     out = dora(tmp_path, "-P", "magnet_plugin", "grid", "magnet.tiny.ablate_span", cwd=tmp_path).stdout
-    assert "srun and sbatch are not on PATH" in out
+    assert "one after the other, in this order" in out
     commands = [line for line in out.splitlines() if line.startswith("dora ")]
     assert len(set(commands)) == 12
     assert all(command.startswith("dora -P magnet_plugin run solver=magnet/tiny ") for command in commands)
     dora(tmp_path, *shlex.split(commands[0])[1:], cwd=tmp_path)
     again = dora(tmp_path, "-P", "magnet_plugin", "grid", "magnet.tiny.ablate_span", cwd=tmp_path).stdout
-    assert "1 of 12 runs are finished here" in again and commands[0] not in again.splitlines()
+    assert "1 of 12 jobs have already finished here" in again and commands[0] not in again.splitlines()
 
 
 def test_without_slurm_a_launch_names_the_local_command(no_slurm: None, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from ..helpers.toy_grids import EVALUATIONS, SPANS, Dora, epoch
 
 def live(dora: Dora, explorer: Explorer) -> str:
     """What `dora grid --no_monitoring --dry_run` prints, without colours."""
-    slurm.take_over(dora.main)
+    slurm.patch_dora(dora.main)
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         run_grid(dora.main, explorer, "toy", args=RunGridArgs(monitor=False, dry_run=True))

@@ -1,69 +1,100 @@
-"""What jobs ask SLURM for, and for whom they wait."""
-import json
+"""Dora's launcher with SLURM (whose commands are scripts here) and without: dependencies, local commands, errors."""
+import argparse
 import types
 import typing as tp
 from pathlib import Path
 
 import pytest
-from dora.conf import SlurmConfig
+from dora import grid
+from dora.conf import SlurmConfig, SubmitRules
+from dora.grid import RunGridArgs, run_grid
+from dora.shep import Sheep
 
 from magnet_plugin import environment
-from magnet_plugin.sweeps import slurm
+from magnet_plugin.sweeps import catalog, slurm
+
+from ..helpers.toy_grids import Dora, epoch
+from .conftest import FakeSlurm
+
+TRAINING = {"masking.span_len": 3}
+WAITS = "#SBATCH --dependency="
 
 
-def test_the_environment_is_stronger_than_the_team_and_the_team_than_the_config() -> None:
-    config = {"gpus": 1, "time": 3600, "partition": None, "qos": None}
-    team = {"partition": "gpu", "account": "music", "qos": "normal"}
-    environ = {"MAGNET_SLURM_PARTITION": "short", "MAGNET_SLURM_GPUS": "8", "MAGNET_SLURM_QOS": "", "MAGNET_CACHE": "/x",
-               "MAGNET_SLURM_SETUP": "module load cuda; source env", "MAGNET_SLURM_ONE_TASK_PER_NODE": "true",
-               "MAGNET_SLURM_MEM_PER_GPU": "2"}
-    got = slurm.settings(config, team, environ=environ)
-    assert (got.partition, got.account, got.qos, got.time, got.gpus) == ("short", "music", None, 3600, 8)
-    assert got.setup == ["module load cuda", "source env"] and got.one_task_per_node is True and str(got.mem_per_gpu) == "2"
+def evaluations(dora: Dora, source: str = "") -> list[dict]:
+    """Two evaluations of `source`, by default of the model of TRAINING."""
+    source = source or f"//sig/{dora.folder(TRAINING).name}"
+    return [{"continue_from": source, "execute_only": "evaluate", "label": label} for label in "ab"]
 
 
-def test_no_sites_partition_is_asked_for() -> None:
-    assert SlurmConfig().partition, "Dora's default names one"
-    assert slurm.settings(environ={}).partition is None
-    from omegaconf import OmegaConf
-    for path in (environment.config_dir() / "teams").glob("*.yaml"):
-        team = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-        for cluster in team.values():
-            slurm.settings(cluster["slurm"], environ={})
-            assert not any(cluster["partitions"].values())
+def submit(dora: Dora, *arrays: list[dict], retry: bool = False) -> None:
+    """`dora grid --no_monitoring` for a grid of arrays of jobs."""
+    slurm.patch_dora(dora.main, {"gpus": 0, "partition": "tiny", "nodelist": ["a", "b"]})
+    run_grid(dora.main, dora.arrays(*arrays), "toy", rules=SubmitRules(retry=retry), args=RunGridArgs(monitor=False))
 
 
-def test_ranks_meet_on_a_port_that_is_nobody_elses() -> None:
-    """Below the ports of outgoing connections, and another for each of some thousand jobs."""
-    ports = []
-    for job in range(9000, 20000):
-        slurm.set_master_port(environ := {"SLURM_JOB_ID": str(job)})
-        ports.append(int(environ["MASTER_PORT"]))
-    assert len(set(ports)) == len(ports) and min(ports) >= 1024 and max(ports) < 32768
-    for environ in ({}, {"SLURM_JOB_ID": "7", "MASTER_PORT": "5"}):
-        slurm.set_master_port(changed := dict(environ))
-        assert changed == environ
+def test_evaluations_wait_for_the_training_of_their_model(dora: Dora, fake_slurm: FakeSlurm) -> None:
+    submit(dora, [TRAINING], evaluations(dora))
+    training, evaluation = fake_slurm.script(0), fake_slurm.script(1)
+    assert fake_slurm.submissions() == 2 and not any(line.startswith(WAITS) for line in training)
+    assert {f"{WAITS}afterok:{fake_slurm.first}", "#SBATCH --kill-on-invalid-dep=yes", "#SBATCH --nodelist=a,b",
+            "#SBATCH --partition=tiny", "#SBATCH --array=0-1%2"} <= set(evaluation)
 
 
-@pytest.mark.parametrize("environ, message", [
-    ({"MAGNET_SLURM_GPUS": "two"}, "MAGNET_SLURM_GPUS='two' is not int"),
-    ({"MAGNET_SLURM_GPUS": ""}, "MAGNET_SLURM_GPUS='' is not int"),
-    ({"MAGNET_SLURM_MEM_PER_GPU": "1.5"}, "mem_per_gpu=1.5 has to be a whole number"),
-    ({"MAGNET_SLURM_FORCE_CHDIR": "maybe"}, "is not bool"),
-    ({"MAGNET_SLURM_PARTITON": "gpu"}, "MAGNET_SLURM_PARTITON is none of SLURM's settings.*MAGNET_SLURM_PARTITION"),
-])
-def test_a_bad_variable_is_named(environ: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        slurm.settings(environ=environ)
+def test_evaluations_of_a_trained_model_do_not_wait(dora: Dora, fake_slurm: FakeSlurm) -> None:
+    dora.ran(TRAINING, *[epoch(1.0)] * 3)
+    submit(dora, evaluations(dora), evaluations(dora, "//bundled/magnet-16khz"))
+    assert fake_slurm.submissions() == 2
+    assert not any(line.startswith(WAITS) for number in (0, 1) for line in fake_slurm.script(number))
 
 
-def test_a_bad_section_is_named() -> None:
-    with pytest.raises(ValueError, match="there is no partitions"):
-        slurm.settings({"partitions": "gpu"}, environ={})
+@pytest.mark.parametrize("started", [True, False])
+def test_an_evaluation_is_not_submitted_if_no_job_trains_its_model(dora: Dora, fake_slurm: FakeSlurm, started: bool,
+                                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    if started:
+        submit(dora, [TRAINING])
+        fake_slurm.set_states({str(fake_slurm.first): "FAILED"})
+    with pytest.raises(SystemExit):
+        submit(dora, [TRAINING], evaluations(dora)) if started else submit(dora, evaluations(dora))
+    told = capsys.readouterr().err
+    assert f"continue_from=//sig/{dora.folder(TRAINING).name}: the training of this model is incomplete" in told
+    assert "--retry" in told and fake_slurm.submissions() == int(started)
+    if started:
+        submit(dora, [TRAINING], evaluations(dora), retry=True)
+        assert f"{WAITS}afterok:{fake_slurm.first + 1}" in fake_slurm.script(2)
+
+
+def test_dora_launch_evaluates_what_exists(dora: Dora, fake_slurm: FakeSlurm) -> None:
+    slurm.patch_dora(dora.main)
+    shepherd = slurm.LaunchShepherd(dora.main)
+    sheep = shepherd.get_sheep_from_argv(dora.argv(evaluations(dora)[0]))
+    shepherd.maybe_submit_lazy(sheep, dora.main.get_slurm_config(), SubmitRules())
+    shepherd.commit()
+    assert not any(line.startswith(WAITS) for line in fake_slurm.script(0))
+
+
+def test_what_sbatch_rejects_is_reported_with_a_remedy(dora: Dora, fake_slurm: FakeSlurm,
+                                                       capsys: pytest.CaptureFixture[str]) -> None:
+    fake_slurm.program("sbatch", "echo invalid partition >&2; exit 1")
+    with pytest.raises(SystemExit):
+        submit(dora, [TRAINING])
+    told = capsys.readouterr().err
+    assert "SLURM rejected the job" in told and "invalid partition" in told and "MAGNET_SLURM_PARTITION" in told
+
+
+def test_without_slurm_a_grid_prints_its_commands_trainings_first(dora: Dora, no_slurm: None,
+                                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = evaluations(dora)
+    dora.ran(first, {"evaluate": {"fad": 1.0}})
+    submit(dora, [TRAINING], [first, second])
+    out, err = capsys.readouterr()
+    assert "SLURM is not available on this machine (srun and sbatch are not on PATH): nothing was submitted." in err
+    assert "1 of 3 jobs have already finished here." in err and "one after the other, in this order" in err
+    commands = [line for line in out.splitlines() if line.startswith("dora ")]
+    assert ["execute_only=evaluate" in command for command in commands] == [False, True] and "label=b" in commands[1]
 
 
 def test_local_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sheep: tp.Any = types.SimpleNamespace(xp=types.SimpleNamespace(argv=["solver=magnet", "label=a b"]))
+    sheep = tp.cast(Sheep, types.SimpleNamespace(xp=types.SimpleNamespace(argv=["solver=magnet", "label=a b"])))
     monkeypatch.chdir(tmp_path)
     assert slurm.local_command(sheep, SlurmConfig(gpus=0), "magnet_plugin") == \
         "dora -P magnet_plugin run solver=magnet 'label=a b'"
@@ -71,53 +102,11 @@ def test_local_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert slurm.local_command(sheep, SlurmConfig(gpus=2), "magnet_plugin") == "dora run -d solver=magnet 'label=a b'"
 
 
-class Sheep(types.SimpleNamespace):
-    """As much of Dora's as the shepherd asks of a job: where its records are, and whether it is still to come."""
-
-    def is_done(self, mode: str) -> bool:
-        return bool(self.over)
-
-
-@pytest.fixture
-def shepherd(tmp_path: Path) -> tp.Any:
-    """A shepherd with runs by signature: one that is trained, one whose job runs, one whose job is over but failed."""
-    shepherd = slurm.GridShepherd.__new__(slurm.GridShepherd)
-    shepherd.main = types.SimpleNamespace(dora=types.SimpleNamespace(dir=tmp_path, xps="xps"))  # type: ignore[assignment]
-    sheeps = {}
-    for sig, epochs, over in (("trained", 2, True), ("running", 1, False), ("failed", 1, True), ("fresh", 0, False)):
-        folder = tmp_path / "xps" / sig
-        folder.mkdir(parents=True)
-        (folder / ".argv.json").write_text('["optim.epochs=2"]')
-        (folder / "history.json").write_text(json.dumps([{"train": {"ce": 1.0}}] * epochs))
-        sheeps[sig] = Sheep(xp=types.SimpleNamespace(folder=folder), over=over, job=types.SimpleNamespace(job_id=f"7_{sig}"))
-    shepherd.get_sheep_from_sig = sheeps.__getitem__            # type: ignore[method-assign, assignment]
-    return shepherd
-
-
-def job(source: tp.Optional[str], execute_only: tp.Optional[str] = "evaluate") -> tp.Any:
-    return types.SimpleNamespace(xp=types.SimpleNamespace(cfg=types.SimpleNamespace(continue_from=source,
-                                                                                    execute_only=execute_only)))
-
-
-def test_evaluations_wait_for_the_training_of_their_model(shepherd: tp.Any, tmp_path: Path,
-                                                          monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs = [job("//sig/running"), job("//sig/trained"), job("//sig/running"), job("//bundled/magnet-16khz"),
-            job("//sig/fresh"), job("//sig/failed", execute_only=None), job(None)]
-    assert shepherd.parents(jobs) == ["7_running", "7_fresh"]
-    assert slurm.LaunchShepherd.parents(shepherd, jobs) == [], "`dora launch` evaluates the weights that exist"
-    # submitit only looks for srun on PATH; the script for sbatch is written without running it.
-    (tmp_path / "srun").touch(mode=0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    shepherd._after = ["12", "13"]
-    needs = slurm.settings({"gpus": 0, "partition": "tiny", "nodelist": ["a", "b"]}, environ={})
-    script = shepherd._get_submitit_executor("name", tmp_path, needs)._make_submission_file_text("command", "id")
-    assert {"#SBATCH --dependency=afterok:12:13", "#SBATCH --kill-on-invalid-dep=yes", "#SBATCH --nodelist=a,b",
-            "#SBATCH --partition=tiny"} <= set(script.splitlines())
-
-
-@pytest.mark.parametrize("sig", ["failed", "nowhere"])
-def test_an_evaluation_of_what_nobody_trains_is_not_submitted(shepherd: tp.Any, sig: str,
-                                                              capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        shepherd.parents([job(f"//sig/{sig}")])
-    assert f"continue_from=//sig/{sig} is not trained" in (told := capsys.readouterr().err) and "--retry" in told
+def test_dora_finds_grids_that_have_no_file(dora: Dora, capsys: pytest.CaptureFixture[str]) -> None:
+    slurm.patch_dora(dora.main)
+    found = grid._get_explore(argparse.Namespace(grid="magnet.tiny.ablate_span"), dora.main)
+    assert found is catalog.load_explorer("magnet.tiny.ablate_span")
+    for name, status in ((None, 0), ("magnet.ablate_spam", 1)):
+        with pytest.raises(SystemExit) as ended:
+            grid._get_explore(argparse.Namespace(grid=name), dora.main)
+        assert ended.value.code == status and "magnet.tiny.ablate_span" in capsys.readouterr().err
