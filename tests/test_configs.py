@@ -29,6 +29,7 @@ def test_composes_and_builds(solver: str) -> None:
     from audiocraft.models import builders
 
     from magnet_plugin.models.builders import get_generation_options
+    from magnet_plugin.models.conditions import embed, unconditional
     from magnet_plugin.models.lm_hybrid import HybridMagnetLMModel
     from magnet_plugin.models.lm_magnet import MagnetLMModel
     cfg = compose(f"solver={solver}", "device=cpu", *(DATA if solver in LARGE else []))
@@ -46,7 +47,7 @@ def test_composes_and_builds(solver: str) -> None:
         assert get_generation_options(cfg).span_arrangement == "stride1"
         with torch.no_grad():
             assert built.eval()(torch.zeros(1, 4, 9, dtype=torch.long), [],
-                                built.embed_conditions(built._null_conditions(1)), stage=1).shape[1] == 4
+                                embed(built, unconditional(built, 1), guided=False), stage=1).shape[1] == 4
     else:
         assert not isinstance(built, MagnetLMModel)
 

@@ -66,7 +66,7 @@ class Candidate:
 
 
 class NoRescoring:
-    """MAGNeT alone: every candidate stands. `note` completes errors about non-finite logits."""
+    """MAGNeT without a rescorer: every candidate stands. `note` completes errors about non-finite logits."""
     note: tp.ClassVar[str] = ""
 
     def noise(self, sampler: Sampler, probs: torch.Tensor, step: Step) -> tp.Optional[torch.Tensor]:

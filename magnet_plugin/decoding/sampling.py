@@ -32,7 +32,7 @@ class Sampler:
         return self.draw(probs, noise) if self.use_sampling else logits.argmax(dim=-1)
 
     def draw(self, probs: torch.Tensor, noise: tp.Optional[torch.Tensor] = None) -> torch.Tensor:
-        """Choose a token per row from probabilities alone: [..., card] -> Long [...]."""
+        """Choose a token per row from probabilities only: [..., card] -> Long [...]."""
         if not self.use_sampling:
             return probs.argmax(dim=-1)
         return draw(probs, self.top_k, self.top_p, self.generator, noise)

@@ -1,4 +1,4 @@
-"""From a config to objects. Values are derived into copies; a config is never changed."""
+"""Build models and options from a config. Derived values go into copies; a config is never changed."""
 import copy
 import typing as tp
 
@@ -17,14 +17,13 @@ from .lm_hybrid import HybridMagnetLMModel
 from .lm_magnet import frames
 
 MAGNET_LM, HYBRID_LM = "transformer_lm_magnet", "transformer_lm_hybrid_magnet"
-# Kept by name: register() puts our functions in their place.
+# Kept here because register() replaces them.
 _upstream_lm_model = upstream.get_lm_model
 _upstream_provider = upstream.get_conditioner_provider
 
 
 def get_lm_model(cfg: DictConfig) -> LMModel:
-    """AudioCraft's `get_lm_model`, which builds this plugin's `MagnetLMModel` for `lm_model: transformer_lm_magnet`,
-    and `HybridMagnetLMModel` where the config says hybrid."""
+    """Build a language model as AudioCraft's `get_lm_model` does; MAGNeT and hybrid configs give this plugin's classes."""
     if is_hybrid(cfg):
         return get_hybrid(cfg)
     if cfg.lm_model != MAGNET_LM:
@@ -33,21 +32,23 @@ def get_lm_model(cfg: DictConfig) -> LMModel:
 
 
 def is_hybrid(cfg: DictConfig) -> bool:
-    """Whether a config is of a hybrid model. AudioCraft's unreleased branch names the solver `hybrid_magnet`, but the model
-    `transformer_lm_magnet`."""
+    """Whether a config describes a hybrid model.
+
+    AudioCraft's unreleased branch names the solver `hybrid_magnet` and the model `transformer_lm_magnet`.
+    """
     lm_model = str(cfg.get("lm_model"))
     return "hybrid" in lm_model or (lm_model == MAGNET_LM and "hybrid" in str(cfg.get("solver")))
 
 
 def get_hybrid(cfg: DictConfig) -> HybridMagnetLMModel:
-    """The hybrid model of a config: the same keys as a MAGNeT's, and a delay pattern.
+    """Build a hybrid model. Its config has the keys of a MAGNeT's and a delay pattern.
 
     Raises:
-        ValueError: `transformer_lm` holds a setting that the model does not have, or that cannot work.
+        ValueError: `transformer_lm` has an unknown or invalid setting.
     """
     cfg = derive_magnet(cfg)
     kwargs = dict_from_config(cfg.transformer_lm)
-    kwargs.pop("q_modeling", None)                              # of old configs; the pattern says it
+    kwargs.pop("q_modeling", None)                              # A key of old configs; the pattern replaces it.
     fuser = upstream.get_condition_fuser(cfg)
     if fuser.fuse2cond["cross"]:
         kwargs["cross_attention"] = True
@@ -60,15 +61,15 @@ def get_hybrid(cfg: DictConfig) -> HybridMagnetLMModel:
             cfg_coef=guidance.inference_coef, attribute_dropout=dict_from_config(cfg.attribute_dropout),
             dtype=getattr(torch, cfg.dtype), device=cfg.device, **kwargs)
     except TypeError as error:
-        raise ValueError(f"transformer_lm holds a setting that this model does not have ({error}); take it out of the "
+        raise ValueError(f"transformer_lm has a setting that this model does not know ({error}); remove it from the "
                          "config, or load the model with the code that trained it") from error
     return model.to(cfg.device)
 
 
 def derive_magnet(cfg: DictConfig) -> DictConfig:
-    """A copy of `cfg` whose `transformer_lm` holds all that `MagnetLMModel` takes.
+    """Copy `cfg` and complete its `transformer_lm` with what `MagnetLMModel` takes.
 
-    Published configs leave the segment's duration at 0 and the span length at -1, to be filled in from elsewhere.
+    Published configs have a segment duration of 0 and a span length of -1 there; both are set elsewhere in the config.
     """
     cfg = copy.deepcopy(cfg)
     OmegaConf.set_struct(cfg, False)
@@ -79,7 +80,7 @@ def derive_magnet(cfg: DictConfig) -> DictConfig:
 
 
 def get_conditioner_provider(output_dim: int, cfg: DictConfig) -> ConditioningProvider:
-    """AudioCraft's `get_conditioner_provider`, which also knows `model: words`."""
+    """Build conditioners as AudioCraft's `get_conditioner_provider` does, and those with `model: words`."""
     ours = {name: conf for name, conf in (cfg.conditioners or {}).items()
             if name != "args" and conf.model == "words"}
     if not ours:
@@ -95,7 +96,7 @@ def get_conditioner_provider(output_dim: int, cfg: DictConfig) -> ConditioningPr
 
 
 def get_generation_options(cfg: DictConfig) -> GenerationOptions:
-    """`generate.lm` of a MAGNeT config as validated options. With a `rescorer`, `rescorer_weight: null` is its default."""
+    """Read the decoding options from `generate.lm` of a config. `rescorer_weight: null` takes the default."""
     lm = cfg.generate.lm
     fields = {name: lm[name] for name in GenerationOptions.__dataclass_fields__ if name in lm}
     fields["rescorer_weight"] = weight_of(lm.get("rescorer_weight"), lm.get("rescorer"))
@@ -103,7 +104,7 @@ def get_generation_options(cfg: DictConfig) -> GenerationOptions:
 
 
 def get_prompt_options(cfg: DictConfig) -> PromptOptions:
-    """`hybrid.prompt` of a hybrid model's config as validated options."""
+    """Read the options of autoregressive frames from `hybrid.prompt` of a hybrid model's config."""
     prompt = cfg.hybrid.prompt
     return PromptOptions(frames(prompt.duration, cfg.transformer_lm.compression_model_framerate), prompt.cfg_coef,
                          prompt.temperature, prompt.top_k)
@@ -117,21 +118,21 @@ def get_sharding(cfg: DictConfig) -> tp.Optional[Sharding]:
     """
     if not cfg.fsdp.use:
         return None
-    beside = {"autocast=true": (cfg.autocast, "fsdp.param_dtype takes its place; set autocast=false"),
+    conflicts = {"autocast=true": (cfg.autocast, "fsdp.param_dtype replaces it; set autocast=false"),
               f"dtype={cfg.dtype}": (cfg.dtype != "float32", "the optimiser's weights are float32; set dtype=float32 and "
                                      "fsdp.param_dtype"),
               "optim.optimizer=dadam": (cfg.optim.optimizer == "dadam", "it sums over tensors that are in shards; set "
                                         "optim.optimizer=adamw and optim.lr=1e-4"),
               f"optim.compile={cfg.optim.compile}": (cfg.optim.compile, "layers that gather their weights are not compiled; "
                                                      "set optim.compile=null")}
-    wrong = [f"{name}: {why}" for name, (there, why) in beside.items() if there]
+    wrong = [f"{name}: {why}" for name, (present, why) in conflicts.items() if present]
     if wrong:
         raise ValueError("fsdp.use=true does not go with " + "; nor with ".join(wrong))
     return Sharding(**{str(name): value for name, value in cfg.fsdp.items() if name != "use"})
 
 
 def codec_mismatches(cfg: DictConfig, codec: tp.Any) -> list[str]:
-    """What in `cfg` does not fit the codec, one line each with the setting to change; empty where all fits."""
+    """List what in `cfg` does not fit the codec, one line for each setting to change; empty if everything fits."""
     lm = cfg.transformer_lm
     pairs = [("sample_rate", cfg.sample_rate, codec.sample_rate),
              ("channels", cfg.channels, codec.channels),
@@ -144,9 +145,9 @@ def codec_mismatches(cfg: DictConfig, codec: tp.Any) -> list[str]:
 
 
 def for_inference(cfg: DictConfig, device: tp.Union[str, torch.device]) -> DictConfig:
-    """A copy of a trained model's config, set up to be loaded on `device`: float16 on CUDA, float32 elsewhere.
+    """Copy a trained model's config and prepare it for inference on `device`: float16 on CUDA, float32 elsewhere.
 
-    The attention backend of the training machine is dropped: kernels are chosen for this one.
+    The attention backend of the training machine is dropped; kernels are chosen for this machine.
     """
     cfg = copy.deepcopy(cfg)
     OmegaConf.set_struct(cfg, False)
@@ -154,7 +155,7 @@ def for_inference(cfg: DictConfig, device: tp.Union[str, torch.device]) -> DictC
     cfg.dtype = "float16" if torch.device(device).type == "cuda" else "float32"
     cfg.efficient_attention_backend = "auto"
     args = (cfg.get("conditioners") or {}).get("args")
-    for name in ("merge_text_conditions_p", "drop_desc_p"):       # read by data sets only, refused by the provider
+    for name in ("merge_text_conditions_p", "drop_desc_p"):       # Settings of data sets; the provider refuses them.
         if args and name in args:
             del args[name]
     return cfg

@@ -1,4 +1,4 @@
-"""Reading and writing models: safe loading, names such as //bundled/NAME, release folders, export.
+"""Checkpoints: safe loading, names such as //bundled/NAME, release folders and export.
 
 A release folder holds `state_dict.bin` (the language model) and `compression_state_dict.bin` (its codec), each with
 `best_state`, `xp.cfg` (YAML text), `version` and `exported`, as AudioCraft publishes them.
@@ -21,11 +21,11 @@ BUNDLED, BUNDLED_PREFIX = PACKAGE / "models" / "bundled", "//bundled/"
 
 
 def _plain_dict(factory: tp.Any = None) -> dict:
-    """Stands in for the defaultdict of the EMA's state, which torch's safe loading cannot fill."""
+    """Replace the defaultdict of the EMA's state, which torch's safe loading cannot fill."""
     return {}
 
 
-# What training checkpoints hold beside tensors. torch.load runs nothing else.
+# What training checkpoints contain besides tensors. torch.load accepts nothing else.
 SAFE_GLOBALS: list[tp.Any] = [
     omegaconf.DictConfig, omegaconf.ListConfig, omegaconf.base.ContainerMetadata, omegaconf.base.Metadata,
     omegaconf.base.Container, omegaconf.nodes.AnyNode, omegaconf.nodes.StringNode, omegaconf.nodes.IntegerNode,
@@ -36,18 +36,19 @@ SAFE_GLOBALS: list[tp.Any] = [
 
 
 def load(path: tp.Union[str, Path], device: tp.Union[str, torch.device] = "cpu") -> tp.Any:
-    """torch.load with the allow-list above.
+    """Load a file with torch, accepting only tensors and `SAFE_GLOBALS`.
 
     Raises:
-        ValueError: the file holds something that is not on it, or is not a checkpoint.
+        ValueError: the file contains anything else, or is not a checkpoint.
     """
     try:
         with torch.serialization.safe_globals(SAFE_GLOBALS):
             return torch.load(path, map_location=device, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"it holds {found[1]}, neither tensor nor setting" if found else "it is no checkpoint, or incomplete"
-        raise ValueError(f"{path} cannot be loaded safely: {reason}. Nothing in it was run.") from error
+        reason = f"it contains {found[1]}, which is neither a tensor nor a setting" if found else \
+            "it is not a checkpoint, or incomplete"
+        raise ValueError(f"{path} cannot be loaded safely: {reason}. No code in it was run.") from error
 
 
 def load_following(path: tp.Union[str, Path]) -> dict[str, tp.Any]:
@@ -61,7 +62,7 @@ def load_following(path: tp.Union[str, Path]) -> dict[str, tp.Any]:
 
 
 def load_as_checkpoint(path: tp.Union[str, Path]) -> dict[str, tp.Any]:
-    """A training checkpoint, or a release file in a training checkpoint's form, as `continue_from` reads it."""
+    """Load a training checkpoint, or a release file in the form of one, as `continue_from` needs it."""
     state = load_following(path)
     if "exported" in state and "best_state" in state:
         state = {"best_state": {"model": state["best_state"]}, "xp.cfg": OmegaConf.create(state["xp.cfg"])}
@@ -69,24 +70,24 @@ def load_as_checkpoint(path: tp.Union[str, Path]) -> dict[str, tp.Any]:
 
 
 def bundled(name: str) -> Path:
-    """Folder of a bundled model.
+    """Return the folder of a bundled model.
 
     Raises:
-        ValueError: there is none of this name; the error lists those there are.
+        ValueError: there is no such model; the message lists those that exist.
     """
     folder = BUNDLED / name
     if not folder.is_dir() or not name:
         known = sorted(path.name for path in BUNDLED.glob("*") if path.is_dir())
-        raise ValueError(f"//bundled/{name}: no such bundled model; there are {', '.join(known) or 'none'}")
+        raise ValueError(f"//bundled/{name}: no such bundled model; available: {', '.join(known) or 'none'}")
     return folder
 
 
 def resolve(name: tp.Union[str, Path], file: str = LM_FILE) -> tp.Optional[Path]:
-    """The checkpoint that a name stands for.
+    """Find the checkpoint file of a name.
 
     Args:
         name: `//bundled/NAME`, `//sig/SIG`, `//reference/…`, a file, or a folder of a run or of a release.
-        file: which file of a release folder is wanted.
+        file: which file of a release folder to find.
     Returns:
         Path of an existing file, or None.
     """
@@ -101,24 +102,26 @@ def resolve(name: tp.Union[str, Path], file: str = LM_FILE) -> tp.Optional[Path]
     if path.is_dir():
         candidates = [path / CHECKPOINT, path / file]
         if file == LM_FILE:
-            candidates.append(path / CODEC_FILE)     # a codec's own release folder
+            candidates.append(path / CODEC_FILE)     # The release folder of a codec.
         path = next((candidate for candidate in candidates if candidate.exists()), path / CHECKPOINT)
     return path if path.exists() else None
 
 
 def load_package(name: tp.Union[str, Path], file: str) -> dict[str, tp.Any]:
-    """`best_state` (tensors by name) and `xp.cfg` (a DictConfig) of a model, wherever it comes from.
+    """Load a model's weights and config.
 
     Args:
-        name: what `resolve` takes, or a name on the hub.
+        name: a name for `resolve`, or a name on the hub.
         file: `state_dict.bin` or `compression_state_dict.bin`.
+    Returns:
+        `best_state` (tensors by name) and `xp.cfg` (a DictConfig); or only `pretrained`, the name of a codec on the hub.
     Raises:
         ValueError: nothing is found under a local name, or the file has no such content.
     """
     path = resolve(name, file)
     if path is None:
         if str(name).startswith(("//", "/", ".")):
-            raise ValueError(f"{name}: no checkpoint there (looked for {CHECKPOINT} and {file})")
+            raise ValueError(f"{name}: no checkpoint found (looked for {CHECKPOINT} and {file})")
         from audiocraft.models import loaders
         package = loaders._get_state_dict(str(name), filename=file)
     else:
@@ -127,21 +130,21 @@ def load_package(name: tp.Union[str, Path], file: str) -> dict[str, tp.Any]:
         return package
     best = package.get("fsdp_best_state") or package.get("best_state")
     if not best or "xp.cfg" not in package:
-        raise ValueError(f"{path or name} holds {', '.join(map(str, package))}, but not best_state and xp.cfg; is it a "
-                         "checkpoint of AudioCraft?")
+        raise ValueError(f"{path or name} contains {', '.join(map(str, package))}, but not best_state and xp.cfg; give a "
+                         "checkpoint of AudioCraft")
     cfg = package["xp.cfg"]
     return {"best_state": best.get("model", best),
             "xp.cfg": OmegaConf.create(cfg) if isinstance(cfg, str) else cfg}
 
 
 def load_weights(model: torch.nn.Module, state: dict[str, torch.Tensor], source: tp.Union[str, Path]) -> None:
-    """Load `state` whole or not at all; see `check_weights` for the errors."""
+    """Load `state` completely or not at all; see `check_weights` for the errors."""
     check_weights(model, state, source)
     model.load_state_dict(state)
 
 
 def check_weights(model: torch.nn.Module, state: dict[str, torch.Tensor], source: tp.Union[str, Path]) -> None:
-    """See that `state` fits `model` exactly.
+    """Check that `state` fits `model` exactly.
 
     Raises:
         ValueError: keys are missing or unknown, or shapes differ; all of them are listed.
@@ -157,7 +160,7 @@ def check_weights(model: torch.nn.Module, state: dict[str, torch.Tensor], source
 
 
 def release(best_state: dict[str, torch.Tensor], cfg: DictConfig, path: Path, half: bool = False) -> None:
-    """Write one file of a release folder; `half` stores float16."""
+    """Write one file of a release folder, in float16 with `half`."""
     if half:
         best_state = {key: value.half() if value.is_floating_point() else value for key, value in best_state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,10 +171,10 @@ def release(best_state: dict[str, torch.Tensor], cfg: DictConfig, path: Path, ha
 
 
 def export(source: str, out: tp.Union[str, Path], half: bool = False) -> Path:
-    """Write a release folder of a trained model, reload it and compare.
+    """Write the release folder of a trained model, reload it and compare.
 
     Args:
-        source: what `load_package` takes: `//sig/SIG`, a checkpoint, a folder. A codec's or a language model's.
+        source: a codec or language model by a name for `load_package`: `//sig/SIG`, a checkpoint or a folder.
         out: folder to write.
         half: store float16, half the size.
     Returns:

@@ -1,6 +1,6 @@
-"""Text conditioning that AudioCraft lacks: a learnt table of hashed words.
+"""A text conditioner that needs no download: a learned table of hashed words.
 
-T5's weights cannot be fetched everywhere, AudioCraft's `whitespace` tokenizer wants a spaCy model from the web and its
+T5's weights cannot be downloaded everywhere, AudioCraft's `whitespace` tokenizer needs a spaCy model from the web, and its
 `noop` tokenizer hashes whole sentences. For the closed vocabulary of a generated data set, words are enough.
 """
 import hashlib
@@ -16,24 +16,28 @@ _WORD = re.compile(r"[a-z0-9]+(?:[#'][a-z0-9]*)?")
 
 
 def words_of(text: str) -> list[str]:
-    """Lower-case words and numbers of a sentence: `words_of("A reel in F# minor")` is ['a', 'reel', 'in', 'f#', 'minor']."""
+    """Split a sentence into lower-case words and numbers.
+
+    >>> words_of("A reel in F# minor")
+    ['a', 'reel', 'in', 'f#', 'minor']
+    """
     return _WORD.findall(text.lower())
 
 
 def bin_of(word: str, n_bins: int) -> int:
-    """Stable bin of a word, from 1 to n_bins - 1; 0 is padding."""
+    """Hash a word to a bin from 1 to n_bins - 1, the same in every process; 0 is padding."""
     digest = hashlib.blake2b(word.encode(), digest_size=8).digest()
     return 1 + int.from_bytes(digest, "little") % (n_bins - 1)
 
 
 class WordsConditioner(TextConditioner):
-    """Embeds each word of a description by its hash, for cross-attention.
+    """Embed each word of a description by its hash, for cross-attention.
 
     Args:
         output_dim: width of the embeddings handed to the transformer.
-        n_bins: rows of the table; words that share a row are not told apart.
+        n_bins: rows of the table; words that share a row are not distinguished.
         dim: width of the table.
-        word_dropout: probability of leaving out each word while training, so that short prompts work too.
+        word_dropout: probability of dropping each word in training, so that short prompts work too.
     """
 
     def __init__(self, output_dim: int, n_bins: int = 2048, dim: int = 64, word_dropout: float = 0.0) -> None:
@@ -43,7 +47,7 @@ class WordsConditioner(TextConditioner):
         self.embed = nn.Embedding(n_bins, dim, padding_idx=0)
 
     def tokenize(self, x: tp.Sequence[tp.Optional[str]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Bins and mask of each description, Long and Int [B, words]; None or no words gives one masked entry."""
+        """Compute bins and mask of each description, Long and Int [B, words]; no words give one masked entry."""
         rows = [self._bins(text) for text in x]
         width = max(1, max(map(len, rows), default=1))
         tokens = torch.tensor([row + [0] * (width - len(row)) for row in rows], dtype=torch.long)
@@ -51,7 +55,7 @@ class WordsConditioner(TextConditioner):
         return tokens, (tokens > 0).int()
 
     def forward(self, inputs: tuple[torch.Tensor, torch.Tensor]) -> ConditionType:
-        """Bins and mask [B, words] -> embeddings [B, words, output_dim], zero where masked, and the mask."""
+        """Embed bins [B, words]: embeddings [B, words, output_dim], zero where masked, and the mask."""
         tokens, mask = inputs
         return self.output_proj(self.embed(tokens)) * mask.unsqueeze(-1), mask
 

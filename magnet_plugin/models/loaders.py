@@ -1,4 +1,4 @@
-"""From a name to models ready to play: codec and language model."""
+"""Load codecs and language models by name, ready for inference."""
 import logging
 import typing as tp
 from pathlib import Path
@@ -17,10 +17,10 @@ Device = tp.Union[str, torch.device]
 
 
 def load_codec(name: tp.Union[str, Path], device: Device = "cpu") -> CompressionModel:
-    """The codec of a model: of a release folder, a run (`//sig/SIG`), a bundled or published model.
+    """Load the codec of a model: of a release folder, a run (`//sig/SIG`), a bundled or a published model.
 
     Raises:
-        ValueError: nothing is there, or the weights do not fit.
+        ValueError: nothing is found under this name, or the weights do not fit.
     """
     if str(name).startswith("//pretrained/"):
         return CompressionModel.get_pretrained(str(name).removeprefix("//pretrained/"), device=device)
@@ -28,7 +28,7 @@ def load_codec(name: tp.Union[str, Path], device: Device = "cpu") -> Compression
     if "pretrained" in package:
         return CompressionModel.get_pretrained(package["pretrained"], device=device)
     cfg = package["xp.cfg"]
-    if "compression_model_checkpoint" in cfg:              # a run of a language model: it names its codec
+    if "compression_model_checkpoint" in cfg:              # A language model's run names its codec.
         return load_codec(cfg.compression_model_checkpoint, device)
     cfg = builders.for_inference(cfg, device)
     codec = upstream.get_compression_model(cfg)
@@ -38,25 +38,29 @@ def load_codec(name: tp.Union[str, Path], device: Device = "cpu") -> Compression
 
 def load_magnet_lm(name: tp.Union[str, Path], compression_model_frame_rate: float, device: Device = "cpu",
                    cache_dir: tp.Optional[str] = None) -> MagnetLMModel:
-    """The language model of `name`, its config at `.cfg`; AudioCraft's `load_lm_model_magnet` in name and arguments.
+    """Load a MAGNeT with its config at `.cfg`; the arguments are those of AudioCraft's `load_lm_model_magnet`.
 
-    A hybrid model of another code, whose config does not tell how it lays out its columns, is loaded with a warning.
+    A hybrid model that was trained by other code, whose config does not describe its columns, is loaded with a warning.
 
     Raises:
-        ValueError: nothing is there, it is no MAGNeT, or the weights do not fit.
+        ValueError: nothing is found under this name, it is not a MAGNeT, or the weights do not fit.
     """
     package = checkpoints.load_package(name, checkpoints.LM_FILE)
     cfg = builders.for_inference(package["xp.cfg"], device)
     if cfg.get("lm_model") != builders.MAGNET_LM and not builders.is_hybrid(cfg):
-        raise ValueError(f"{name} holds lm_model={cfg.get('lm_model')!r}, not a MAGNeT ({builders.MAGNET_LM}); load it with "
-                         "AudioCraft's MusicGen or AudioGen")
-    cfg.transformer_lm.compression_model_framerate = float(compression_model_frame_rate)    # EnCodec gives a NumPy number
+        raise ValueError(f"{name} has lm_model={cfg.get('lm_model')!r}, which is not a MAGNeT ({builders.MAGNET_LM}); load "
+                         "it with AudioCraft's MusicGen or AudioGen")
+    cfg.transformer_lm.compression_model_framerate = float(compression_model_frame_rate)    # EnCodec returns a NumPy number.
     return tp.cast(MagnetLMModel, _built(cfg, package, name))
 
 
 def build_lm(package: dict[str, tp.Any], name: tp.Union[str, Path], device: Device = "cpu") -> LMModel:
-    """An AudioCraft language model, such as MusicGen's, from what `checkpoints.load_package` gave; its config at `.cfg`.
+    """Build an AudioCraft language model, such as MusicGen's, from a loaded package; its config is at `.cfg`.
 
+    Args:
+        package: result of `checkpoints.load_package`.
+        name: for errors.
+        device: where to put the model.
     Raises:
         ValueError: the weights do not fit.
     """
@@ -67,9 +71,9 @@ def _built(cfg: DictConfig, package: dict[str, tp.Any], name: tp.Union[str, Path
     lm = builders.get_lm_model(cfg)
     checkpoints.load_weights(lm, package["best_state"], name)
     if builders.is_hybrid(cfg) and "hybrid" not in cfg:
-        logger.warning("%s is a hybrid model that this plugin has not trained. Its weights fit, but its config does not "
-                       "say how it mixes both ways of decoding: it is decoded in this plugin's layout "
-                       "(magnet_plugin/hybrid.py), which nobody has checked against its training.", name)
+        logger.warning("%s is a hybrid model that was not trained by this plugin. Its weights fit, but its config does not "
+                       "describe how it combines both ways of decoding. It is decoded with this plugin's layout "
+                       "(magnet_plugin/modules/hybrid_layout.py), which may differ from that of its training.", name)
     lm.eval()
     OmegaConf.set_struct(cfg, True)
     lm.__dict__["cfg"] = cfg

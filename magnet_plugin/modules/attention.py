@@ -24,19 +24,19 @@ _announced: set[tuple[str, torch.dtype, str]] = set()
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, context: Context, backend: str = "auto", dropout: float = 0.0) -> Tensor:
-    """softmax(q k^T / sqrt(D)) v over the keys that `context` allows.
+    """Compute softmax(q k^T / sqrt(D)) v over the keys that `context` allows.
 
     Args:
         q: queries [B, H, T, D], any strides.
         k: keys [B, H, T_k, D], of q's dtype and device (autocast does not reach all kernels).
         v: values [B, H, T_k, D], likewise.
-        context: what each query may look at.
+        context: which keys each query may attend to.
         backend: "auto", "torch" or "xformers", see `choose`.
-        dropout: chance of dropping an attention weight; give 0 outside of training.
+        dropout: probability of dropping an attention weight; 0 outside of training.
     Returns:
         [B, H, T, D], of q's dtype.
     Raises:
-        ValueError: if the backend cannot run this, or if the tensors' dtypes or devices differ.
+        ValueError: the backend cannot run this, or the tensors' dtypes or devices differ.
     """
     if not (q.dtype == k.dtype == v.dtype and q.device == k.device == v.device):
         raise ValueError("q, k and v must have one dtype and one device, got "
@@ -48,20 +48,20 @@ def attend(q: Tensor, k: Tensor, v: Tensor, context: Context, backend: str = "au
 
 def choose(context: Context, device: torch.device | str, dtype: torch.dtype, backend: str = "auto",
            seq_len: int = 1500, head_dim: int = 64) -> Kernel:
-    """The kernel that `attend` runs.
+    """Choose the kernel that `attend` runs.
 
-    "auto" takes xformers on CUDA in float16 and bfloat16 where one of its operators accepts the context as such, and
-    torch otherwise; it logs its choice once for each kind of device, dtype and context.
+    "auto" chooses xformers on CUDA in float16 and bfloat16 if one of its operators supports the context directly, and torch
+    otherwise. The choice is logged once for each device type, dtype and context type.
 
     Args:
-        context: what each query may look at.
-        device: where the tensors lie.
-        dtype: their dtype.
+        context: which keys each query may attend to.
+        device: the tensors' device.
+        dtype: the tensors' dtype.
         backend: "auto", "torch" or "xformers" (the config's `efficient_attention_backend`).
-        seq_len: frames T; decides whether blocks of a band pay.
-        head_dim: channels of a head, D; some operators want a multiple of 8.
+        seq_len: frames T; decides whether blocks of a band are worthwhile.
+        head_dim: channels D of a head; some operators need a multiple of 8.
     Raises:
-        ValueError: if the backend is unknown or cannot run this; says what to set.
+        ValueError: the backend is unknown or cannot run this; the message says what to set.
     """
     device = torch.device(device)
     if backend not in BACKENDS:
@@ -82,9 +82,9 @@ def choose(context: Context, device: torch.device | str, dtype: torch.dtype, bac
 
 
 def available_backends() -> tuple[str, ...]:
-    """The values of `efficient_attention_backend` that can be imported here; "auto" and "torch" always can.
+    """Return the values of `efficient_attention_backend` whose library can be imported here.
 
-    Whether xformers has an operator for a given device and dtype is up to `choose`.
+    Whether xformers has an operator for a device and dtype is decided by `choose`.
     """
     try:
         import xformers.ops  # noqa: F401
@@ -112,7 +112,7 @@ def _choose_xformers(context: Context, device: torch.device, dtype: torch.dtype,
         if reason is None:
             return kernel
     raise ValueError(f"efficient_attention_backend=xformers cannot run {context} on {device.type} in {dtype} "
-                     f"({reasons[-1]}). Set efficient_attention_backend=auto, which takes torch here, or use a CUDA "
+                     f"({reasons[-1]}). Set efficient_attention_backend=auto, which uses torch here, or use a CUDA "
                      "device with dtype float16 or bfloat16.")
 
 
@@ -124,7 +124,7 @@ def _announce(kernel: Kernel, context: Context, device: torch.device, dtype: tor
 
 
 def _refusal(kernel: Kernel, device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
-    """Why xformers does not run this kernel, None where it does."""
+    """Return why xformers does not run this kernel, or None if it does."""
     if device.type != "cuda":
         return f"xformers has no operators for {device.type}"
     if not torch.cuda.is_available():
@@ -135,7 +135,7 @@ def _refusal(kernel: Kernel, device: torch.device, dtype: torch.dtype, head_dim:
 @cache
 def _try_xformers(kernel: Kernel, device: torch.device, dtype: torch.dtype, head_dim: int,
                   deterministic: bool) -> str | None:
-    """Runs a few frames forward and backward: what xformers accepts depends on its build, the GPU and torch's flags."""
+    """Run a few frames forward and backward: what xformers supports depends on its build, the GPU and torch's flags."""
     context = Full() if kernel == "xformers-full" else Band(1)
     try:
         with torch.inference_mode(False), torch.enable_grad():

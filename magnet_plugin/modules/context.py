@@ -13,14 +13,14 @@ from torch import Tensor
 
 
 class Context(ABC):
-    """Which keys each query may attend to. New contexts need no more than `dense`."""
+    """Which keys each query may attend to. A new context only has to implement `dense`."""
 
     @abstractmethod
     def dense(self, num_queries: int, num_keys: int, device: torch.device | str | None = None) -> Tensor:
         """Bool [T_q, T_k], True = attend; leading dimensions that broadcast with [B, H] are allowed."""
 
     def reduced(self, num_queries: int, num_keys: int) -> Context:
-        """The simplest context that means the same for these lengths."""
+        """Return the simplest context that is equivalent for these lengths."""
         return self
 
 

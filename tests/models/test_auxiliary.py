@@ -47,7 +47,7 @@ def test_models_by_name_and_as_objects(release_folder: Path, musicgen: Path, tmp
     assert isinstance(again, MaskedRescorer) and again.scorer(conditions(*TEXTS), 2)(tokens, 1).shape == (2, 7, 64)
 
 
-def test_a_rescorer_of_another_codec_is_told_with_every_difference(musicgen: Path, release_folder: Path) -> None:
+def test_a_rescorer_of_another_codec_is_refused_with_every_difference(musicgen: Path, release_folder: Path) -> None:
     from audiocraft.models import MusicGen
     from audiocraft.models.builders import get_debug_compression_model
     codec = load_codec(release_folder)
@@ -77,15 +77,15 @@ def test_a_rescorer_of_another_codec_is_told_with_every_difference(musicgen: Pat
         load_rescorer("//bundled/magnet-16khz", codec)
 
 
-def test_what_is_no_model_is_told(release_folder: Path, tmp_path: Path) -> None:
+def test_sources_without_a_usable_model_are_refused(release_folder: Path, tmp_path: Path) -> None:
     codec = load_codec(release_folder)
-    for source, words in ((3, "not int"), (tmp_path / "none", "no checkpoint there"), ("//sig/00000000", "no checkpoint"),
+    for source, words in ((3, "not int"), (tmp_path / "none", "no checkpoint found"), ("//sig/00000000", "no checkpoint"),
                           ("//bundled/codec-16khz", "not a language model")):
         with pytest.raises(ValueError, match=words):
             load_rescorer(source, codec)        # type: ignore[arg-type]
     chroma = build_musicgen(card=64)
     chroma.condition_provider.conditioners["self_wav"] = torch.nn.Identity()
-    with pytest.raises(ValueError, match="conditioned on self_wav, not on text alone"):
+    with pytest.raises(ValueError, match="conditioned on self_wav, not only on text"):
         load_rescorer(chroma, codec)
     with pytest.raises(ValueError, match="is on meta, but the MAGNeT on cpu; load both"):
         load_rescorer(build_musicgen(card=64).to("meta"), codec)
@@ -102,7 +102,7 @@ def test_a_name_is_loaded_once_whatever_its_roles(musicgen: Path, release_folder
     assert built == [str(musicgen)]
 
 
-def test_a_musicgen_by_itself_plays_whole_clips_from_one_seed() -> None:
+def test_autoregressive_model_generates_whole_clips_from_one_seed() -> None:
     from magnet_plugin.models.auxiliary import AutoregressiveModel
     musicgen = AutoregressiveModel.load("//bundled/musicgen-16khz")
     assert (musicgen.sample_rate, musicgen.duration) == (16000, 5.0)

@@ -45,9 +45,9 @@ def test_names(release_folder: Path, tmp_path: Path) -> None:
     assert checkpoints.resolve(release_folder, checkpoints.CODEC_FILE) == release_folder / "compression_state_dict.bin"
     assert checkpoints.resolve(tmp_path) is None and checkpoints.resolve("//sig/00000000") is None
     assert checkpoints.resolve("//bundled/codec-16khz").name == "compression_state_dict.bin"
-    with pytest.raises(ValueError, match="no such bundled model; there are .*codec-16khz"):
+    with pytest.raises(ValueError, match="no such bundled model; available: .*codec-16khz"):
         checkpoints.resolve("//bundled/no-such")
-    with pytest.raises(ValueError, match="no checkpoint there"):
+    with pytest.raises(ValueError, match="no checkpoint found"):
         checkpoints.load_package(tmp_path / "nowhere", checkpoints.LM_FILE)
 
 

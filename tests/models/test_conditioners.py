@@ -27,7 +27,7 @@ def test_padding_order_and_nothing() -> None:
     assert conditioner.tokenize([None])[0].shape == (1, 1)
 
 
-def test_words_are_dropped_in_training_alone() -> None:
+def test_words_are_only_dropped_in_training() -> None:
     conditioner = WordsConditioner(output_dim=8, n_bins=64, dim=4, word_dropout=0.5)
     text = ["one two three four five six seven eight"] * 50
     kept = conditioner.train().tokenize(text)[1].float().sum(-1)

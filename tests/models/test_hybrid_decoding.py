@@ -88,7 +88,7 @@ def test_temperature_and_top_k() -> None:
     assert abs(float(share) - 1 / (1 + torch.exp(torch.tensor(-3 / (CARD - 1))))) < 0.08
 
 
-def test_logits_that_are_not_finite_are_told() -> None:
+def test_non_finite_logits_name_the_step() -> None:
     def broken(written: torch.Tensor, guidance: float) -> torch.Tensor:
         broken.calls += 1                                                              # type: ignore[attr-defined]
         return torch.full((1, K, CARD), float("nan") if broken.calls == 3 else 0.0)    # type: ignore[attr-defined]
@@ -204,7 +204,7 @@ def test_guidance_of_the_prompt_matters_and_one_is_the_conditional_model(model: 
     assert not torch.equal(prompts(prompt_cfg_coef=1.0), prompts(prompt_cfg_coef=3.0))
 
 
-def test_bad_settings_are_told(model: tp.Any) -> None:
+def test_bad_settings_name_the_setting(model: tp.Any) -> None:
     for options, word in (({"prompt_frames": -1}, "prompt_duration"), ({"prompt_cfg_coef": -1}, "prompt_cfg_coef"),
                           ({"prompt_temperature": 0}, "prompt_temperature"), ({"prompt_top_k": -1}, "prompt_top_k"),
                           ({"prompt_frames": 3, "top_p": 2}, "top_p"),

@@ -104,12 +104,12 @@ def test_a_folder_of_audiocrafts_unreleased_branch_is_a_hybrid(hybrid_folder: Pa
     with caplog.at_level(logging.WARNING, "magnet_plugin"):
         model = MAGNeT.get_pretrained(str(folder), device="cpu")
     assert isinstance(model.lm, HybridMagnetLMModel) and model.lm.span_len == 3
-    assert "nobody has checked" in caplog.text
+    assert "may differ from that of its training" in caplog.text
     ours = loading.load_magnet_lm(hybrid_folder, 50)
     assert all(torch.equal(value, ours.state_dict()[key]) for key, value in model.lm.state_dict().items())
 
 
-def test_keys_that_do_not_fit_are_told_exactly_and_nothing_is_loaded(hybrid_folder: Path, tmp_path: Path) -> None:
+def test_keys_that_do_not_fit_are_listed_and_nothing_is_loaded(hybrid_folder: Path, tmp_path: Path) -> None:
     def change(state: dict, cfg: tp.Any) -> None:
         state["linears.9.weight"] = state.pop("linears.3.weight")
         state["switch_emb.weight"] = torch.zeros(2, 2)

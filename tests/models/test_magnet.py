@@ -108,7 +108,7 @@ BAD: list[tuple[str, str, tp.Callable[[tp.Any], tp.Any]]] = [
 
 
 @pytest.mark.parametrize("word,call", [case[1:] for case in BAD], ids=[case[0] for case in BAD])
-def test_bad_input_is_told(model: tp.Any, word: str, call: tp.Callable[[tp.Any], tp.Any]) -> None:
+def test_bad_input_is_refused(model: tp.Any, word: str, call: tp.Callable[[tp.Any], tp.Any]) -> None:
     with pytest.raises(ValueError, match=word):
         call(model)
 
@@ -128,5 +128,5 @@ def test_a_name_that_is_not_there() -> None:
     from magnet_plugin import MAGNeT
     with pytest.raises(ValueError, match="no such bundled model"):
         MAGNeT.get_pretrained("//bundled/no-such-model")
-    with pytest.raises(ValueError, match="no checkpoint there"):
+    with pytest.raises(ValueError, match="no checkpoint found"):
         MAGNeT.get_pretrained("./no/such/folder")

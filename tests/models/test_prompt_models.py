@@ -20,7 +20,7 @@ def prompt_model(**params: tp.Any) -> PromptModel:
     return PromptModel(build_musicgen(), "NAME", params)
 
 
-def test_greedy_writing_equals_choosing_one_token_at_a_time() -> None:
+def test_greedy_prompt_equals_choosing_one_token_at_a_time() -> None:
     """Slow reference without cache: append a step of the delay pattern, take the likeliest tokens."""
     lm = build_musicgen()
     length = 6
@@ -38,7 +38,7 @@ def test_greedy_writing_equals_choosing_one_token_at_a_time() -> None:
     assert torch.equal(PromptModel(lm, params={"use_sampling": False}).generate(conditions(*TEXTS), 2, length), expected)
 
 
-def test_one_seed_writes_the_same_and_leaves_torchs_state_alone() -> None:
+def test_a_seed_reproduces_the_prompt_and_keeps_torchs_state() -> None:
     one = prompt_model()
     torch.manual_seed(123)
     state = torch.get_rng_state()
@@ -82,7 +82,7 @@ def test_settings_are_passed_on() -> None:
                            prompt_model(use_sampling=False).generate(conditions(*TEXTS), 2, 8))
 
 
-def test_what_cannot_write_is_told() -> None:
+def test_unsuitable_models_and_prompts_are_refused() -> None:
     with pytest.raises(ValueError, match="NAME is not autoregressive"):
         PromptModel(build(MagnetLMModel, 40), "NAME")
     with pytest.raises(ValueError, match="training mode"):

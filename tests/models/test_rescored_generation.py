@@ -57,7 +57,7 @@ def test_weight_one_is_bit_identical_and_the_next_weight_below_is_close(arrangem
 
 
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
-def test_at_weight_zero_the_rescorer_writes_everything_that_is_not_given(arrangement: str) -> None:
+def test_at_weight_zero_the_rescorer_decides_all_unknown_tokens(arrangement: str) -> None:
     given = some_known(2, 31)
     wanted = torch.randint(0, CARD, (2, K, 31), generator=torch.Generator().manual_seed(4))
     tokens = run(oracle(2, 31), given, lambda tokens, stage: torch.nn.functional.one_hot(wanted[:, stage], CARD).float(),
@@ -111,7 +111,7 @@ def test_the_combination_decides_what_is_masked_again(arrangement: str) -> None:
     assert all(disliked[mask].any() for mask in second)
 
 
-def test_a_rescorer_that_breaks_is_told() -> None:
+def test_non_finite_scores_of_a_rescorer_are_reported() -> None:
     table = opinions(1, 12)
 
     def broken(tokens: torch.Tensor, stage: int) -> torch.Tensor:
@@ -198,7 +198,7 @@ def test_a_prompt_of_sound_is_continued_by_both(model: tp.Any, musicgen: Path) -
     assert model.generate_unconditional(2, seed=1).shape == (2, 1, 32000)
 
 
-def test_progress_counts_the_written_steps(model: tp.Any, musicgen: Path) -> None:
+def test_progress_includes_the_steps_of_the_prompt(model: tp.Any, musicgen: Path) -> None:
     model.set_generation_params(**FEW, prompt_model=musicgen, prompt_duration=0.2)
     seen: list[tuple[int, int]] = []
     model.set_custom_progress_callback(lambda done, total: seen.append((done, total)))
@@ -209,7 +209,7 @@ def test_progress_counts_the_written_steps(model: tp.Any, musicgen: Path) -> Non
 
 BAD: list[tuple[dict[str, tp.Any], str]] = [
     ({"rescorer_weight": 0.5}, "rescorer_weight=0.5 needs a rescorer"),
-    ({"rescorer": "./none"}, "no checkpoint there"),
+    ({"rescorer": "./none"}, "no checkpoint found"),
     ({"rescorer": "//bundled/magnet-16khz"}, "rescorer //bundled/magnet-16khz and .*cardinality 512 instead of 64"),
     ({"rescorer": "//bundled/magnet-16khz", "rescorer_stages": [4]}, "stages 0 to 3, not 4"),
     ({"prompt_model": "x"}, "prompt_duration=0"), ({"prompt_duration": 0.5}, "or prompt_model="),
@@ -219,7 +219,7 @@ BAD: list[tuple[dict[str, tp.Any], str]] = [
 
 
 @pytest.mark.parametrize("params,words", BAD, ids=[words.split()[0] + str(i) for i, (_, words) in enumerate(BAD)])
-def test_bad_input_is_told_and_changes_nothing(model: tp.Any, params: dict[str, tp.Any], words: str) -> None:
+def test_bad_input_is_refused_and_changes_nothing(model: tp.Any, params: dict[str, tp.Any], words: str) -> None:
     model.set_generation_params(**FEW, duration=1.0)
     before = dict(model.generation_params)
     with pytest.raises(ValueError, match=words):
@@ -227,7 +227,7 @@ def test_bad_input_is_told_and_changes_nothing(model: tp.Any, params: dict[str, 
     assert model.generation_params == before and model.duration == 1.0
 
 
-def test_a_magnet_cannot_write_the_prompt(model: tp.Any, release_folder: Path) -> None:
+def test_a_magnet_is_refused_as_prompt_model(model: tp.Any, release_folder: Path) -> None:
     with pytest.raises(ValueError, match="prompt_model .* is not autoregressive"):
         model.set_generation_params(prompt_model=release_folder, prompt_duration=0.5)
     with pytest.raises(ValueError, match="rescorer_weight=0.5 needs a rescorer"):

@@ -212,7 +212,7 @@ def test_which_adapter() -> None:
     assert isinstance(rescorer_of(magnet()), MaskedRescorer) and isinstance(rescorer_of(build_musicgen()), CausalRescorer)
 
 
-def test_what_cannot_score_is_told() -> None:
+def test_unsuitable_models_are_refused() -> None:
     lm = build_musicgen()
     with pytest.raises(ValueError, match="NAME is not autoregressive"):
         CausalRescorer(magnet(), "NAME")

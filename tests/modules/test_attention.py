@@ -125,7 +125,7 @@ class Largest(TorchDispatchMode):
         return out
 
 
-def test_memory_of_the_band_grows_with_the_length_alone():
+def test_memory_of_the_band_is_linear_in_the_length():
     largest = {}
     for seq_len in (1500, 3000):
         q, k, v = draws(1, 1, seq_len, 8, leaf=True)
@@ -203,7 +203,7 @@ def test_wrong_arguments_are_refused():
         choose(Full(), "cpu", torch.int64)
 
 
-def test_auto_says_once_what_it_took(caplog, monkeypatch):
+def test_auto_logs_its_choice_once(caplog, monkeypatch):
     monkeypatch.setattr(attention, "_announced", set())
     q, k, v = draws(1, 1, 50, 8)
     with caplog.at_level(logging.INFO, logger="magnet_plugin.modules.attention"):
@@ -223,7 +223,7 @@ def test_importing_needs_no_xformers(monkeypatch):
 
 @pytest.mark.parametrize("kernel", ["xformers-full", "xformers-local", "xformers-bias"])
 @pytest.mark.parametrize("seq_len", [3, 16, 251])
-def test_what_xformers_is_asked_for(kernel, seq_len, monkeypatch):
+def test_arguments_passed_to_xformers(kernel, seq_len, monkeypatch):
     """Layout and bias, with xformers' documented formula in the place of its CUDA operators."""
     ops = pytest.importorskip("xformers.ops")
 

@@ -128,7 +128,7 @@ def test_attention_reaches_where_the_mask_says_by_gradient() -> None:
             assert (grads[1].abs().sum((1, 3))[allowed] > 0).all(), (stage, row)
 
 
-def test_queries_may_be_the_last_columns_alone() -> None:
+def test_fewer_queries_are_the_last_columns() -> None:
     context = Layout.single(5, 2, 12, 4).context(1, 2)
     assert torch.equal(context.dense(6, 16), context.allowed[:, :, 10:])
     with pytest.raises(ValueError, match="16 columns"):
@@ -137,7 +137,7 @@ def test_queries_may_be_the_last_columns_alone() -> None:
         Layout.single(16, 1, 12, 4)
 
 
-def test_what_is_shown_and_asked_equals_a_loop() -> None:
+def test_inputs_and_targets_equal_a_loop() -> None:
     draw = random.Random(0)
     for case in range(60):
         B, K, T = draw.randint(1, 4), draw.randint(1, 4), draw.randint(1, 24)

@@ -96,7 +96,7 @@ def test_what_cannot_be_bundled_is_refused(release_folder: Path, data: Path, tmp
     with pytest.raises(ValueError, match="too large.*compression_state_dict.bin has"):
         build.build("codec", str(run), [], out, data=str(data))
     assert [(path.name, path.read_text()) for path in out.iterdir()] == [("card.json", "the old one")]
-    with pytest.raises(ValueError, match="no checkpoint there"):
+    with pytest.raises(ValueError, match="no checkpoint found"):
         build.read_run("00000000")
 
 
