@@ -175,11 +175,12 @@ def _take_solvers() -> None:
     from audiocraft.solvers import base, magnet
     from audiocraft.solvers import builders as upstream
 
-    from .distributed import fsdp as sharding  # noqa: F401 (adds its solver to those that get_solver knows)
-    from .solvers import magnet as solver  # noqa: F401 (adds its solver to those that get_solver knows)
-    get_solver = functools.partial(solver.get_solver, fallback=upstream.get_solver)
+    from .distributed import fsdp
+    from .solvers import builders
+    from .solvers import magnet as solver
+    get_solver = functools.partial(builders.get_solver, fallback=upstream.get_solver)
     for owner in (solvers, upstream):
         _put(owner, "get_solver", get_solver)
-    _put(base, "model_hash", sharding.fingerprint)      # AudioCraft's cannot read weights in shards
+    _put(base, "model_hash", fsdp.model_hash)      # AudioCraft's cannot read weights in shards
     _put(magnet, "MagnetSolver", solver.MagnetSolver)
     _put(magnet, "AudioMagnetSolver", solver.AudioMagnetSolver)

@@ -1,7 +1,7 @@
-"""Dora's entry point: `dora run solver=magnet`, from a checkout or with `-P magnet_plugin` from anywhere.
+"""Dora's entry point: `dora run solver=magnet` in a checkout, `dora -P magnet_plugin run solver=magnet` anywhere else.
 
-`register()` also makes `audiocraft.train` resolve to this module, because AudioCraft's own needs a config folder that
-its wheel lacks.
+`register()` also makes `audiocraft.train` refer to this module, because AudioCraft's own needs a config folder that its
+wheel does not contain.
 """
 import copy
 import logging
@@ -22,28 +22,32 @@ from omegaconf import DictConfig, OmegaConf
 
 from . import environment, registry
 from .data.preflight import SPLITS, check_datasource
-from .distributed import process_groups as ranks
+from .distributed import process_groups
+from .distributed.monitoring import monitored
 from .metrics.machine import made_with
 from .sweeps import records, slurm, slurm_config
 
-environment.register_resolvers()
-registry.register()
+registry.register()         # Dora imports only this module, and composes the config on import (`hydra_main` below)
 
 logger = logging.getLogger(__name__)
 
 
 def per_rank(cfg: DictConfig) -> DictConfig:
-    """A copy of `cfg` with the batch sizes of one rank and absolute manifest paths."""
+    """Return a copy of a config with batch sizes per rank and absolute manifest paths.
+
+    Raises:
+        ValueError: a batch size is not a multiple of the number of ranks.
+    """
     cfg = copy.deepcopy(cfg)
-    world = flashy.distrib.world_size()
-    holders = [("dataset", cfg.dataset)] + [(f"dataset.{split}", cfg.dataset.get(split)) for split in SPLITS]
-    for name, holder in holders:
-        if holder is None or holder.get("batch_size") is None:
+    world_size = flashy.distrib.world_size()
+    sections = [("dataset", cfg.dataset)] + [(f"dataset.{split}", cfg.dataset.get(split)) for split in SPLITS]
+    for name, section in sections:
+        if section is None or section.get("batch_size") is None:
             continue
-        if holder.batch_size % world:
-            raise ValueError(f"{name}.batch_size={holder.batch_size} does not divide by the {world} ranks; "
-                             f"set it to a multiple of {world}")
-        holder.batch_size //= world
+        if section.batch_size % world_size:
+            raise ValueError(f"{name}.batch_size={section.batch_size} is not a multiple of the {world_size} ranks; set it "
+                             f"to a multiple of {world_size}")
+        section.batch_size //= world_size
     for key, value in cfg.datasource.items():
         if isinstance(value, str):
             cfg.datasource[key] = git_save.to_absolute_path(value)
@@ -51,7 +55,7 @@ def per_rank(cfg: DictConfig) -> DictConfig:
 
 
 def prepare_data(cfg: DictConfig) -> None:
-    """Render the folk set that `cfg.datasource.folk` asks for, unless it is there."""
+    """Render the folk data set of `cfg.datasource.folk` on rank 0, unless it exists; the other ranks wait."""
     folk = cfg.datasource.get("folk")
     if folk is None:
         return
@@ -63,7 +67,7 @@ def prepare_data(cfg: DictConfig) -> None:
 
 
 def get_solver(cfg: DictConfig) -> tp.Any:
-    """The solver that `cfg.solver` names, its data in place."""
+    """Build the solver of a config, after its data is checked and prepared."""
     from audiocraft import solvers
     check_datasource(cfg.datasource, cfg.execute_only)
     cfg = per_rank(cfg)
@@ -74,15 +78,18 @@ def get_solver(cfg: DictConfig) -> tp.Any:
 def get_solver_from_xp(xp: XP, override_cfg: tp.Union[dict, DictConfig, None] = None, restore: bool = True,
                        load_best: bool = True, ignore_state_keys: tp.Sequence[str] = (),
                        disable_fsdp: bool = True) -> tp.Any:
-    """The solver of an experiment, its state restored.
+    """Build the solver of an experiment and restore its state.
 
     Args:
         xp: Dora experiment.
-        override_cfg: nested values that replace the experiment's, without touching its signature.
-        restore: load its checkpoint.
-        load_best: take the best state instead of the last.
-        ignore_state_keys: parts of the state to leave out, e.g. `optimizer`.
-        disable_fsdp: load a sharded experiment into one process (needs `load_best`).
+        override_cfg: nested values that override the experiment's config; its signature stays the same.
+        restore: whether to load the checkpoint.
+        load_best: whether to load the best state instead of the last.
+        ignore_state_keys: parts of the state that are not loaded, e.g. `optimizer`.
+        disable_fsdp: whether to load an experiment with FSDP into one process; requires `load_best`.
+
+    Raises:
+        ValueError: `disable_fsdp` without `load_best` for an experiment with FSDP.
     """
     cfg = xp.cfg
     if override_cfg is not None:
@@ -90,10 +97,11 @@ def get_solver_from_xp(xp: XP, override_cfg: tp.Union[dict, DictConfig, None] = 
     ignored = list(ignore_state_keys)
     if disable_fsdp and cfg.fsdp.use:
         if not load_best:
-            raise ValueError("disable_fsdp=True needs load_best=True: only the best state is kept whole")
+            raise ValueError("load_best=False with disable_fsdp=True: the checkpoint of a run with fsdp.use=true holds only "
+                             "its best state whole. Set load_best=True, or disable_fsdp=False in a process group")
         cfg = copy.deepcopy(cfg)
         cfg.fsdp.use = False
-        ignored += ["model", "ema", "best_state", "optimizer"]    # sharded; fsdp_best_state takes their place
+        ignored += ["model", "ema", "best_state", "optimizer"]    # shards; fsdp_best_state replaces them
     try:
         with xp.enter():
             solver = get_solver(cfg)
@@ -105,12 +113,12 @@ def get_solver_from_xp(xp: XP, override_cfg: tp.Union[dict, DictConfig, None] = 
 
 
 def get_solver_from_sig(sig: str, *args: tp.Any, **kwargs: tp.Any) -> tp.Any:
-    """The solver of the experiment with this Dora signature; see `get_solver_from_xp`."""
+    """Build the solver of the experiment with this Dora signature; see `get_solver_from_xp`."""
     return get_solver_from_xp(main.get_xp_from_sig(sig), *args, **kwargs)
 
 
 def init_seed_and_system(cfg: DictConfig) -> None:
-    """Seeds, threads and how workers start, before anything is built."""
+    """Set the seeds, the number of threads and the start method of data workers. Call this before anything is built."""
     multiprocessing.set_start_method(cfg.mp_start_method, force=True)
     random.seed(cfg.seed)
     np.random.seed(cfg.seed)
@@ -120,38 +128,39 @@ def init_seed_and_system(cfg: DictConfig) -> None:
 
 
 def execute(cfg: DictConfig) -> tp.Any:
-    """What the config asks for, on this rank."""
+    """Run on this rank what the config asks for: `show`, one stage (`execute_only`), or the training."""
     solver = get_solver(cfg)
     if cfg.show:
         solver.show()
         return None
     if flashy.distrib.is_rank_zero():
         records.save_machine(solver.folder, made_with(environment.PACKAGE.parent, ("magnet-plugin", "audiocraft", "torch")))
-    if cfg.execute_only:
-        if not solver.restore(replay_metrics=False):
-            raise ValueError(f"execute_inplace=true: this experiment has no checkpoint in {solver.folder}; train it first, "
-                             "or give continue_from")
-        solver.run_one_stage(cfg.execute_only)
-        if flashy.distrib.is_rank_zero():
-            metrics = solver._pending_metrics if cfg.execute_inplace else solver.history[-1]
-            records.save_stage(solver.folder, cfg.execute_only, metrics[cfg.execute_only], len(solver.history))
-        return None
-    return solver.run()
+    if not cfg.execute_only:
+        return solver.run()
+    if not solver.restore(replay_metrics=False):
+        raise ValueError(f"execute_inplace=true: there is no checkpoint in {solver.folder}. Train this experiment first, or "
+                         "set continue_from=//sig/SIG")
+    solver.run_one_stage(cfg.execute_only)
+    if flashy.distrib.is_rank_zero():
+        metrics = solver._pending_metrics if cfg.execute_inplace else solver.history[-1]
+        records.save_stage(solver.folder, cfg.execute_only, metrics[cfg.execute_only], len(solver.history))
+    return None
 
 
 @hydra_main(config_path=os.path.relpath(environment.config_dir(), Path(__file__).resolve().parent),
             config_name="config", version_base="1.3")
 def main(cfg: DictConfig) -> tp.Any:
+    """Run an experiment on this rank."""
     init_seed_and_system(cfg)
     name = f"{cfg.execute_only}.log.{{rank}}" if cfg.execute_only else "solver.log.{rank}"
     flashy.setup_logging(level=logging.getLevelName(str(cfg.logging.level).upper()), log_name=name)
     if cfg.execute_only and not (cfg.execute_inplace or cfg.continue_from):
-        raise ValueError("execute_only needs a checkpoint: give continue_from=//sig/SIG (or a path), or "
-                         "execute_inplace=true to use this experiment's own")
-    timeout = ranks.check_timeout(cfg.distrib.timeout)
+        raise ValueError(f"execute_only={cfg.execute_only} needs a checkpoint: set continue_from=//sig/SIG (or a path), or "
+                         "execute_inplace=true for the one of this experiment")
+    timeout = process_groups.check_timeout(cfg.distrib.timeout)
     slurm_config.set_master_port()
-    ranks.init(timeout, alone=cfg.fsdp.use)
-    with ranks.watched(timeout, get_xp().folder, name):
+    process_groups.init(timeout, force=cfg.fsdp.use)
+    with monitored(timeout, get_xp().folder, name):
         return execute(cfg)
 
 

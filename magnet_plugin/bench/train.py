@@ -9,7 +9,7 @@ import typing as tp
 import torch
 from torch.nn import functional as F
 
-from ..distributed.reduction import loss_in_parts, touch_all
+from ..distributed.reduction import accumulate_gradients, touch_all
 from ..modules import schedules
 from ..modules.losses import masked_cross_entropy
 from ..modules.masking import corrupt, stage_mask
@@ -109,7 +109,8 @@ def _update(model: tp.Any, case: Case, device: torch.device, dtype: tp.Optional[
             return F.cross_entropy(logits[mask[rows]].float(), targets[rows][mask[rows]])
 
     def run() -> None:
-        loss = loss_in_parts(loss_of, case.batch, provider(provider.tokenize(texts)), parts, lambda part: part.backward())
+        loss = accumulate_gradients(loss_of, case.batch, provider(provider.tokenize(texts)), parts,
+                                    lambda part: part.backward())
         touch_all(loss, model.linears.parameters()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -120,10 +121,10 @@ def _update(model: tp.Any, case: Case, device: torch.device, dtype: tp.Optional[
 
 def _tokens(case: Case, folder: str, device: torch.device) -> dict[str, tp.Callable[[], tp.Any]]:
     """The batch's audio as tokens: by the bundled codec, and from the disk."""
-    from ..data.token_cache import remember_tokens
+    from ..data.token_cache import cache_tokens
     from ..models.loaders import load_codec
     codec, cached = load_codec("//bundled/codec-16khz", device), load_codec("//bundled/codec-16khz", device)
-    remember_tokens(cached, folder)
+    cache_tokens(cached, folder)
     samples = int(case.length / codec.frame_rate * codec.sample_rate)
     audio = torch.randn(case.batch, 1, samples, generator=torch.Generator().manual_seed(0)).to(device) * 0.1
     return {"bundled codec": torch.no_grad()(lambda: codec.encode(audio)),

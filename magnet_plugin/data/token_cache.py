@@ -1,7 +1,7 @@
-"""Codec tokens kept on disk, so that clips which come again unchanged are encoded once.
+"""Cache codec tokens on disk, so that audio which repeats is encoded only once.
 
-Worth it where crops repeat: a set of short clips, several epochs, a sweep over the same data. Entries are keyed by the
-codec's weights and by the audio itself, so that augmentation or another crop can never meet a wrong entry.
+This pays off if crops repeat: in a data set of short clips over several epochs, or in a sweep over the same data. The key of
+an entry is a digest of the codec's weights and of the audio, so other crops, augmented audio or another codec never match.
 """
 import functools
 import hashlib
@@ -16,7 +16,7 @@ Encoded = tuple[torch.Tensor, tp.Optional[torch.Tensor]]
 
 
 def codec_key(codec: torch.nn.Module) -> str:
-    """Digest of a codec's weights."""
+    """Return a hexadecimal digest of a codec's weights."""
     digest = hashlib.blake2b(digest_size=8)
     for name, value in sorted(codec.state_dict().items()):
         digest.update(name.encode())
@@ -24,31 +24,36 @@ def codec_key(codec: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def remember_tokens(codec: tp.Any, folder: tp.Union[str, Path]) -> None:
-    """Let `codec.encode` look in `folder` first, and write there what it had to compute.
+def cache_tokens(codec: tp.Any, folder: tp.Union[str, Path]) -> None:
+    """Replace `codec.encode` by a version that reads tokens from `folder` and writes those it has to compute.
 
     Args:
-        codec: an AudioCraft CompressionModel without a scale (those of language models have none).
-        folder: made if needed; may be shared by processes.
+        codec: an AudioCraft CompressionModel without a scale, as the codecs of language models are.
+        folder: created if needed; several processes may share it.
     """
-    home = Path(folder) / codec_key(codec)
-    home.mkdir(parents=True, exist_ok=True)
-    codec.encode = functools.partial(_encode, codec.encode, home)
+    entries = Path(folder) / codec_key(codec)
+    entries.mkdir(parents=True, exist_ok=True)
+    codec.encode = functools.partial(_encode, codec.encode, entries)
 
 
-def _encode(compute: tp.Callable[[torch.Tensor], Encoded], home: Path, audio: torch.Tensor) -> Encoded:
-    """Tokens of `audio` [B, C, samples] as Long [B, K, T], and None for the scale."""
-    paths = [home / f"{hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest()}.npy"
+def _encode(compute: tp.Callable[[torch.Tensor], Encoded], entries: Path, audio: torch.Tensor) -> Encoded:
+    """Return the tokens of `audio` [B, C, samples] as Long [B, K, T], and None as scale.
+
+    Raises:
+        ValueError: the codec returns a scale.
+    """
+    paths = [entries / f"{hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest()}.npy"
              for row in audio.detach().cpu().float().numpy()]
     missing = [i for i, path in enumerate(paths) if not path.exists()]
     if missing:
         tokens, scale = compute(audio[missing])
         if scale is not None:
-            raise ValueError("cache.tokens needs a codec without a scale (encodec.renormalize=false); set cache.tokens=null")
+            raise ValueError(f"cache.tokens={entries.parent} needs a codec without a scale (encodec.renormalize=false), but "
+                             "this one returns a scale. Set cache.tokens=null")
         for i, row in zip(missing, tokens.cpu().numpy()):
             part = paths[i].with_suffix(f".{os.getpid()}.part")
             with open(part, "wb") as file:
                 np.save(file, row.astype(np.int16 if row.max() < 2 ** 15 else np.int64))
-            part.replace(paths[i])                   # others see a whole file or none
+            part.replace(paths[i])                   # atomic: other processes never see an incomplete file
     rows = [torch.from_numpy(np.load(path).astype(np.int64)) for path in paths]
     return torch.stack(rows).to(audio.device), None

@@ -1,9 +1,12 @@
-"""Ranks that watch each other, so that one that died ends the job with its cause instead of leaving the others waiting.
+"""Heartbeat between ranks: a rank that dies, fails or hangs ends the whole job, and every log names it and its cause.
 
-Each rank holds a TCP connection to the first and says on it, every second, that it lives and where it is. A connection
-that breaks tells of a death at once, whatever the backend of the collectives; silence tells of a rank that was stopped or of
-a machine that is gone. The first rank tells the others what it found. A rank that learns that another is lost names it in
-its own log and ends, also when it is in a collective that will never return.
+Each rank holds a TCP connection to rank 0 and sends its status over it once per interval. A connection that breaks reports a
+death at once, whatever the backend of the collectives. Silence reports a rank that was stopped or a machine that is gone.
+Rank 0 forwards what it detects. A rank that learns of a lost peer writes the peer, its last status and its log file to its
+own log and ends, even from within a collective that will never return.
+
+torch's `TCPStore`, on which torch elastic is built, cannot replace this: it does not report that a client has disconnected,
+so a killed rank would be noticed only after the timeout.
 """
 import json
 import logging
@@ -17,36 +20,36 @@ import typing as tp
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two signs of life; less where the timeout is short.
-BEAT = 1.0
-#: Seconds in which a rank that knows the cause may still end by itself, with its traceback.
+#: Seconds between two heartbeats; a fifth of the timeout if that is less.
+INTERVAL = 1.0
+#: Seconds between the report of a lost rank and the end of this process, in which it may end by itself with a traceback.
 GRACE = 5.0
-#: Seconds in which a failing collective may turn out to be another rank's fault.
-DOUBT = 3.0
-#: Seconds for the ranks to find each other.
-MEETING = 60.0
+#: Seconds to wait, after a collective has failed, for the report that another rank is the cause.
+CAUSE_WAIT = 3.0
+#: Seconds for the ranks to connect.
+CONNECT_TIMEOUT = 60.0
 
 
-class Link:
-    """JSON, a line each, over a socket."""
+class Connection:
+    """Exchange JSON messages over a socket, one per line."""
 
     def __init__(self, sock: socket.socket) -> None:
-        sock.settimeout(GRACE)                      # a reader that is stopped may not stop us for longer
+        sock.settimeout(GRACE)                      # limits how long a peer that does not read can block us
         self.sock, self._rest, self._lock = sock, b"", threading.Lock()
 
     def fileno(self) -> int:
         return self.sock.fileno()
 
     def send(self, **message: tp.Any) -> None:
-        """Send, or do not: a broken connection is noticed where it is read."""
+        """Send a message. A broken connection is ignored here, because `receive` reports it."""
         try:
             with self._lock:
                 self.sock.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
             pass
 
-    def read(self) -> tp.Optional[list[dict]]:
-        """What has come; None at the end, or where it makes no sense."""
+    def receive(self) -> tp.Optional[list[dict]]:
+        """Return the messages that have arrived, or None if the connection is closed or the data is malformed."""
         try:
             data = self.sock.recv(1 << 16)
             *lines, self._rest = (self._rest + data).split(b"\n")
@@ -55,145 +58,158 @@ class Link:
             return None
 
 
-class Watch:
-    """One rank's part. `start` it on every rank, `note` where the rank is, and end with `close` or `fail`.
+class Heartbeat:
+    """The heartbeat of one rank. Call `start` on every rank, then `set_status`, and at the end `close` or `fail`.
 
     Args:
-        rank: of this process.
-        world: number of ranks.
-        timeout: seconds of silence after which a rank counts as lost.
-        log_of: where a rank's log lies, for messages.
-        end: called with no argument when the process has to end; os._exit(1) where None.
+        rank: rank of this process.
+        world_size: number of ranks.
+        timeout: seconds of silence after which a peer counts as lost.
+        log_of: returns the path of a rank's log, for messages.
+        end: called when the process has to end; `os._exit(1)` by default.
+
+    Attributes:
+        verdict: which rank is lost and why; None as long as all are alive.
+        connections: open connections by rank. The dict is replaced and never changed, so any thread may iterate over it.
+        statuses: what each rank is doing, and since when (`time.monotonic()` of this process).
     """
 
-    def __init__(self, rank: int, world: int, timeout: float, log_of: tp.Callable[[int], str],
+    def __init__(self, rank: int, world_size: int, timeout: float, log_of: tp.Callable[[int], str],
                  end: tp.Optional[tp.Callable[[], None]] = None) -> None:
-        self.rank, self.world, self.timeout, self.log_of = rank, world, timeout, log_of
-        self.verdict: tp.Optional[str] = None       # who is lost, and how
-        self.where = dict.fromkeys(range(world), "starting")
-        self._since = {other: time.monotonic() for other in range(world)}      # it is there
-        self._heard = dict(self._since)
-        self._links: dict[int, Link] = {}
-        self._known = threading.Event()
+        self.rank, self.world_size, self.timeout, self.log_of = rank, world_size, timeout, log_of
+        self.verdict: tp.Optional[str] = None
+        self.connections: dict[int, Connection] = {}
+        now = time.monotonic()
+        self.statuses = [("starting", now)] * world_size
+        self._last_message = [now] * world_size
+        self._lost = threading.Event()
         self._closed = False
         self._end = end or (lambda: os._exit(1))
 
-    def start(self, share: tp.Callable[[tp.Any], tp.Any]) -> None:
-        """Connect the ranks and begin to watch.
+    @property
+    def closed(self) -> bool:
+        """Whether this rank has announced its end."""
+        return self._closed
+
+    def start(self, broadcast: tp.Callable[[tp.Any], tp.Any]) -> None:
+        """Connect the ranks and start the heartbeat thread.
 
         Args:
-            share: gives every rank what the first one passes; a collective.
+            broadcast: collective operation that returns rank 0's argument on every rank.
         """
         server = None
         if self.rank == 0:
-            server = socket.create_server(("", 0), backlog=self.world)
-            server.settimeout(MEETING)
-        token = os.urandom(16).hex()
-        host = os.environ.get("MASTER_ADDR") or socket.gethostname()
-        host, port, token = share([host, server and server.getsockname()[1], token])
+            server = socket.create_server(("", 0), backlog=self.world_size)
+            server.settimeout(CONNECT_TIMEOUT)
+        address = os.environ.get("MASTER_ADDR") or socket.gethostname()
+        host, port, token = broadcast([address, server and server.getsockname()[1], os.urandom(16).hex()])
         try:
             if server is not None:
                 self._accept(server, token)
             else:
-                link = Link(socket.create_connection((host, port), MEETING))
-                link.send(rank=self.rank, token=token)
-                self._links[0] = link
+                connection = Connection(socket.create_connection((host, port), CONNECT_TIMEOUT))
+                connection.send(rank=self.rank, token=token)
+                self.connections = {0: connection}
         except (OSError, ValueError) as error:
-            logger.warning("Ranks cannot watch each other (%s, port %s: %s): one that dies is noticed by "
-                           "distrib.timeout=%g s alone.", host, port, error, self.timeout)
+            logger.warning("No heartbeat between ranks: cannot connect to %s, port %s (%s). A rank that dies will be "
+                           "noticed only after distrib.timeout=%g s. Allow TCP connections between the machines of this job.",
+                           host, port, error, self.timeout)
         finally:
             if server is not None:
                 server.close()
-        threading.Thread(target=self._run, daemon=True, name="watch").start()
+        threading.Thread(target=self._run, daemon=True, name="heartbeat").start()
 
     def _accept(self, server: socket.socket, token: str) -> None:
-        while len(self._links) < self.world - 1:
-            link = Link(server.accept()[0])
-            hello = (link.read() or [{}])[0]
+        while len(self.connections) < self.world_size - 1:
+            connection = Connection(server.accept()[0])
+            hello = (connection.receive() or [{}])[0]
             if hello.get("token") == token:
-                self._links[hello["rank"]] = link
+                self.connections = {**self.connections, hello["rank"]: connection}
 
-    def note(self, where: str) -> None:
-        """Say where this rank is; told when it is lost, and with the others' when a collective times out."""
-        self.where[self.rank], self._since[self.rank] = where, time.monotonic()
+    def set_status(self, status: str) -> None:
+        """Set what this rank is doing. The status appears in messages about a lost rank and about a timeout."""
+        self.statuses[self.rank] = status, time.monotonic()
 
     def close(self) -> None:
-        """This rank ends as it should, and is not missed."""
+        """Announce that this rank ends normally."""
         self._closed = True
-        for link in list(self._links.values()):
-            link.send(bye=True)
+        for connection in self.connections.values():
+            connection.send(bye=True)
 
     def fail(self, error: BaseException) -> None:
-        """This rank ends by an error: tell the others, unless it follows from another rank's end."""
+        """Report that this rank ends with an error, unless the error follows from the loss of another rank."""
         text = f"{type(error).__name__}: {error}".split("\n")[0][:500]
-        collective = isinstance(error, RuntimeError)            # what those of torch.distributed are
+        collective = isinstance(error, RuntimeError)            # the type that torch.distributed raises
         if collective:
-            self._known.wait(DOUBT)
+            self._lost.wait(CAUSE_WAIT)
         if self.verdict is None:
-            logger.error("This rank failed %s: %s", self._place(self.rank), text, exc_info=error)
+            logger.error("This rank failed %s: %s", self._status_of(self.rank), text, exc_info=error)
             if collective and "time" in text.lower() and "out" in text.lower():
-                text = f"waited longer than distrib.timeout={self.timeout:g} s for the others; {self._places()}"
-                logger.error("It %s. The one that is behind has the cause in its log.", text)
-            for link in list(self._links.values()):
-                link.send(failed=text)
+                statuses = "; ".join(f"rank {rank} {self._status_of(rank)}, log {self.log_of(rank)}"
+                                     for rank in range(self.world_size))
+                text = f"waited longer than distrib.timeout={self.timeout:g} s for the other ranks; {statuses}"
+                logger.error("It %s. The log of the rank that is behind has the cause.", text)
+            for connection in self.connections.values():
+                connection.send(failed=text)
         self._closed = True
-        later = threading.Timer(GRACE, self._end)               # a backend's own clean-up may hang
-        later.daemon = True
-        later.start()
+        timer = threading.Timer(GRACE, self._end)               # the clean-up of a backend may hang
+        timer.daemon = True
+        timer.start()
 
-    def _place(self, rank: int) -> str:
-        return f"({self.where[rank]}, for {time.monotonic() - self._since[rank]:.0f} s)"
-
-    def _places(self) -> str:
-        return "; ".join(f"rank {rank} {self._place(rank)}, log {self.log_of(rank)}" for rank in range(self.world))
+    def _status_of(self, rank: int) -> str:
+        status, since = self.statuses[rank]
+        return f"({status}, for {time.monotonic() - since:.0f} s)"
 
     def _run(self) -> None:
-        beat = min(BEAT, self.timeout / 5)
-        while self.verdict is None and not self._closed and self._links:
-            self._tell()
-            ready, _, _ = select.select(list(self._links.values()), [], [], beat)
-            for rank, link in list(self._links.items()):
-                if link in ready:
-                    self._hear(rank, link.read())
-                elif time.monotonic() - self._heard[rank] > self.timeout:
-                    self._lost(rank, f"has been silent for {self.timeout:g} s (distrib.timeout): it was stopped, or its "
-                                     "machine is gone")
+        interval = min(INTERVAL, self.timeout / 5)
+        while self.verdict is None and not self._closed and self.connections:
+            self._beat()
+            ready, _, _ = select.select(list(self.connections.values()), [], [], interval)
+            for rank, connection in self.connections.items():
+                if connection in ready:
+                    self._handle(rank, connection.receive())
+                elif time.monotonic() - self._last_message[rank] > self.timeout:
+                    self._report_lost(rank, f"has been silent for {self.timeout:g} s (distrib.timeout): it was stopped, or "
+                                      "its machine is gone")
         if self.verdict is not None:
             time.sleep(GRACE)
             sys.stderr.flush()
             self._end()
 
-    def _tell(self) -> None:
+    def _beat(self) -> None:
         now = time.monotonic()
-        own = [self.rank] if self.rank else range(self.world)
-        places = {str(rank): [self.where[rank], now - self._since[rank]] for rank in own}
-        for link in list(self._links.values()):
-            link.send(places=places)
+        known = [self.rank] if self.rank else range(self.world_size)
+        statuses = {str(rank): [self.statuses[rank][0], now - self.statuses[rank][1]] for rank in known}
+        for connection in self.connections.values():
+            connection.send(statuses=statuses)
 
-    def _hear(self, rank: int, messages: tp.Optional[list[dict]]) -> None:
+    def _handle(self, rank: int, messages: tp.Optional[list[dict]]) -> None:
         if messages is None:
-            del self._links[rank]
-            self._lost(rank, "ended without a word: it was killed (memory, a signal) or it crashed")
+            self._disconnect(rank)
+            self._report_lost(rank, "died without an error message: it was killed (out of memory, a signal) or it crashed")
             return
-        now = self._heard[rank] = time.monotonic()
+        now = self._last_message[rank] = time.monotonic()
         for message in messages:
-            for other, (where, age) in message.get("places", {}).items():
+            for other, (status, age) in message.get("statuses", {}).items():
                 if int(other) != self.rank:
-                    self.where[int(other)], self._since[int(other)] = where, now - age
+                    self.statuses[int(other)] = status, now - age
             if "failed" in message:
-                self._lost(rank, f"failed: {message['failed']}")
+                self._report_lost(rank, f"failed: {message['failed']}")
             elif "lost" in message:
-                self._lost(message["lost"], message["how"])
+                self._report_lost(message["lost"], message["reason"])
             elif "bye" in message:
-                self._links.pop(rank, None)
+                self._disconnect(rank)
 
-    def _lost(self, rank: int, how: str) -> None:
+    def _disconnect(self, rank: int) -> None:
+        self.connections = {other: connection for other, connection in self.connections.items() if other != rank}
+
+    def _report_lost(self, rank: int, reason: str) -> None:
         if self.verdict is not None or self._closed or rank == self.rank:
             return
-        self.verdict = f"rank {rank} {how}"
-        logger.error("Rank %d of %d %s. It was last here: %s. The cause is in its log: %s", rank, self.world, how,
-                     self._place(rank), self.log_of(rank))
-        self._known.set()
-        for other, link in list(self._links.items()):
+        self.verdict = f"rank {rank} {reason}"
+        logger.error("Rank %d of %d %s. Its last status: %s. See its log for the cause: %s", rank, self.world_size, reason,
+                     self._status_of(rank), self.log_of(rank))
+        self._lost.set()
+        for other, connection in self.connections.items():
             if other != rank:
-                link.send(lost=rank, how=how)
+                connection.send(lost=rank, reason=reason)

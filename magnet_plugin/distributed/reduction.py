@@ -1,47 +1,26 @@
-"""What ranks share and what they do not: stages, masks, counts, gradients, clips."""
+"""Combine ranks and micro-batches into one loss and one gradient."""
 import typing as tp
 
 import flashy
 import torch
 
-
-def draws(seed: int, epoch: tp.Optional[int], step: int, n_q: int, device: tp.Union[str, torch.device]
-          ) -> tuple[int, torch.Generator]:
-    """Stage and random generator of one step: a function of seed, epoch, step and rank, so that a step can be repeated.
-
-    Args:
-        seed: the experiment's seed.
-        epoch: epoch of training; None in validation, whose draws are the same in every epoch.
-        step: step within the epoch.
-        n_q: number of codebooks K.
-        device: where the masks are drawn.
-    Returns:
-        The stage, the same on all ranks (the ranks' gradients are averaged head by head), and a generator of the rank's
-        own masks. Validation takes the stages in turn: few batches see all of them.
-    """
-    shared = torch.Generator().manual_seed(mix(seed, 0 if epoch is None else epoch, step, 0))
-    stage = step % n_q if epoch is None else int(torch.randint(n_q, (), generator=shared))
-    own = mix(seed, 0 if epoch is None else epoch, step, 1 + flashy.distrib.rank())
-    return stage, torch.Generator(device).manual_seed(own)
-
-
-def mix(*numbers: int) -> int:
-    """One 63-bit seed from several small numbers, spread by the multipliers of SplitMix64 (Steele et al. 2014): neighbours
-    get seeds that have nothing in common."""
-    mixed = 0
-    for number in numbers:
-        mixed = (mixed + number + 0x9E3779B97F4A7C15) % (1 << 64)
-        mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 % (1 << 64)
-        mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB % (1 << 64)
-        mixed ^= mixed >> 31
-    return mixed >> 1
+#: Embedded conditions of a batch: name -> (embeddings [B, S, D], mask [B, S]).
+Conditions = dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 
 def mean_over_ranks(value: torch.Tensor) -> torch.Tensor:
-    """The mean over the ranks, float32 of any shape. A collective of training: in validation a rank may stop alone.
+    """Average a tensor over all ranks.
 
-    The loss is a mean over masked frames, and the ranks' gradients are averaged. Were each rank to divide by its own
-    number of masked frames, those of a rank with few of them (padding, low mask rates) would weigh more than others.
+    This is a collective operation: call it on every rank, and only in training, because a rank may leave validation alone.
+
+    The training loss divides by the mean number of masked frames per rank. Dividing by each rank's own number would give
+    frames of ranks with few masked frames (padding, low mask rates) more weight in the averaged gradient.
+
+    Args:
+        value: tensor of any shape; it is not changed.
+
+    Returns:
+        Float32 tensor of the same shape.
     """
     value = value.float()
     if flashy.distrib.is_distributed():
@@ -51,46 +30,64 @@ def mean_over_ranks(value: torch.Tensor) -> torch.Tensor:
     return value
 
 
-def share_of(length: int, rank: int, world: int) -> list[int]:
-    """Which of `length` clips a rank validates with: as many as any other, so that ranks have equally many batches.
+def max_over_ranks(value: int) -> int:
+    """Return the largest value of any rank. This is a collective operation."""
+    if not flashy.distrib.is_distributed():
+        return value
+    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+    highest = torch.tensor(value, device=device)
+    torch.distributed.all_reduce(highest, torch.distributed.ReduceOp.MAX)
+    return int(highest)
 
-    The last ranks may get some of the first clips again. With sharded weights every batch is a collective, and a rank
-    without one would leave the others waiting.
-    """
-    return [index % length for index in range(rank, world * -(-length // world), world)]
 
+def shard_indices(length: int, rank: int, world_size: int) -> list[int]:
+    """Return the indices of the clips that a rank validates.
 
-def loss_in_parts(loss_of: tp.Callable[[slice, dict], torch.Tensor], size: int, conditions: dict, parts: int,
-                  backward: tp.Callable[[torch.Tensor], None], scale: float = 1.0) -> torch.Tensor:
-    """The loss of a batch whose activations do not fit into memory at once; its gradient is the same to rounding.
-
-    All parts but the last are differentiated here and now. What they owe to the conditioner's output, which all parts
-    share, is paid when the returned loss is differentiated.
+    Every rank gets the same number of clips, so that all ranks run the same number of batches: with FSDP each batch is a
+    collective operation. To make this possible, the last ranks may repeat some of the first clips.
 
     Args:
-        loss_of: `loss_of(rows, conditions of these rows)`, the part's share of the batch's loss.
-        size: samples B in the batch.
-        conditions: embedded conditions, name -> ([B, S, D], [B, S]).
-        parts: number of parts, at most B.
-        backward: differentiates a part's share.
-        scale: what `backward` multiplies losses by.
-    Returns:
-        The batch's loss, to be differentiated once.
+        length: number of clips in the dataset.
+        rank: rank of this process.
+        world_size: number of ranks.
     """
-    bounds = [size * i // parts for i in range(parts + 1)]
-    slices = [slice(low, high) for low, high in zip(bounds, bounds[1:])]
-    owed, before = torch.zeros(()), torch.zeros(())
-    for rows in slices[:-1]:
-        shares = {name: (value[rows].detach().requires_grad_(value.requires_grad), mask[rows])
-                  for name, (value, mask) in conditions.items()}
-        share = loss_of(rows, shares)
+    return [index % length for index in range(rank, world_size * -(-length // world_size), world_size)]
+
+
+def accumulate_gradients(loss_of: tp.Callable[[slice, Conditions], torch.Tensor], size: int, conditions: Conditions,
+                         micro_batches: int, backward: tp.Callable[[torch.Tensor], None], scale: float = 1.0
+                         ) -> torch.Tensor:
+    """Compute the loss of a batch in micro-batches, to use less memory for activations.
+
+    The gradient equals that of the whole batch up to rounding. The backward pass of all micro-batches but the last runs
+    here. The gradient that they send to the conditioners, whose output all micro-batches share, is carried by the returned
+    loss and reaches the conditioners in its backward pass.
+
+    Args:
+        loss_of: called with the rows of a micro-batch and their conditions; returns its share of the loss.
+        size: number of samples B.
+        conditions: embedded conditions of the batch.
+        micro_batches: number of micro-batches, from 1 to B.
+        backward: runs the backward pass of a share.
+        scale: factor by which `backward` multiplies losses (the scale of a gradient scaler).
+
+    Returns:
+        The loss of the whole batch. Call its backward pass once.
+    """
+    bounds = [size * i // micro_batches for i in range(micro_batches + 1)]
+    *earlier, last = [slice(low, high) for low, high in zip(bounds, bounds[1:])]
+    carried, done = torch.zeros(()), torch.zeros(())
+    for rows in earlier:
+        detached = {name: (value[rows].detach().requires_grad_(value.requires_grad), mask[rows])
+                    for name, (value, mask) in conditions.items()}
+        share = loss_of(rows, detached)
         backward(share)
-        before = before.to(share.device) + share.detach()
-        for name, (value, _) in shares.items():
+        done = done.to(share.device) + share.detach()
+        for name, (value, _) in detached.items():
             if value.grad is not None:
-                owed = owed.to(value.device) + (conditions[name][0][rows] * (value.grad / scale)).sum()
-    last = loss_of(slices[-1], {name: (value[slices[-1]], mask[slices[-1]]) for name, (value, mask) in conditions.items()})
-    return last + before.to(last.device) + (owed - owed.detach()).to(last.device)
+                carried = carried.to(value.device) + (conditions[name][0][rows] * (value.grad / scale)).sum()
+    loss = loss_of(last, {name: (value[last], mask[last]) for name, (value, mask) in conditions.items()})
+    return loss + done.to(loss.device) + (carried - carried.detach()).to(loss.device)
 
 
 class _Touch(torch.autograd.Function):
@@ -105,5 +102,5 @@ class _Touch(torch.autograd.Function):
 
 
 def touch_all(loss: torch.Tensor, params: tp.Iterable[torch.nn.Parameter]) -> torch.Tensor:
-    """The loss, through which every one of `params` gets a gradient, of zeros where the loss does not depend on it."""
+    """Return the loss, connected to `params`: its backward pass gives a gradient of zeros to those it does not depend on."""
     return _Touch.apply(loss, *params)

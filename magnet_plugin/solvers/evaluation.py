@@ -1,4 +1,4 @@
-"""What a MAGNeT solver does with its model besides training: the stages `generate` and `evaluate`."""
+"""Mixin for the stages `generate` and `evaluate` of a MAGNeT solver."""
 import math
 import typing as tp
 from pathlib import Path
@@ -22,62 +22,82 @@ Batch = tuple[torch.Tensor, list[SegmentWithAttributes]]
 
 
 class GeneratingSolver(MusicGenSolver):
-    """Mixin: decoding by `generate.lm`, with a rescorer if it names one; samples; metrics that need no download."""
+    """Solver mixin that generates with the settings of `generate.lm`, including a rescorer, and evaluates the result.
+
+    Raises:
+        ValueError: a setting of `generate.lm` is invalid.
+    """
     _rescorer: tp.Optional[Rescorer] = None
     _judge: tp.Optional[Judge] = None
 
     def __init__(self, cfg: DictConfig) -> None:
-        options = builders.get_generation_options(cfg)      # a bad setting is told before anything is built
+        options = builders.get_generation_options(cfg)      # before anything is built
         options.check_codebooks(cfg.transformer_lm.n_q)
         super().__init__(cfg)
         self.generation_params = options.plain()
 
     def run_generate_step(self, batch: Batch, gen_duration: float, prompt_duration: tp.Optional[float] = None,
                           remove_prompt: bool = False, **generation_params: tp.Any) -> dict:
-        """AudioCraft's, whose model is told its rescorer. In `evaluate`, what it makes is judged."""
+        """Generate clips for a batch as AudioCraft does, with the rescorer of the config.
+
+        During `evaluate_audio_generation`, the clips are added to the metrics.
+
+        Args:
+            batch: audio [B, C, samples] and conditions.
+            gen_duration: length of the clips in seconds.
+            prompt_duration: length of the audio prompt in seconds, taken from the batch; no prompt by default.
+            remove_prompt: whether to cut the prompt off the result.
+            generation_params: ignored; `self.generation_params` apply.
+
+        Returns:
+            AudioCraft's outputs, e.g. `gen_audio` [B, C, samples] and the real-time factor `rtf`.
+        """
         source = self.cfg.generate.lm.rescorer
-        plain = self.generation_params
-        if source is not None and plain["rescorer_weight"] < 1:
+        params = self.generation_params
+        if source is not None and params["rescorer_weight"] < 1:
             if self._rescorer is None:
                 self._rescorer = load_rescorer(source, self.compression_model, self.device)
-            self.generation_params = {**plain, "rescorer": self._rescorer}
+            self.generation_params = {**params, "rescorer": self._rescorer}
         try:
             outputs = super().run_generate_step(batch, gen_duration, prompt_duration, remove_prompt)
         finally:
-            self.generation_params = plain
+            self.generation_params = params
         if self._judge is not None:
             files = [Path(info.meta.path) for info in batch[1]]
             self._judge.update(outputs["gen_audio"].float().cpu(), batch[0].cpu(), files, outputs["rtf"] * gen_duration)
         return outputs
 
     def evaluate_audio_generation(self) -> dict:
-        """AudioCraft's metrics, and `evaluate.metrics.frechet` and `.instruments`, on the same generated clips."""
-        wanted, loader = self.cfg.evaluate.metrics, self.dataloaders["evaluate"]
-        if not (wanted.frechet or wanted.instruments):
+        """Compute AudioCraft's metrics, and with `evaluate.metrics.frechet` or `.instruments` the plugin's.
+
+        All metrics use the same generated clips.
+        """
+        enabled, loader = self.cfg.evaluate.metrics, self.dataloaders["evaluate"]
+        if not (enabled.frechet or enabled.instruments):
             return super().evaluate_audio_generation()
         classifier = None
-        if wanted.instruments:
+        if enabled.instruments:
             classifier = InstrumentClassifier.train(self.cfg.datasource.train, self.cfg.metrics.instruments.clips)
-        judge = self._judge = Judge(self.compression_model, classifier, bool(wanted.frechet))
+        judge = self._judge = Judge(self.compression_model, classifier, bool(enabled.frechet))
         try:
             metrics = super().evaluate_audio_generation()
-            if not judge.clips:                             # AudioCraft generates for its own metrics alone
+            if not judge.clips:                             # AudioCraft generates clips only for its own metrics
                 for batch in self.log_progress("evaluate_generation", loader, total=len(loader), updates=self.log_updates):
                     duration = self.cfg.evaluate.fixed_generation_duration or batch[0].shape[-1] / self.cfg.sample_rate
                     self.run_generate_step(batch, gen_duration=duration)
         finally:
             self._judge = None
         flashy.distrib.barrier()
-        return {**metrics, **judge.compute(self._sum)}
+        return {**metrics, **judge.compute(self._sum_over_ranks)}
 
-    def _sum(self, tensor: torch.Tensor) -> None:
-        """Sum a tensor over the ranks, in place, wherever their backend wants it."""
+    def _sum_over_ranks(self, tensor: torch.Tensor) -> None:
+        """Sum a tensor over all ranks in place, on the device that their backend needs."""
         moved = tensor.to(self.device)
         flashy.distrib.all_reduce(moved)
         tensor.copy_(moved)
 
     def generate_audio(self) -> dict:
-        """Generate stage: samples of the `generate` split, prompted or not, each with its settings beside it."""
+        """Generate and save clips for the `generate` split, with and without audio prompts as `generate.lm` sets."""
         manager = SampleManager(self.xp)
         loader = self.dataloaders["generate"]
         lm, average = self.cfg.generate.lm, flashy.averager()
@@ -91,16 +111,23 @@ class GeneratingSolver(MusicGenSolver):
             audio, infos = batch
             for prompt_duration in prompts:
                 outputs = self.run_generate_step(batch, gen_duration=duration, prompt_duration=prompt_duration)
-                self._keep_samples(manager, outputs, audio, infos, index)
+                self._save_samples(manager, outputs, audio, infos, index)
                 metrics = average({"rtf": outputs["rtf"]})
             index += len(infos)
         flashy.distrib.barrier()
         return metrics
 
-    def _keep_samples(self, manager: SampleManager, outputs: dict, audio: torch.Tensor,
+    def _save_samples(self, manager: SampleManager, outputs: dict, audio: torch.Tensor,
                       infos: tp.Sequence[SegmentWithAttributes], first: int) -> None:
-        """Write the clips of a batch. `first` numbers them over the whole stage: clips with equal captions have names of
-        their own."""
+        """Save the clips of a batch and their settings.
+
+        Args:
+            manager: AudioCraft's writer of samples.
+            outputs: of `run_generate_step`.
+            audio: reference audio [B, C, samples].
+            infos: conditions.
+            first: index of the first clip within the stage, which makes file names unique for equal captions.
+        """
         prompts = outputs["prompt_audio"]
         settings = {"span_len": self.cfg.masking.span_len, "rescorer": self.cfg.generate.lm.rescorer,
                     **self.generation_params}

@@ -1,51 +1,41 @@
-"""HybridMagnetSolver: trains one model for both ways of decoding, token by token up to a switch and masked after it."""
+"""Solver for Hybrid-MAGNeT: one model that decodes token by token up to a switch, and in parallel after it."""
 import typing as tp
 
 import torch
 from omegaconf import DictConfig
 
-from ..distributed.reduction import draws, mean_over_ranks
+from ..distributed.reduction import Conditions, mean_over_ranks
 from ..models import builders
 from ..models.lm_hybrid import HybridMagnetLMModel
 from ..modules import schedules
 from ..modules.hybrid_layout import Layout
 from ..modules.hybrid_targets import check_switch, choose_targets, draw_switch, hybrid_loss, prompt_loss
-from .magnet import SOLVERS, Batch, MagnetSolver
+from .magnet import MagnetSolver
 
 
 class HybridMagnetSolver(MagnetSolver):
-    """MagnetSolver with a switch per sample, and one loss over what lies before it and what is masked behind it."""
+    """MagnetSolver that draws a switch for each sample and trains on the tokens before it and on the masked ones after it.
+
+    Raises:
+        ValueError: a `hybrid` setting is invalid, or `lm_model` is not the hybrid model.
+    """
 
     def __init__(self, cfg: DictConfig) -> None:
-        check_switch(cfg.hybrid.switch, cfg.hybrid.parallel)           # a bad setting is told before anything is built
+        check_switch(cfg.hybrid.switch, cfg.hybrid.parallel)           # before anything is built
         if not builders.is_hybrid(cfg):
-            raise ValueError(f"solver=hybrid_magnet trains lm_model={builders.HYBRID_LM}, not {cfg.lm_model}; set "
-                             f"lm_model={builders.HYBRID_LM}")
+            raise ValueError(f"solver=hybrid_magnet cannot train lm_model={cfg.lm_model}; set lm_model={builders.HYBRID_LM}")
         prompt = builders.get_prompt_options(cfg)
         super().__init__(cfg)
         self.generation_params = {**self.generation_params, **prompt.plain()}
 
-    def run_step(self, idx: int, batch: Batch, metrics: dict) -> dict:
-        """One batch of training or validation. `ce_prompt` is the autoregressive part, `ce_q1`, ... the masked one."""
-        condition_tensors, tokens, padding_mask = self._prepare_tokens_and_attributes(batch)
-        self.deadlock_detect.update("tokens_and_conditions")
-        stage, generator = draws(self.cfg.seed, self.epoch if self.is_training else None, idx, tokens.shape[1],
-                                 self.device)
-        loss, prompt, masked = self.hybrid_loss(tokens, padding_mask, condition_tensors, stage, generator)
-        self.deadlock_detect.update("loss")
-        ce = loss.detach()
-        if self.is_training:
-            self.optimise(loss, metrics)
-            ce, prompt, masked = mean_over_ranks(torch.stack([ce, prompt, masked]))
-        metrics.update({"ce": ce, "ppl": ce.exp(), "ce_prompt": prompt,
-                        f"ce_q{stage + 1}": masked, f"ppl_q{stage + 1}": masked.exp()})
-        return metrics
+    def compute_loss(self, tokens: torch.Tensor, valid: torch.Tensor, conditions: Conditions, stage: int,
+                     generator: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Compute one mean cross entropy over all targets: the tokens before the switch and the masked ones after it.
 
-    def hybrid_loss(self, tokens: torch.Tensor, valid: torch.Tensor, condition_tensors: dict, stage: int,
-                    generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The loss, and for reports the means over its autoregressive and its masked tokens.
+        Arguments and gradient accumulation are those of `MagnetSolver.compute_loss`.
 
-        Arguments, and what `optim.accumulate` does, are those of `MagnetSolver.loss`.
+        Returns:
+            The loss, and its means over the tokens before the switch (`ce_prompt`) and over the masked ones (`ce_q1`, ...).
         """
         (B, K, T), hybrid = tokens.shape, self.cfg.hybrid
         model = tp.cast(HybridMagnetLMModel, self.model)
@@ -56,16 +46,13 @@ class HybridMagnetSolver(MagnetSolver):
         counts = mean_over_ranks(targets.counts) if self.is_training else targets.counts
         masked = torch.zeros((), device=tokens.device)
 
-        def loss_of(rows: slice, conditions: dict) -> torch.Tensor:
+        def loss_of(rows: slice, own: Conditions) -> torch.Tensor:
             with self.autocast:
                 part = targets.rows(rows)
-                logits = model.joint_logits(part.inputs, conditions, stage, Layout.of(switch[rows], T, K))
+                logits = model.joint_logits(part.inputs, own, stage, Layout.of(switch[rows], T, K))
                 loss, share = hybrid_loss(logits, tokens[rows], part, counts)
             masked.add_(share)
             return loss
 
-        loss = self.in_parts(loss_of, B, condition_tensors)
-        return loss, prompt_loss(loss, masked, counts), masked
-
-
-SOLVERS["hybrid_magnet"] = HybridMagnetSolver
+        loss = self.accumulated_loss(loss_of, B, conditions)
+        return loss, {"ce_prompt": prompt_loss(loss, masked, counts), f"ce_q{stage + 1}": masked}

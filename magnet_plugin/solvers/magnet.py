@@ -1,16 +1,16 @@
-"""MagnetSolver: AudioCraft's MusicGenSolver with MAGNeT's masking, loss and decoding (paper, section 3.1)."""
+"""Solver for MAGNeT: AudioCraft's MusicGenSolver with the paper's masking, loss and decoding (section 3.1)."""
 import typing as tp
 from pathlib import Path
 
 import flashy
 import torch
 from audiocraft.solvers import builders as upstream
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ..data.preflight import preflight
-from ..data.token_cache import remember_tokens
-from ..distributed import fsdp as sharding
-from ..distributed.reduction import draws, loss_in_parts, mean_over_ranks, share_of, touch_all
+from ..distributed import fsdp
+from ..distributed.reduction import Conditions, accumulate_gradients, mean_over_ranks, shard_indices, touch_all
+from ..distributed.seeds import stage_and_generator
 from ..models import builders, checkpoints
 from ..models.lm_magnet import MagnetLMModel
 from ..modules import schedules
@@ -22,19 +22,25 @@ from .sharding import ShardedSolver
 
 
 class MagnetSolver(PreemptibleSolver, ShardedSolver, GeneratingSolver):
-    """Trains a masked model of audio tokens, one codebook (stage) at a time."""
+    """Train a masked model of audio tokens, one codebook (stage) per step.
+
+    A solver for another kind of model overrides `compute_loss`.
+
+    Raises:
+        ValueError: a setting is invalid, or does not match the codec.
+    """
 
     def __init__(self, cfg: DictConfig) -> None:
         if not 1 <= cfg.optim.accumulate <= cfg.dataset.batch_size:
-            raise ValueError(f"optim.accumulate={cfg.optim.accumulate} must lie between 1 and dataset.batch_size="
-                             f"{cfg.dataset.batch_size} (the whole batch, over all ranks)")
+            raise ValueError(f"optim.accumulate={cfg.optim.accumulate} must be between 1 and dataset.batch_size="
+                             f"{cfg.dataset.batch_size}, the number of clips per rank: each micro-batch needs a clip")
         super().__init__(cfg)
 
     def build_model(self) -> None:
-        """Codec, language model, optimiser.
+        """Build codec, language model and optimizer.
 
         Raises:
-            ValueError: the config does not fit the codec; all mismatches in one message.
+            ValueError: the config does not match the codec; the message lists all mismatches.
         """
         failed: tp.Optional[AssertionError] = None
         try:
@@ -43,41 +49,41 @@ class MagnetSolver(PreemptibleSolver, ShardedSolver, GeneratingSolver):
             failed = error
         mismatches = builders.codec_mismatches(self.cfg, self.compression_model)
         if mismatches:
-            raise ValueError("the config does not fit the codec " + str(self.cfg.compression_model_checkpoint) + ": "
+            raise ValueError(f"the config does not match the codec {self.cfg.compression_model_checkpoint}: "
                              + "; ".join(mismatches)) from failed
         if failed is not None:
             raise failed
-        if not self.cfg.fsdp.use:               # ranks have drawn the same weights, but may not rely on it
+        if not self.cfg.fsdp.use:               # equal seeds should give equal weights, but do not rely on it
             flashy.distrib.broadcast_model(self.model)
         if self.cfg.optim.compile:
             for layer in self.model.transformer.layers:
                 layer.compile(backend=self.cfg.optim.compile)
 
     def build_dataloaders(self) -> None:
-        """AudioCraft's data loaders, after a look at the manifests: what would spoil the run is logged with its remedy."""
+        """Check the manifests, log a warning with a remedy for each problem, and build AudioCraft's data loaders."""
         if flashy.distrib.is_rank_zero():
-            wanted = [self.cfg.execute_only] if self.cfg.execute_only else ["train", "valid"]
-            folders = {split: Path(self.cfg.datasource[split]) for split in wanted}
+            splits = [self.cfg.execute_only] if self.cfg.execute_only else ["train", "valid"]
+            folders = {split: Path(self.cfg.datasource[split]) for split in splits}
             for problem in preflight(folders, self.cfg.dataset.segment_duration,
                                      self.cfg.dataset.batch_size * flashy.distrib.world_size(), self.cfg.sample_rate,
                                      self.cfg.dataset.min_segment_ratio, bool(self.cfg.conditioners)):
                 self.logger.warning(problem)
         super().build_dataloaders()
         for name, loader in self.dataloaders.items():
-            held = loader.dataset
-            if name != "train" and flashy.distrib.is_distributed() and isinstance(held, torch.utils.data.Subset):
-                held.indices = share_of(len(tp.cast(tp.Sized, held.dataset)), flashy.distrib.rank(),
-                                        flashy.distrib.world_size())
+            subset = loader.dataset
+            if name != "train" and flashy.distrib.is_distributed() and isinstance(subset, torch.utils.data.Subset):
+                subset.indices = shard_indices(len(tp.cast(tp.Sized, subset.dataset)), flashy.distrib.rank(),
+                                               flashy.distrib.world_size())
 
     def load_checkpoints(self, load_best: bool = False, ignore_state_keys: tp.Sequence[str] = ()) -> tp.Optional[dict]:
         if self.cfg.continue_from and self.checkpoint_path(use_fsdp=False).exists():
-            self.logger.warning(f"This run goes on from its own checkpoint; continue_from={self.cfg.continue_from} is not "
-                                "read again. Give label=NAME to start anew from it.")
+            self.logger.warning(f"This run resumes from its own checkpoint and ignores "
+                                f"continue_from={self.cfg.continue_from}. To start again from that model, add label=NAME.")
         return super().load_checkpoints(load_best, list(ignore_state_keys))
 
     def load_state_dict(self, state: dict) -> None:
         weights = (state.get("fsdp_best_state") or state.get("best_state") or {}).get("model")
-        if weights and not self.cfg.fsdp.use:               # a shard has other shapes
+        if weights and not self.cfg.fsdp.use:               # shards have other shapes
             checkpoints.check_weights(self.model, weights, self.cfg.continue_from or self.checkpoint_path())
         super().load_state_dict(state)
 
@@ -85,69 +91,84 @@ class MagnetSolver(PreemptibleSolver, ShardedSolver, GeneratingSolver):
         return {"best_state": {"model": checkpoints.load_package(name, checkpoints.LM_FILE)["best_state"]}}
 
     def run_step(self, idx: int, batch: Batch, metrics: dict) -> dict:
-        """One batch of training or validation: fill `metrics`."""
-        condition_tensors, tokens, padding_mask = self._prepare_tokens_and_attributes(batch)
+        """Run one step of training or validation.
+
+        Args:
+            idx: step within the epoch, from 0.
+            batch: audio and conditions.
+            metrics: dict to add the metrics of the step to. Those of training are means over all ranks.
+        """
+        conditions, tokens, valid = self._prepare_tokens_and_attributes(batch)
         self.deadlock_detect.update("tokens_and_conditions")
-        stage, generator = draws(self.cfg.seed, self.epoch if self.is_training else None, idx, tokens.shape[1],
-                                 self.device)
-        loss = self.loss(tokens, padding_mask, condition_tensors, stage, generator)
+        stage, generator = stage_and_generator(self.cfg.seed, self.epoch if self.is_training else None, idx,
+                                               tokens.shape[1], self.device)
+        loss, parts = self.compute_loss(tokens, valid, conditions, stage, generator)
         self.deadlock_detect.update("loss")
-        metrics["ce"] = loss.detach()
+        found = {"ce": loss.detach(), **parts}
         if self.is_training:
-            self.optimise(loss, metrics)
-            metrics["ce"] = mean_over_ranks(metrics["ce"])
-        metrics["ppl"] = metrics["ce"].exp()
-        metrics[f"ce_q{stage + 1}"] = metrics["ce"]
-        metrics[f"ppl_q{stage + 1}"] = metrics["ppl"]
+            self.optimize(loss, metrics)
+            found = dict(zip(found, mean_over_ranks(torch.stack(list(found.values())))))
+        metrics.update(found, ppl=found["ce"].exp())
+        metrics[f"ppl_q{stage + 1}"] = found[f"ce_q{stage + 1}"].exp()
         return metrics
 
-    def loss(self, tokens: torch.Tensor, valid: torch.Tensor, condition_tensors: dict, stage: int,
-             generator: torch.Generator) -> torch.Tensor:
-        """Cross entropy of the masked frames of codebook `stage`, in nats.
+    def compute_loss(self, tokens: torch.Tensor, valid: torch.Tensor, conditions: Conditions, stage: int,
+                     generator: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Compute the cross entropy of the masked frames of codebook `stage`, in nats.
 
-        In training it is a mean over the masked frames of all ranks together: a rank's sum is divided by the ranks' mean
-        number of them, so that the mean of the ranks' gradients is the gradient of one rank with the whole batch. With
-        `optim.accumulate` above 1, all but a part of the batch has left its gradient when this returns.
+        In training this is a mean over the masked frames of all ranks: the sum of a rank is divided by the ranks' mean
+        number of masked frames. The mean of the ranks' gradients is then the gradient of one rank with the whole batch.
+        With `optim.accumulate` above 1, all micro-batches but the last have added their gradients when this returns.
 
         Args:
             tokens: Long [B, K, T].
             valid: Bool [B, K, T], False on padding.
-            condition_tensors: embedded conditions.
-            stage: codebook to train.
+            conditions: embedded conditions.
+            stage: codebook to train, from 0.
             generator: source of the masks.
+
+        Returns:
+            The loss, and the parts of it to report, among them `ce_q1`, ... for the stage.
         """
         B, _, T = tokens.shape
         rates = schedules.mask_rate(torch.rand(B, generator=generator, device=generator.device)).to(tokens.device)
         mask = stage_mask(rates, T, self.cfg.masking.span_len, generator, valid[:, stage])        # [B, T]
         count = mean_over_ranks(mask.sum()) if self.is_training else mask.sum()
-        shown = corrupt(tokens, stage, mask, self.model.special_token_id)
+        inputs = corrupt(tokens, stage, mask, self.model.special_token_id)
         model = tp.cast(MagnetLMModel, self.model)
 
-        def loss_of(rows: slice, conditions: dict) -> torch.Tensor:
+        def loss_of(rows: slice, own: Conditions) -> torch.Tensor:
             with self.autocast:
-                logits = model.stage_logits(shown[rows], conditions, stage)                       # [B, T, card]
+                logits = model.stage_logits(inputs[rows], own, stage)                             # [B, T, card]
                 return masked_cross_entropy(logits, tokens[rows, stage], mask[rows], count)
 
-        return self.in_parts(loss_of, B, condition_tensors)
+        loss = self.accumulated_loss(loss_of, B, conditions)
+        return loss, {f"ce_q{stage + 1}": loss.detach()}
 
-    def in_parts(self, loss_of: tp.Callable[[slice, dict], torch.Tensor], size: int, conditions: dict) -> torch.Tensor:
-        """The loss of a batch of `size` samples, in `optim.accumulate` parts; see `training.loss_in_parts`."""
-        parts = min(self.cfg.optim.accumulate, size) if self.is_training else 1
+    def accumulated_loss(self, loss_of: tp.Callable[[slice, Conditions], torch.Tensor], size: int, conditions: Conditions
+                         ) -> torch.Tensor:
+        """Compute the loss of `size` samples in `optim.accumulate` micro-batches; see `accumulate_gradients`."""
+        micro_batches = min(self.cfg.optim.accumulate, size) if self.is_training else 1
         scale = 1.0 if self.scaler is None else self.scaler.get_scale()
-        return loss_in_parts(loss_of, size, conditions, parts, lambda loss: self._scaled(loss).backward(), scale)
+        return accumulate_gradients(loss_of, size, conditions, micro_batches, lambda loss: self._scaled(loss).backward(),
+                                    scale)
 
-    def optimise(self, loss: torch.Tensor, metrics: dict) -> None:
-        """One step of the optimiser on a scalar loss; notes learning rate and gradient norm.
+    def optimize(self, loss: torch.Tensor, metrics: dict) -> None:
+        """Run the backward pass and one optimizer step.
+
+        Args:
+            loss: scalar.
+            metrics: dict to add the learning rate and the gradient norm to.
 
         Raises:
             FloatingPointError: the loss is not finite.
         """
         if not loss.isfinite():
-            raise FloatingPointError(f"the loss is {float(loss)} in epoch {self.epoch}: lower optim.lr, or train in "
-                                     "autocast_dtype=bfloat16")
+            raise FloatingPointError(f"the loss is {float(loss)} in epoch {self.epoch}. Lower optim.lr (now "
+                                     f"{self.optimizer.param_groups[0]['lr']:g}), or set autocast_dtype=bfloat16")
         metrics["lr"] = self.optimizer.param_groups[0]["lr"]
         if not self.cfg.fsdp.use:
-            # Heads of other stages take part with zero gradients: every rank reduces the same list, and AdamW decays them.
+            # Heads of other stages get gradients of zero, so that all ranks reduce the same list and AdamW decays them.
             loss = touch_all(loss, self.model.linears.parameters())
         self._backward(self._scaled(loss))
         if self.scaler is not None:
@@ -171,8 +192,9 @@ class MagnetSolver(PreemptibleSolver, ShardedSolver, GeneratingSolver):
     def _backward(self, loss: torch.Tensor) -> None:
         if self.cfg.fsdp.use:
             loss.backward()
-            sharding.sync(self.model)
-        elif self.cfg.optim.eager_sync and self.cfg.optim.accumulate == 1:     # it would send the last part's gradient alone
+            fsdp.sync_gradients(self.model)
+        elif self.cfg.optim.eager_sync and self.cfg.optim.accumulate == 1:
+            # With several micro-batches this would reduce only the gradient of the last one.
             with flashy.distrib.eager_sync_model(self.model):
                 loss.backward()
         else:
@@ -182,23 +204,10 @@ class MagnetSolver(PreemptibleSolver, ShardedSolver, GeneratingSolver):
 
     def _clip(self, max_norm: float) -> torch.Tensor:
         if self.cfg.fsdp.use:
-            return sharding.clip_grad_norm(self.model, max_norm)
+            return fsdp.clip_grad_norm(self.model, max_norm)
         return torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
 
 
 class AudioMagnetSolver(MagnetSolver):
-    """MAGNeT for sound effects: the same on AudioCraft's sound data sets, which mix clips."""
+    """MagnetSolver on AudioCraft's sound data sets, which mix clips."""
     DATASET_TYPE = upstream.DatasetType.SOUND
-
-
-SOLVERS: dict[str, type] = {"magnet": MagnetSolver, "audio_magnet": AudioMagnetSolver}
-
-
-def get_solver(cfg: DictConfig, fallback: tp.Callable[[DictConfig], tp.Any]) -> tp.Any:
-    """This plugin's solver where `cfg.solver` names one, else what `fallback` builds; either with `cache.tokens`."""
-    klass = SOLVERS.get(cfg.solver)
-    solver = fallback(cfg) if klass is None else klass(cfg)
-    folder = OmegaConf.select(cfg, "cache.tokens")
-    if folder:
-        remember_tokens(solver.compression_model, folder)
-    return solver

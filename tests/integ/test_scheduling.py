@@ -69,7 +69,7 @@ def test_preempted_in_mid_epoch_and_started_again(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "xps" / sig
     assert len(history(tmp_path, sig)) == 1 and (run / "preempted.th").exists()
     out = dora(tmp_path, "run", *RUN).stdout
-    assert re.search(r"Going on in epoch 2 after [5-9] of 12 updates", out)
+    assert re.search(r"Resuming in epoch 2 after [5-9] of 12 updates", out)
     assert not (run / "preempted.th").exists()
     assert without_times(history(tmp_path, sig)) == without_times(history(tmp_path / "undisturbed", sig))
     import magnet_plugin

@@ -88,7 +88,7 @@ def test_preempted_and_requeued_jobs_end_as_if_undisturbed(records: Records, clu
     lines = cluster.run("sacct", "-X", "-D", "-n", "-P", "-j", job, "-o", "State").split()
     tell(f"job {job}, run after run: {lines}")
     assert lines == ["REQUEUED", "REQUEUED", "COMPLETED"]
-    resumed = re.findall(r"Going on in epoch (\d) after (\d+) of 30 updates", sheep.log.read_text())
+    resumed = re.findall(r"Resuming in epoch (\d) after (\d+) of 30 updates", sheep.log.read_text())
     assert [int(epoch) for epoch, _ in resumed] == [2, 3] and all(5 <= int(step) < 30 for _, step in resumed)
     assert len(records.history(sheep)) == 3
     assert without_times(records.history(sheep)) == without_times(records.history(twin))
@@ -111,7 +111,7 @@ def test_two_ranks_launched_from_elsewhere_are_preempted(records: Records, clust
     assert records.over(sheep) == "COMPLETED"
     second = Path(str(sheep.log).replace("_0_log", "_1_log")).read_text()
     for log in (sheep.log.read_text(), second):
-        assert "Going on in epoch 2 after" in log and "Distributed init" in log
+        assert "Resuming in epoch 2 after" in log and "Distributed init" in log
     epochs = records.history(sheep)
     assert len(epochs) == 3 and epochs[-1]["valid"]["ce"] < epochs[0]["valid"]["ce"]
 
