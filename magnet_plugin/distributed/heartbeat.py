@@ -112,8 +112,8 @@ class Heartbeat:
                 self.connections = {0: connection}
         except (OSError, ValueError) as error:
             logger.warning("No heartbeat between ranks: cannot connect to %s, port %s (%s). A rank that dies will be "
-                           "noticed only after distrib.timeout=%g s. Allow TCP connections between the machines of this job.",
-                           host, port, error, self.timeout)
+                           "noticed only after distrib.timeout=%g s. Allow TCP connections between the machines of this "
+                           "job.", host, port, error, self.timeout)
         finally:
             if server is not None:
                 server.close()

@@ -1,50 +1,50 @@
-"""Tokens kept on disk."""
+"""The cache of codec tokens on disk."""
 from pathlib import Path
 
 import pytest
 import torch
 
-from magnet_plugin.data.token_cache import codec_key, remember_tokens
+from magnet_plugin.data.token_cache import cache_tokens, codec_key
 
 
 class Codec(torch.nn.Module):
-    """Encodes each hundred samples to their mean, and counts what it was asked for."""
+    """Encodes each hundred samples as their mean, and counts the clips."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.ones(1))
-        self.asked = 0
+        self.encoded = 0
 
     def encode(self, audio: torch.Tensor) -> tuple[torch.Tensor, None]:
-        self.asked += len(audio)
+        self.encoded += len(audio)
         return (audio.unflatten(-1, (-1, 100)).mean(-1).expand(-1, 4, -1) * 1000 * self.weight).long(), None
 
 
 def test_each_clip_is_encoded_once_and_tokens_are_the_same(tmp_path: Path) -> None:
     audio = torch.rand(5, 1, 1000, generator=torch.Generator().manual_seed(0))
     plain, cached = Codec(), Codec()
-    remember_tokens(cached, tmp_path)
+    cache_tokens(cached, tmp_path)
     for batch in (audio[:3], audio[[2, 4, 0]], audio):
         tokens, scale = cached.encode(batch)
         assert scale is None and torch.equal(tokens, plain.encode(batch)[0])
-    assert cached.asked == 5
+    assert cached.encoded == 5
     cached.encode(audio * 0.5)
-    assert cached.asked == 10, "other audio is another entry"
+    assert cached.encoded == 10, "other audio is another entry"
 
 
-def test_another_codec_finds_nothing(tmp_path: Path) -> None:
+def test_another_codec_has_its_own_entries(tmp_path: Path) -> None:
     audio = torch.rand(2, 1, 1000)
     one, two = Codec(), Codec()
     two.weight.data.mul_(2)
     assert codec_key(one) != codec_key(two)
-    remember_tokens(one, tmp_path)
-    remember_tokens(two, tmp_path)
-    assert not torch.equal(one.encode(audio)[0], two.encode(audio)[0]) and two.asked == 2
+    cache_tokens(one, tmp_path)
+    cache_tokens(two, tmp_path)
+    assert not torch.equal(one.encode(audio)[0], two.encode(audio)[0]) and two.encoded == 2
 
 
 def test_a_codec_with_a_scale_is_refused(tmp_path: Path) -> None:
     codec = Codec()
     codec.encode = lambda audio: (torch.zeros(1, 4, 10).long(), torch.ones(1))  # type: ignore[method-assign,assignment]
-    remember_tokens(codec, tmp_path)
-    with pytest.raises(ValueError, match="cache.tokens"):
+    cache_tokens(codec, tmp_path)
+    with pytest.raises(ValueError, match="Set cache.tokens=null"):
         codec.encode(torch.zeros(1, 1, 1000))

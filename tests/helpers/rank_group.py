@@ -1,4 +1,4 @@
-"""Real solvers in several real processes that form a gloo group, their stages, masks and clips given row by row."""
+"""Real solvers with fixed batches, stages and masks, in one process or in several that form a process group."""
 import multiprocessing
 import os
 import tempfile
@@ -6,44 +6,42 @@ import traceback
 import typing as tp
 from pathlib import Path
 
+import flashy
 import torch
+from dora.conf import DoraConfig
+from dora.xp import XP
 
 import magnet_plugin
+from magnet_plugin.distributed.fsdp import DTensor
+from magnet_plugin.modules import hybrid_targets, masking, schedules
+from magnet_plugin.solvers import builders, hybrid_magnet, magnet
+
+from ..conftest import compose
+from .small_models import conditions
 
 magnet_plugin.register()
-from dora.conf import DoraConfig  # noqa: E402
-from dora.xp import XP  # noqa: E402
-
-from magnet_plugin.distributed import fsdp as sharding  # noqa: E402
-from magnet_plugin.modules import (  # noqa: E402
-    hybrid_targets,  # noqa: E402
-    masking,
-    schedules,
-)
-from magnet_plugin.solvers import hybrid_magnet as solver_hybrid  # noqa: E402
-from magnet_plugin.solvers import magnet as solver  # noqa: E402
-
-from ..conftest import compose  # noqa: E402
-from .small_models import conditions  # noqa: E402
-
 BATCH, K, T, STEPS = 4, 4, 30, 4
-#: Valid frames of each clip of a batch: the clips of the first half are whole, those of the second mostly padding.
+#: Valid frames of each clip of a batch. The clips of the first half are whole, those of the second mostly padding.
 LENGTHS = (30, 30, 7, 4)
 TINY = ("device=cpu", "num_threads=1", "transformer_lm.dim=16", "transformer_lm.num_heads=2", "transformer_lm.num_layers=2",
         "dataset.segment_duration=0.6", "logging.log_tensorboard=false", "deadlock.use=false", "optim.epochs=2",
         f"optim.updates_per_epoch={STEPS}", "optim.lr=1e-2", "optim.ema.updates=1", "optim.ema.decay=0.7",
         "optim.ema.device=cpu", "optim.max_norm=0.5", "classifier_free_guidance.training_dropout=0",
         "generate.lm.decoding_steps=[2,1,1,1]", "conditioners.description.words.word_dropout=0")
+#: Further overrides for `magnet/hybrid`.
+HYBRID = ("dset=audio/example", "dataset.num_workers=0", "dataset.batch_size=4", "schedule.lr_scheduler=null")
 
 
-def together(world: int, function: tp.Callable, *arguments: tp.Any, backend: str = "gloo") -> list:
-    """What `function(*arguments)` returns on each of `world` ranks; it has to be importable. They form a group, but a
-    single one, or where there is no `backend`."""
+def run_ranks(world_size: int, function: tp.Callable, *arguments: tp.Any, backend: str = "gloo") -> list:
+    """Call an importable function in `world_size` new processes and return its results by rank.
+
+    The processes form a process group, unless there is only one or `backend` is empty.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with tempfile.TemporaryDirectory() as name:
-        ranks = [context.Process(target=_rank, args=(rank, world, name, function, arguments, backend), daemon=True)
-                 for rank in range(world)]
+        ranks = [context.Process(target=_run_rank, args=(rank, world_size, name, function, arguments, backend), daemon=True)
+                 for rank in range(world_size)]
         for rank in ranks:
             rank.start()
         for rank in ranks:
@@ -51,87 +49,84 @@ def together(world: int, function: tp.Callable, *arguments: tp.Any, backend: str
         late = [rank for rank in ranks if rank.is_alive()]
         for rank in late:
             rank.kill()
-        wrong = [path.read_text() for path in sorted(Path(name).glob("*.txt"))]
-        assert not late and not any(rank.exitcode for rank in ranks), "\n".join(wrong) or f"{late} do not end"
-        return [torch.load(Path(name) / f"{rank}.pt", weights_only=False) for rank in range(world)]
+        errors = [path.read_text() for path in sorted(Path(name).glob("*.txt"))]
+        assert not late and not any(rank.exitcode for rank in ranks), "\n".join(errors) or f"{late} do not end"
+        return [torch.load(Path(name) / f"{rank}.pt", weights_only=False) for rank in range(world_size)]
 
 
-def _rank(rank: int, world: int, folder: str, function: tp.Callable, arguments: tuple, backend: str) -> None:
+def _run_rank(rank: int, world_size: int, folder: str, function: tp.Callable, arguments: tuple, backend: str) -> None:
     torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size))
     try:
         if backend == "nccl":
             torch.cuda.set_device(rank)
-        if world > 1 and backend:
-            torch.distributed.init_process_group(backend, f"file://{folder}/meeting", rank=rank, world_size=world)
+        if world_size > 1 and backend:
+            torch.distributed.init_process_group(backend, f"file://{folder}/meeting", rank=rank, world_size=world_size)
         torch.save(function(*arguments), Path(folder) / f"{rank}.pt")
     except BaseException:
         Path(folder, f"{rank}.txt").write_text(f"rank {rank}\n{traceback.format_exc()}")
         raise
 
 
-def place() -> tuple[int, int]:
-    """Rank and number of ranks."""
-    return solver.flashy.distrib.rank(), solver.flashy.distrib.world_size()
+def own_rows() -> range:
+    """Indices of this rank's clips within a batch."""
+    rank, world_size = flashy.distrib.rank(), flashy.distrib.world_size()
+    return range(rank * BATCH // world_size, (rank + 1) * BATCH // world_size)
 
 
-def rows() -> range:
-    """Which clips of a batch are this rank's."""
-    rank, world = place()
-    return range(rank * BATCH // world, (rank + 1) * BATCH // world)
-
-
-def batch(step: int) -> tuple[torch.Tensor, torch.Tensor, list]:
-    """This rank's part of a batch: tokens Long [B, K, T], their validity, and texts."""
+def fixed_batch(step: int) -> tuple[torch.Tensor, torch.Tensor, list]:
+    """This rank's part of a batch: tokens Long [B, K, T], whether they are valid, and texts."""
     tokens = torch.randint(512, (BATCH, K, T), generator=torch.Generator().manual_seed(step))
     valid = (torch.arange(T) < torch.tensor(LENGTHS)[:, None])[:, None].expand(-1, K, -1)
-    # The longest are as long in both halves: AudioCraft's padding of texts changes numbers.
+    # The longest texts of both halves have the same length, because padding of texts changes results.
     texts = ["a reel", "a slow waltz in D", None, "a jig on the flute"]
-    mine = list(rows())
-    return tokens[mine].masked_fill(~valid[mine], 512), valid[mine].clone(), [texts[row] for row in mine]
+    rows = list(own_rows())
+    return tokens[rows].masked_fill(~valid[rows], 512), valid[rows].clone(), [texts[row] for row in rows]
 
 
-def given_draws(seed: int, epoch: tp.Optional[int], step: int, n_q: int, device: str) -> tuple[int, torch.Generator]:
-    """The stages in turn from the second on; what is drawn for a clip depends on the step and the clip alone."""
+def fixed_stage(seed: int, epoch: tp.Optional[int], step: int, n_q: int, device: str) -> tuple[int, torch.Generator]:
+    """Replacement for `stage_and_generator`: stages in turn, from the second on."""
     return (step + 1) % n_q, torch.Generator().manual_seed(step)
 
 
-def given_mask(rates: torch.Tensor, length: int, span_len: int, generator: torch.Generator, valid: torch.Tensor
+def fixed_mask(rates: torch.Tensor, length: int, span_len: int, generator: torch.Generator, valid: torch.Tensor
                ) -> torch.Tensor:
-    found, device, valid = [], valid.device, valid.cpu()
-    for own, row in enumerate(rows()):
+    """Replacement for `stage_mask`: the mask of a clip depends only on the step and the clip, not on the rank."""
+    masks, device, valid = [], valid.device, valid.cpu()
+    for own, row in enumerate(own_rows()):
         source = torch.Generator().manual_seed(100 * generator.initial_seed() + row)
         rate = schedules.mask_rate(torch.rand(1, generator=source))
-        found.append(masking.stage_mask(rate, length, span_len, source, valid[own:own + 1]))
-    return torch.cat(found).to(device)
+        masks.append(masking.stage_mask(rate, length, span_len, source, valid[own:own + 1]))
+    return torch.cat(masks).to(device)
 
 
-def given_switch(count: int, length: int, share: tp.Any, generator: torch.Generator, parallel: float) -> torch.Tensor:
-    return torch.tensor([(7 * row + 5 * generator.initial_seed()) % length for row in rows()])
+def fixed_switch(count: int, length: int, share: tp.Any, generator: torch.Generator, parallel: float) -> torch.Tensor:
+    """Replacement for `draw_switch`: the switch of a clip depends only on the step and the clip."""
+    return torch.tensor([(7 * row + 5 * generator.initial_seed()) % length for row in own_rows()])
 
 
-def give() -> None:
-    """Let the solvers of this process ask the above."""
-    for module, name, ours in ((solver, "draws", given_draws), (solver_hybrid, "draws", given_draws),
-                               (solver, "stage_mask", given_mask), (hybrid_targets, "stage_mask", given_mask),
-                               (solver_hybrid, "draw_switch", given_switch)):
-        setattr(module, name, ours)
+def fix_draws() -> None:
+    """Let all solvers of this process use the replacements above."""
+    for module, name, replacement in (
+            (magnet, "stage_and_generator", fixed_stage), (magnet, "stage_mask", fixed_mask),
+            (hybrid_targets, "stage_mask", fixed_mask), (hybrid_magnet, "draw_switch", fixed_switch)):
+        assert hasattr(module, name)
+        setattr(module, name, replacement)
 
 
 def first(items: list) -> tp.Any:
     return items[0]
 
 
-def make(folder: Path, *overrides: str, base: str = "magnet/debug") -> tp.Any:
-    """A solver on given batches, in an experiment in `folder`. Enter `solver.xp` to use it."""
+def make_solver(folder: Path, *overrides: str, base: str = "magnet/debug") -> tp.Any:
+    """A tiny solver on fixed batches, in an experiment in `folder`. Enter `solver.xp` to run it."""
     torch.manual_seed(0)
     cfg = compose(f"solver={base}", *TINY, *overrides)
-    klass = solver.SOLVERS[cfg.solver]
 
-    class Given(klass):                              # type: ignore[misc,valid-type]
+    class FixedBatches(builders.SOLVERS[cfg.solver]):                              # type: ignore[misc,name-defined]
         def build_dataloaders(self) -> None:
-            self.dataloaders = {name: torch.utils.data.DataLoader([batch(step) for step in range(STEPS)], collate_fn=first)
-                                for name in ("train", "valid")}
+            self.dataloaders = {name: torch.utils.data.DataLoader([fixed_batch(step) for step in range(STEPS)],
+                                                                  collate_fn=first) for name in ("train", "valid")}
 
         def _prepare_tokens_and_attributes(self, batch: tuple) -> tuple:
             tokens, valid, texts = batch
@@ -148,47 +143,47 @@ def make(folder: Path, *overrides: str, base: str = "magnet/debug") -> tp.Any:
     xp = XP(dora=DoraConfig(dir=folder), cfg=cfg, argv=[], delta=[])
     xp.folder.mkdir(parents=True, exist_ok=True)
     with xp.enter():
-        return Given(cfg)
+        return FixedBatches(cfg)
 
 
 def train(folder: Path, *overrides: str, base: str = "magnet/debug") -> dict:
-    """A few updates; what this rank has afterwards, its tensors whole."""
-    give()
-    made = make(folder, *overrides, base=base)
+    """Run a few updates. Return this rank's state, with whole tensors, and what the updates reported."""
+    fix_draws()
+    solver = make_solver(folder, *overrides, base=base)
     heads: list[list[float]] = []
-    step = made.optimizer.step
+    step = solver.optimizer.step
 
-    def watched(*args: tp.Any, **kwargs: tp.Any) -> tp.Any:
-        heads.append([float(whole(head.weight.grad).abs().sum()) for head in made.model.linears])
+    def recorded(*args: tp.Any, **kwargs: tp.Any) -> tp.Any:
+        heads.append([float(whole(head.weight.grad).abs().sum()) for head in solver.model.linears])
         return step(*args, **kwargs)
-    made.optimizer.step = watched
-    made._current_stage = "train"
-    made.model.train()
+    solver.optimizer.step = recorded
+    solver._current_stage = "train"
+    solver.model.train()
     metrics, counts = [], []
     for number in range(STEPS):
-        given = batch(number)
-        metrics.append({name: float(value) for name, value in made.run_step(number, given, {}).items()})
-        counts.append(int(given_mask(torch.zeros(len(given[0])), T, 3, given_draws(0, 1, number, K, "cpu")[1],
-                                     given[1][:, 0]).sum()))
-        made.ema.step()
-    names = {id(value): name for name, value in made.model.named_parameters()}
-    moments = {f"{names[id(value)]}.{moment}": whole(tensor) for value, state in made.optimizer.state.items()
+        batch = fixed_batch(number)
+        metrics.append({name: float(value) for name, value in solver.run_step(number, batch, {}).items()})
+        counts.append(int(fixed_mask(torch.zeros(len(batch[0])), T, 3, fixed_stage(0, 1, number, K, "cpu")[1],
+                                     batch[1][:, 0]).sum()))
+        solver.ema.step()
+    names = {id(value): name for name, value in solver.model.named_parameters()}
+    moments = {f"{names[id(value)]}.{moment}": whole(tensor) for value, state in solver.optimizer.state.items()
                for moment, tensor in state.items()}
-    ema = {name: value.clone() for name, value in made.ema.state["model"].items()}
-    return {"model": weights(made.model), "optimizer": moments, "ema": ema,
+    ema = {name: value.clone() for name, value in solver.ema.state["model"].items()}
+    return {"model": weights(solver.model), "optimizer": moments, "ema": ema,
             "metrics": metrics, "heads": heads, "masked": counts}
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     full = tensor.detach()
-    return (full.full_tensor() if isinstance(full, sharding.DTensor) else full).cpu().clone()
+    return (full.full_tensor() if isinstance(full, DTensor) else full).cpu().clone()
 
 
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: whole(value) for name, value in model.state_dict().items()}
 
 
-def apart(one: dict, two: dict) -> float:
+def max_difference(one: dict, two: dict) -> float:
     """The largest difference between tensors of the same names."""
     assert one.keys() == two.keys()
     return max(float((one[name] - two[name]).abs().max()) for name in one)

@@ -1,4 +1,4 @@
-"""A data worker that does nothing; light, for processes of its own."""
+"""A data worker that only sleeps, in a module that imports little."""
 import time
 import typing as tp
 
@@ -6,7 +6,7 @@ from magnet_plugin.distributed import signals
 
 
 def sleep(ready: tp.Any) -> None:
-    """Sleep for a minute, as a worker does while its process computes."""
-    signals.shield_worker()
+    """Sleep for a minute, as a worker does while its training process computes."""
+    signals.protect_worker()
     ready.set()
     time.sleep(60)

@@ -1,4 +1,4 @@
-"""A solver of seconds, with all that a real one keeps, in an experiment of Dora's."""
+"""A solver that trains within a second, with all the state that a real one has, in a Dora experiment."""
 import os
 import random
 import typing as tp
@@ -6,24 +6,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from dora.conf import DoraConfig
+from dora.xp import XP
 from omegaconf import OmegaConf
 
-import magnet_plugin
+from magnet_plugin.solvers import preemption
+from magnet_plugin.solvers.preemption import PreemptibleSolver
 
-magnet_plugin.register()
-from dora.conf import DoraConfig  # noqa: E402
-from dora.xp import XP  # noqa: E402
-
-from magnet_plugin.solvers import preemption  # noqa: E402
-from magnet_plugin.solvers.preemption import PreemptibleSolver  # noqa: E402
-
-from ..conftest import compose  # noqa: E402
+from ..conftest import compose
 
 UPDATES, EPOCHS = 7, 3
 
 
 class Numbers(torch.utils.data.Dataset):
-    """As AudioCraft's data sets: an item depends on index and epoch, and draws from Python's generator as well."""
+    """Like AudioCraft's data sets: an item depends on index and epoch, and draws random numbers."""
     current_epoch = 0
 
     def __len__(self) -> int:
@@ -34,7 +30,7 @@ class Numbers(torch.utils.data.Dataset):
 
 
 class Dropout(torch.nn.Module):
-    """Draws from a generator of its own, as AudioCraft's condition dropout does."""
+    """Draws from its own generator, as AudioCraft's condition dropout does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +41,7 @@ class Dropout(torch.nn.Module):
 
 
 class Toy(PreemptibleSolver):
-    """A few weights, an optimiser, a schedule, an EMA, a best state. `at(stage, step)` is called in every step."""
+    """A few weights, an optimizer, a schedule, an EMA and a best state. Calls `at(stage, step)` in every step."""
     best_metric_name = "loss"
     at: tp.Callable[[str, int], None] = staticmethod(lambda stage, step: None)
 
@@ -101,7 +97,7 @@ def config(workers: int, **settings: tp.Any) -> tp.Any:
 
 def solve(folder: Path, workers: int, at: tp.Callable[[str, int], None] = lambda stage, step: None,
           **settings: tp.Any) -> Toy:
-    """Run a solver to its end, or to its SystemExit. Each call starts as a new process would: with other random states."""
+    """Run a solver to its end, or until it exits. Like a new process, each call starts with other random states."""
     torch.manual_seed(1)
     cfg = config(workers, **settings)
     xp = XP(dora=DoraConfig(dir=folder), cfg=cfg, argv=[], delta=[])
@@ -119,12 +115,13 @@ def solve(folder: Path, workers: int, at: tp.Callable[[str, int], None] = lambda
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(preemption.StandardSolver, "build_dataloaders", lambda self: None)
             solver = Loaded(cfg)
-        random.seed(len(os.listdir(xp.folder)))       # a new process need not draw the same
+        random.seed(len(os.listdir(xp.folder)))       # a new process may draw other numbers
         solver.run()
     return solver
 
 
 def everything(solver: Toy) -> dict:
+    """The whole state of a solver, without times and the experiment."""
     state = solver.state_dict()
     for epoch in state["history"]:
         for metrics in epoch.values():
@@ -133,6 +130,7 @@ def everything(solver: Toy) -> dict:
 
 
 def same(one: tp.Any, two: tp.Any) -> bool:
+    """Whether two nested states are equal, bit for bit."""
     if isinstance(one, torch.Tensor):
         return torch.equal(one, two)
     if isinstance(one, dict):
@@ -143,7 +141,7 @@ def same(one: tp.Any, two: tp.Any) -> bool:
 
 
 def once(stage: str, step: int, count: int, signum: int) -> tp.Callable[[str, int], None]:
-    """Send a signal to this process in the `count`-th such step."""
+    """Send a signal to this process when this step is reached for the `count`-th time."""
     seen = []
 
     def at(now: str, idx: int) -> None:

@@ -1,82 +1,74 @@
-"""A hybrid solver's loss."""
+"""Loss of HybridMagnetSolver: before the switch MusicGen's, after it MAGNeT's."""
 import typing as tp
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-import magnet_plugin
+from magnet_plugin.solvers.hybrid_magnet import HybridMagnetSolver
 
-from ..helpers.small_models import CARD, HybridMagnetLMModel, K, MagnetLMModel, conditions, lively
+from ..conftest import compose
+from ..helpers.rank_group import BATCH, K, T
+from ..helpers.small_models import conditions
 
-magnet_plugin.register()
-from magnet_plugin.solvers.hybrid_magnet import HybridMagnetSolver  # noqa: E402
-from magnet_plugin.solvers.magnet import SOLVERS, MagnetSolver  # noqa: E402
-
-from .test_training_step import stub  # noqa: E402
-
-T = 30
+TOKENS = torch.randint(512, (BATCH, K, T), generator=torch.Generator().manual_seed(1))
 
 
-def losses(model: tp.Any, klass: type, stage: int, seed: int = 3, accumulate: int = 1, **hybrid: tp.Any) -> tp.Any:
-    solver = stub(model, accumulate=accumulate)
-    solver.cfg.hybrid = {"switch": [0.0, 1.0], "parallel": 0.0, **hybrid}
-    tokens = torch.randint(0, CARD, (4, K, T), generator=torch.Generator().manual_seed(1))
-    tensors = model.embed_conditions(conditions(*["reel"] * 4))
-    run = klass.hybrid_loss if klass is HybridMagnetSolver else klass.loss
-    return run(solver, tokens, torch.ones_like(tokens, dtype=torch.bool), tensors, stage,
-               torch.Generator().manual_seed(seed))
+def losses(solver: tp.Any, stage: int, seed: int = 3, accumulate: int = 1, **hybrid: tp.Any
+           ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    solver.cfg.optim.accumulate = accumulate
+    if hybrid:
+        solver.cfg.hybrid.update({"switch": [0.0, 1.0], "parallel": 0.0, **hybrid})
+    embedded = solver.model.embed_conditions(conditions(*["reel"] * BATCH))
+    valid = torch.ones_like(TOKENS, dtype=torch.bool)
+    return solver.compute_loss(TOKENS, valid, embedded, stage, torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("stage", range(K))
-def test_without_a_prefix_it_is_magnets_loss(stage: int) -> None:
-    hybrid, plain = lively(HybridMagnetLMModel), lively(MagnetLMModel, seed=5)
-    plain.load_state_dict(hybrid.state_dict())
-    loss, written, masked = losses(hybrid, HybridMagnetSolver, stage, switch=[0.0, 0.0])
-    expected = float(losses(plain, MagnetSolver, stage).detach())
-    assert float(loss.detach()) == pytest.approx(expected, abs=1e-4) == pytest.approx(float(masked), abs=1e-4)
-    assert float(written) == 0
-    all_parallel = losses(hybrid, HybridMagnetSolver, stage, parallel=1.0)
-    assert float(all_parallel[1]) == 0, "no sample has a prefix"
+def test_without_a_prompt_it_is_the_loss_of_magnet(magnet_solver: tp.Any, hybrid_solver: tp.Any, stage: int) -> None:
+    magnet_solver.model.load_state_dict(hybrid_solver.model.state_dict())
+    loss, parts = losses(hybrid_solver, stage, switch=[0.0, 0.0])
+    expected = float(losses(magnet_solver, stage)[0].detach())
+    assert float(loss.detach()) == pytest.approx(expected, abs=1e-4)
+    assert float(parts[f"ce_q{stage + 1}"]) == pytest.approx(expected, abs=1e-4)
+    assert float(parts["ce_prompt"]) == 0
+    assert float(losses(hybrid_solver, stage, parallel=1.0)[1]["ce_prompt"]) == 0, "no sample has a prompt"
 
 
-def test_with_nothing_but_a_prefix_it_is_musicgens_loss_over_all_tokens() -> None:
-    """One mean over the valid tokens of the delay pattern (MusicGen takes a mean per codebook first)."""
-    model = lively(HybridMagnetLMModel)
-    tokens = torch.randint(0, CARD, (4, K, T), generator=torch.Generator().manual_seed(1))
-    output = model.compute_predictions(tokens, [], model.embed_conditions(conditions(*["reel"] * 4)))
-    expected = float(F.cross_entropy(output.logits[output.mask], tokens[output.mask]).detach())
-    loss, written, masked = losses(model, HybridMagnetSolver, 0, switch=[1.0, 1.0])
-    assert float(loss.detach()) == pytest.approx(expected, abs=1e-4) == pytest.approx(float(written), abs=1e-4)
-    assert float(masked) == 0, "the first codebook has nothing left to mask"
+def test_with_nothing_but_a_prompt_it_is_the_loss_of_musicgen_over_all_tokens(hybrid_solver: tp.Any) -> None:
+    """One mean over the valid tokens of the delay pattern (MusicGen averages per codebook first)."""
+    model = hybrid_solver.model
+    output = model.compute_predictions(TOKENS, [], model.embed_conditions(conditions(*["reel"] * BATCH)))
+    expected = float(F.cross_entropy(output.logits[output.mask], TOKENS[output.mask]).detach())
+    loss, parts = losses(hybrid_solver, 0, switch=[1.0, 1.0])
+    assert float(loss.detach()) == pytest.approx(expected, abs=1e-4) == pytest.approx(float(parts["ce_prompt"]), abs=1e-4)
+    assert float(parts["ce_q1"]) == 0, "nothing of the first codebook is left to mask"
 
 
-def test_all_heads_learn_and_a_step_can_be_repeated() -> None:
-    model = lively(HybridMagnetLMModel)
-    one, two, other = (losses(model, HybridMagnetSolver, 2, seed=seed)[0] for seed in (3, 3, 4))
+def test_all_heads_learn_and_a_step_can_be_repeated(hybrid_solver: tp.Any) -> None:
+    one, two, other = (losses(hybrid_solver, 2, seed=seed, parallel=0.0)[0] for seed in (3, 3, 4))
     assert float(one.detach()) == float(two.detach()) != float(other.detach())
     one.backward()
-    assert all(float(head.weight.grad.abs().sum()) > 0 for head in model.linears)
+    assert all(float(head.weight.grad.abs().sum()) > 0 for head in hybrid_solver.model.linears)
 
 
-def test_a_batch_in_parts_has_the_same_loss_and_gradient() -> None:
+def test_micro_batches_give_the_loss_and_gradient_of_the_batch(hybrid_solver: tp.Any) -> None:
     found = []
-    for parts in (1, 3):
-        model = lively(HybridMagnetLMModel).train()
-        loss, *reported = losses(model, HybridMagnetSolver, 2, accumulate=parts)
+    for micro_batches in (1, 3):
+        hybrid_solver.optimizer.zero_grad()
+        loss, parts = losses(hybrid_solver, 2, accumulate=micro_batches, parallel=0.0)
         loss.backward()
-        found.append(([float(loss.detach()), *map(float, reported)],
-                      {name: p.grad for name, p in model.named_parameters() if p.grad is not None}))
+        found.append(([float(loss.detach()), *map(float, parts.values())],
+                      {name: p.grad.clone() for name, p in hybrid_solver.model.named_parameters() if p.grad is not None}))
     (one, gradients), (many, others) = found
     assert many == pytest.approx(one, abs=1e-4) and gradients.keys() == others.keys()
     for name, gradient in gradients.items():
         assert (gradient - others[name]).abs().max() <= 1e-4 * gradient.abs().max() + 1e-7, name
 
 
-def test_the_solver_is_registered_and_refuses_bad_settings_before_building() -> None:
-    from ..conftest import compose
-    assert SOLVERS["hybrid_magnet"] is HybridMagnetSolver
-    for overrides, word in ((["hybrid.switch=[0.8,0.2]"], "hybrid.switch"), (["hybrid.parallel=2"], "hybrid.parallel"),
-                            (["lm_model=transformer_lm"], "transformer_lm_hybrid_magnet")):
-        with pytest.raises(ValueError, match=word):
-            HybridMagnetSolver(compose("solver=magnet/hybrid", *overrides))
+@pytest.mark.parametrize("override, words", [
+    ("hybrid.switch=[0.8,0.2]", "hybrid.switch"), ("hybrid.parallel=2", "hybrid.parallel"),
+    ("lm_model=transformer_lm", "set lm_model=transformer_lm_hybrid_magnet")])
+def test_invalid_settings_are_refused_before_anything_is_built(override: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        HybridMagnetSolver(compose("solver=magnet/hybrid", override))
