@@ -12,7 +12,7 @@ import pytest
 import torch
 from dora.conf import DoraConfig
 
-from ..helpers.rank_group import LENGTHS, STEPS, apart, together, train
+from ..helpers.rank_group import LENGTHS, STEPS, max_difference, run_ranks, train
 from .runs import DEBUG, ROOT, environment, history
 
 pytestmark = pytest.mark.integ
@@ -38,8 +38,8 @@ def trained(folder: Path, *cases: str) -> dict[str, dict]:
 def updates(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, dict], list[dict[str, dict]]]:
     """A few updates by one rank with four clips, and by two ranks with two each."""
     folder = tmp_path_factory.mktemp("updates")
-    [one] = together(1, trained, folder / "one", "plain", "hybrid")
-    return one, together(2, trained, folder / "two", *CASES)
+    [one] = run_ranks(1, trained, folder / "one", "plain", "hybrid")
+    return one, run_ranks(2, trained, folder / "two", *CASES)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -51,12 +51,12 @@ def test_two_ranks_with_half_of_the_batch_each_are_one_with_all_of_it(updates: t
     tolerance = {"model": 2e-5, "optimizer": 1e-7} if case != "bfloat16" else {"model": 0.2, "optimizer": 5e-3}
     for rank in found:
         for part, limit in tolerance.items():
-            assert apart(expected[part], rank[part]) < limit, part
-            assert apart(found[0][part], rank[part]) == 0, part
+            assert max_difference(expected[part], rank[part]) < limit, part
+            assert max_difference(found[0][part], rank[part]) == 0, part
         for one, two in zip(expected["metrics"], rank["metrics"], strict=True):
             assert two == pytest.approx(one, rel=1e-4 if case != "bfloat16" else 0.02)
         if "sharded" not in case and case not in ("bfloat16", "all that saves memory"):
-            assert apart(expected["ema"], rank["ema"]) < 1e-5
+            assert max_difference(expected["ema"], rank["ema"]) < 1e-5
     assert expected["metrics"][-1]["ce"] != expected["metrics"][0]["ce"]
 
 
@@ -96,7 +96,7 @@ def alone(folder: Path) -> tuple[int, str]:
     with XP(dora=DoraConfig(dir=folder), cfg={}, argv=[], delta=[]).enter():
         ranks.init(60.0)
         assert not torch.distributed.is_initialized()
-        ranks.init(60.0, alone=True)
+        ranks.init(60.0, force=True)
         size = torch.distributed.get_world_size()
         torch.distributed.destroy_process_group()
         os.environ.update(WORLD_SIZE="2", MASTER_PORT=(folder / "port").read_text())
@@ -109,9 +109,9 @@ def test_ranks_wait_for_each_other_as_long_as_the_timeout_says(tmp_path: Path) -
     import socket
     with socket.create_server(("127.0.0.1", 0)) as free:
         (tmp_path / "port").write_text(str(free.getsockname()[1]))
-    first, second = together(2, late, tmp_path, backend="")
+    first, second = run_ranks(2, late, tmp_path, backend="")
     assert first.startswith("2 ") and "4000" in first and "imed out" in first and second == ""
-    [(size, missing)] = together(1, alone, tmp_path)
+    [(size, missing)] = run_ranks(1, alone, tmp_path)
     assert size == 1 and "the 2 ranks did not find each other within distrib.timeout=2 s" in missing
 
 
@@ -168,12 +168,12 @@ class Fail(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
         if name == "magnet_plugin.solvers.hybrid_magnet":      # the solvers are there
             solver = sys.modules["magnet_plugin.solvers.magnet"]
-            draws = solver.draws
+            draws = solver.stage_and_generator
             def failing(seed, epoch, step, *rest):
                 if epoch == 2 and step == 1 and os.environ.get("RANK") == "1":
                     raise ValueError("a clip that only this rank has")
                 return draws(seed, epoch, step, *rest)
-            solver.draws = failing
+            solver.stage_and_generator = failing
 sys.meta_path.insert(0, Fail())
 """
 
@@ -217,7 +217,7 @@ def test_a_rank_that_is_killed_ends_the_job(tmp_path: Path) -> None:
         os.kill(pid(1), signal.SIGKILL)
         out = end(running, 20)
     for told in (out, log_of(tmp_path, 0)):
-        assert "Rank 1 of 2 ended without a word" in told and "train, epoch 1, update" in told and "solver.log.1" in told
+        assert "Rank 1 of 2 died without an error message" in told and "train, epoch 1, update" in told and "solver.log.1" in told
     assert "This rank failed" not in log_of(tmp_path, 0), "it follows from the other's end"
 
 
