@@ -164,7 +164,7 @@ class MagnetSolver(PreemptibleSolver, ShardedSolver, GeneratingSolver):
             FloatingPointError: the loss is not finite.
         """
         if not loss.isfinite():
-            raise FloatingPointError(f"the loss is {float(loss)} in epoch {self.epoch}. Lower optim.lr (now "
+            raise FloatingPointError(f"the loss is {loss.item()} in epoch {self.epoch}. Lower optim.lr (now "
                                      f"{self.optimizer.param_groups[0]['lr']:g}), or set autocast_dtype=bfloat16")
         metrics["lr"] = self.optimizer.param_groups[0]["lr"]
         if not self.cfg.fsdp.use:
