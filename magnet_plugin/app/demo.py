@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .. import environment
+from ..metrics.pictures import pyplot
 from . import page
 
 if tp.TYPE_CHECKING:
@@ -121,7 +122,10 @@ def check(out: Path, model: str) -> None:
     Raises:
         ValueError: the model is not there, matplotlib is missing, or `out` is a file.
     """
-    page.need_matplotlib()
+    try:
+        pyplot("the demo's spectrograms need matplotlib")
+    except ImportError as error:
+        raise ValueError(str(error)) from error
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; name a folder")
     if model.startswith("//bundled/"):

@@ -16,6 +16,8 @@ from urllib.parse import quote
 
 import numpy as np
 
+from ..metrics.pictures import pyplot
+
 TEMPLATE = Path(__file__).with_name("page.html")
 PEAK = 0.99                     # of full scale; louder audio is turned down as a whole, not clipped
 LOWEST, ROWS = 60.0, 288        # Hz at the bottom of a picture; its rows
@@ -129,26 +131,15 @@ def spectrogram(wav: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarr
     return np.maximum(10 * np.log10(np.maximum(rows, 1e-12)), -FLOOR), edges
 
 
-def need_matplotlib() -> None:
-    """Raise ValueError, with what to install, where matplotlib is missing."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ValueError("the pictures need matplotlib: pip install matplotlib") from error
-
-
 def draw_spectrogram(path: Path, wav: np.ndarray, sample_rate: int) -> None:
     """Write a picture of audio [samples] or [channels, samples] as PNG, 1080 x 420 pixels.
 
     Raises:
-        ValueError: matplotlib is missing.
+        ImportError: matplotlib is not installed.
     """
-    need_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    plt = pyplot("the spectrogram needs matplotlib")
     picture, edges = spectrogram(wav, sample_rate)
-    figure = Figure(figsize=(7.2, 2.8), dpi=150, facecolor=DARK, layout="tight")
-    FigureCanvasAgg(figure)
+    figure = plt.figure(figsize=(7.2, 2.8), dpi=150, facecolor=DARK, layout="tight")
     axes = figure.add_subplot(facecolor=DARK)
     seconds = np.atleast_2d(wav).shape[1] / sample_rate
     axes.imshow(picture, origin="lower", aspect="auto", cmap="magma", interpolation="bilinear", vmin=-FLOOR, vmax=0,
@@ -161,6 +152,7 @@ def draw_spectrogram(path: Path, wav: np.ndarray, sample_rate: int) -> None:
     axes.tick_params(colors=PALE, labelsize=10, length=3)
     axes.spines[:].set_visible(False)
     figure.savefig(path)
+    plt.close(figure)
 
 
 def write_page(path: Path, title: str, intro: Sequence[str], clips: Sequence[Clip], tables: Sequence[Table]) -> Path:

@@ -11,9 +11,9 @@ from audiocraft.modules.conditioners import ConditioningAttributes
 
 from ..data.clips import batches, read_clips
 from ..metrics.codec import reconstruct
-from ..metrics.frechet import frechet_distance, gaussian
-from ..metrics.instruments import InstrumentClassifier, agreement
-from ..metrics.report import Heard, listen
+from ..metrics.frechet import fit_gaussian, frechet_distance
+from ..metrics.instruments import InstrumentClassifier, accuracy
+from ..metrics.report import Features, extract_features
 from ..models.auxiliary import AutoregressiveModel, load_auxiliary
 from ..models.rescorers import CausalRescorer
 
@@ -68,21 +68,21 @@ class Judge:
         self.captions = [clip.field("description") for clip in self.clips]
         self.labels = [clip.field("instrument") for clip in self.clips]
         real = self.hear(wav for _, wav in batches(self.clips, self.rate, BATCH))
-        self.reference = gaussian(real.latents)
+        self.reference = fit_gaussian(real.latents)
         self.score = CausalRescorer(load_auxiliary(MUSICGEN, codec, "cpu", "the judge").lm)
         decoded = self.hear(reconstruct(codec, wav) for _, wav in batches(self.clips, self.rate, BATCH))
         tokens = [codec.encode(wav)[0] for _, wav in batches(self.clips, self.rate, BATCH)]
         self.bounds = {"real clips": self.figures(real),
                        "through the codec": {**self.figures(decoded), "likelihood": self.likelihood(tokens)}}
 
-    def hear(self, audio: tp.Iterable[torch.Tensor]) -> Heard:
+    def hear(self, audio: tp.Iterable[torch.Tensor]) -> Features:
         """Instruments and latents of batches of audio."""
-        return listen(self.classifier, self.codec, self.rate, audio)
+        return extract_features(self.classifier, self.codec, self.rate, audio)
 
-    def figures(self, heard: Heard) -> dict[str, float]:
+    def figures(self, heard: Features) -> dict[str, float]:
         """Instrument accuracy and Fréchet distance to the held-out clips."""
-        return {"accuracy": agreement(heard.instruments, self.labels),
-                "frechet": frechet_distance(gaussian(heard.latents), self.reference)}
+        return {"accuracy": accuracy(heard.instruments, self.labels),
+                "frechet": frechet_distance(fit_gaussian(heard.latents), self.reference)}
 
     @torch.no_grad()
     def likelihood(self, batches: tp.Sequence[torch.Tensor]) -> float:

@@ -1,1 +1,1 @@
-"""What can be measured offline: codec quality, the instrument that is heard, Fréchet distance of codec latents."""
+"""Metrics that need no download: codec quality, instrument accuracy and Fréchet distance in the codec's latents."""

@@ -1,4 +1,4 @@
-"""How well a codec gives back what it was given: SI-SNR and mel distance, over a held-out split."""
+"""Reconstruction quality of a codec over a held-out split: SI-SNR and mel distance."""
 from __future__ import annotations
 
 import time
@@ -14,78 +14,85 @@ BANDS, SPAN = 64, 60.0      # mel distance: bands from 50 Hz up, dynamic range i
 
 
 class Codec(tp.Protocol):
-    """What is used of AudioCraft's CompressionModel."""
+    """The part of AudioCraft's `CompressionModel` that the metrics use."""
 
     @property
     def sample_rate(self) -> int:
-        """Hz."""
+        """Sample rate in Hz."""
 
     @property
     def channels(self) -> int:
-        """1 or 2."""
+        """Number of audio channels, 1 or 2."""
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, tp.Optional[torch.Tensor]]:
-        """[B, C, samples] -> codes [B, K, T] and a scale or None."""
+        """Encode audio [B, C, samples] to codes [B, K, T] and a scale or None."""
 
     def decode(self, codes: torch.Tensor, scale: tp.Optional[torch.Tensor] = None) -> torch.Tensor:
-        """[B, K, T] -> [B, C, samples]."""
+        """Decode codes [B, K, T] to audio [B, C, samples]."""
+
+    def decode_latent(self, codes: torch.Tensor) -> torch.Tensor:
+        """Convert codes [B, K, T] to continuous latents [B, D, T]."""
 
 
 def si_snr(reference: torch.Tensor, estimate: torch.Tensor) -> torch.Tensor:
-    """Scale-invariant signal-to-noise ratio in dB, higher is better: [B, C, T] each -> [B].
+    """Compute the scale-invariant signal-to-noise ratio in dB, averaged over channels: [B, C, T] each -> [B].
 
-    Means are taken off; the part of `estimate` along `reference` counts as signal, the rest as noise. Neither's level
-    matters.
+    Higher is better. Neither the level, the sign nor a constant offset of either signal matters.
 
     Raises:
         ValueError: the shapes differ.
     """
-    _same_shape(reference, estimate)
-    reference, estimate = (x.double() - x.double().mean(-1, keepdim=True) for x in (reference, estimate))
-    along = (reference * estimate).sum(-1, keepdim=True) / reference.pow(2).sum(-1, keepdim=True).clamp_min(1e-20)
-    signal = (along * reference).pow(2).sum(-1)
-    noise = (estimate - along * reference).pow(2).sum(-1)
-    return (10 * torch.log10((signal + 1e-20) / (noise + 1e-20))).mean(1).float()
+    from torchmetrics.functional.audio import scale_invariant_signal_noise_ratio
+    _check_shapes(reference, estimate)
+    return scale_invariant_signal_noise_ratio(estimate.double(), reference.double()).mean(1).float()
 
 
 def mel_distance(reference: torch.Tensor, estimate: torch.Tensor, sample_rate: int) -> torch.Tensor:
-    """Mean absolute difference of log-mel spectrograms in dB, lower is better: [B, C, T] each -> [B].
+    """Compute the mean absolute difference of two log-mel spectrograms in dB: [B, C, T] each -> [B].
 
-    64 bands from 50 Hz to half the sample rate, window 1024 and hop 256 samples, power in dB levelling out 60 dB below
-    the reference's loudest point. A change of both levels by the same factor changes nothing; a gain of the estimate
-    counts.
+    Lower is better. The spectrograms have 64 bands from 50 Hz to half the sample rate, a window of 1024 and a hop of 256
+    samples, and a dynamic range of 60 dB below the loudest point of the reference. Scaling both signals by the same
+    factor changes nothing; scaling only the estimate does.
 
     Raises:
         ValueError: the shapes differ.
     """
-    _same_shape(reference, estimate)
+    _check_shapes(reference, estimate)
     mels = [mel_power(x.flatten(0, 1).float(), sample_rate, BANDS) for x in (reference, estimate)]
     peak = mels[0].amax((1, 2))
     distance = (decibels(mels[0], peak, SPAN) - decibels(mels[1], peak, SPAN)).abs().mean((1, 2))
     return distance.view(reference.shape[:2]).mean(1)
 
 
-def _same_shape(reference: torch.Tensor, estimate: torch.Tensor) -> None:
+def _check_shapes(reference: torch.Tensor, estimate: torch.Tensor) -> None:
     if reference.shape != estimate.shape or reference.dim() != 3:
-        raise ValueError(f"reference {list(reference.shape)} and estimate {list(estimate.shape)} must both be "
+        raise ValueError(f"reference {list(reference.shape)} and estimate {list(estimate.shape)} must both have the shape "
                          "[B, C, T]")
 
 
 @torch.no_grad()
-def reconstruct(codec: Codec, wav: torch.Tensor) -> torch.Tensor:
-    """[B, 1, T] at the codec's rate -> the same shape after encoding and decoding, padding cut off."""
+def encode(codec: Codec, wav: torch.Tensor) -> tuple[torch.Tensor, tp.Optional[torch.Tensor]]:
+    """Encode mono audio [B, 1, T] at the codec's sample rate, on its device: codes [B, K, frames] and a scale or None."""
     device = next(iter(codec.parameters())).device if isinstance(codec, torch.nn.Module) else wav.device
-    codes, scale = codec.encode(wav.expand(-1, codec.channels, -1).to(device))
-    return codec.decode(codes, scale)[..., :wav.shape[-1]].mean(1, keepdim=True).cpu()
+    return codec.encode(wav.expand(-1, codec.channels, -1).to(device))
+
+
+@torch.no_grad()
+def reconstruct(codec: Codec, wav: torch.Tensor) -> torch.Tensor:
+    """Encode and decode mono audio [B, 1, T] at the codec's sample rate; the result is trimmed to the same shape."""
+    return codec.decode(*encode(codec, wav))[..., :wav.shape[-1]].mean(1, keepdim=True).cpu()
 
 
 def measure_codec(codec: Codec, manifest_folder: tp.Union[str, Path], limit: tp.Optional[int] = None
                   ) -> dict[str, float]:
-    """SI-SNR and mel distance over the first `limit` clips (None: all) of a split.
+    """Measure SI-SNR and mel distance over a split.
 
+    Args:
+        manifest_folder: manifest folder of the split.
+        limit: maximum number of clips; None measures all.
     Returns:
-        `clips`; `audio_seconds` and `seconds`, how much audio and how long encoding and decoding it took;
-        `si_snr_db`, `si_snr_db_median`, `mel_distance_db`.
+        `clips`, `audio_seconds`, `seconds` (time for encoding and decoding), `si_snr_db` and `mel_distance_db` (means
+        over clips), `si_snr_db_median`.
     """
     snr, mel, clock, samples = [], [], 0.0, 0
     for _, wav in batches(read_clips(manifest_folder, limit), codec.sample_rate, 8):
@@ -95,7 +102,7 @@ def measure_codec(codec: Codec, manifest_folder: tp.Union[str, Path], limit: tp.
         samples += wav.shape[0] * wav.shape[-1]
         snr.append(si_snr(wav, decoded))
         mel.append(mel_distance(wav, decoded, codec.sample_rate))
-    every = torch.cat(snr)
-    return {"clips": len(every), "audio_seconds": samples / codec.sample_rate, "seconds": clock,
-            "si_snr_db": float(every.mean()), "si_snr_db_median": float(every.median()),
+    all_snr = torch.cat(snr)
+    return {"clips": len(all_snr), "audio_seconds": samples / codec.sample_rate, "seconds": clock,
+            "si_snr_db": float(all_snr.mean()), "si_snr_db_median": float(all_snr.median()),
             "mel_distance_db": float(torch.cat(mel).mean())}

@@ -1,6 +1,7 @@
-"""Fréchet distance between two sets of clips, seen through a codec's latents: FAD without a network to download.
+"""Fréchet distance between two sets of clips in the latents of the model's codec.
 
-It tells how alike the sound of two sets is as the codec hears it. Its values compare only under one codec.
+This is the Fréchet audio distance with the codec in place of VGGish, so that nothing has to be downloaded. Values are
+only comparable under the same codec.
 """
 from __future__ import annotations
 
@@ -8,45 +9,36 @@ import typing as tp
 
 import torch
 
-from .codec import Codec
-
-
-class LatentCodec(Codec, tp.Protocol):
-    """A codec whose codes can be turned into its continuous latents."""
-
-    def decode_latent(self, codes: torch.Tensor) -> torch.Tensor:
-        """[B, K, T] -> [B, D, T]."""
+from .codec import Codec, encode
 
 
 class Gaussian(tp.NamedTuple):
-    """Mean and covariance of a set of points, in double precision."""
+    """Mean and covariance of a set of points, in float64."""
 
     mean: torch.Tensor          # [D]
     covariance: torch.Tensor    # [D, D]
 
 
-def gaussian(points: torch.Tensor) -> Gaussian:
-    """Statistics of points [N, D].
+def fit_gaussian(points: torch.Tensor) -> Gaussian:
+    """Compute the mean and the covariance of points [N, D].
 
     Raises:
-        ValueError: fewer than two points.
+        ValueError: there are fewer than two points.
     """
     if points.dim() != 2 or len(points) < 2:
-        raise ValueError(f"points {list(points.shape)} must be [N, D] with at least 2 of them")
+        raise ValueError(f"points {list(points.shape)} must have the shape [N, D] with N at least 2")
     points = points.double()
-    mean = points.mean(0)
-    centred = points - mean
-    return Gaussian(mean, centred.T @ centred / (len(points) - 1))
+    return Gaussian(points.mean(0), torch.cov(points.T).reshape(points.shape[1], -1))
 
 
 class Moments:
-    """Sums over points that come in batches, and from several ranks, in double precision."""
+    """Running first and second moments of points that arrive in batches and on several ranks, in float64."""
 
     def __init__(self) -> None:
         self.count, self.total, self.products = torch.zeros(1, dtype=torch.float64), torch.empty(0), torch.empty(0)
 
     def add(self, points: torch.Tensor) -> None:
-        """Take points [N, D] in."""
+        """Add points [N, D]."""
         points = points.double()
         total, products = points.sum(0), points.T @ points
         if not len(self.total):
@@ -55,33 +47,32 @@ class Moments:
         self.total += total
         self.products += products
 
-    def over_ranks(self, reduce: tp.Callable[[torch.Tensor], tp.Any]) -> Moments:
-        """These moments, of all ranks together, each of which calls this; `reduce` sums a tensor over them, in place."""
+    def reduce(self, all_reduce: tp.Callable[[torch.Tensor], tp.Any]) -> None:
+        """Sum the moments over all ranks, each of which has to call this; `all_reduce` sums a tensor in place."""
         for tensor in (self.count, self.total, self.products):
-            reduce(tensor)
-        return self
+            all_reduce(tensor)
 
     def gaussian(self) -> Gaussian:
-        """Statistics of all points; see `gaussian`.
+        """Compute the mean and the covariance of all points.
 
         Raises:
-            ValueError: fewer than two points.
+            ValueError: there are fewer than two points.
         """
         count = int(self.count)
         if count < 2:
-            raise ValueError(f"{count} points are too few for a distance: at least 2 are needed")
+            raise ValueError(f"the Fréchet distance needs at least 2 points, not {count}")
         mean = self.total / count
         return Gaussian(mean, (self.products - count * torch.outer(mean, mean)) / (count - 1))
 
 
 def frechet_distance(one: Gaussian, other: Gaussian, epsilon: float = 1e-6) -> float:
-    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), at least 0.
+    """Compute |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), which is at least 0.
 
-    The trace of the root is taken from the eigenvalues of C1^(1/2) C2 C1^(1/2), which is symmetric: nothing turns
-    complex where covariances are singular.
+    The trace of the root is the sum of the square roots of the eigenvalues of C1^(1/2) C2 C1^(1/2). Unlike
+    `scipy.linalg.sqrtm` of C1 C2, which is not symmetric, this stays real and accurate for singular covariances.
 
     Args:
-        epsilon: added to the diagonals, as a share of the mean variance of both.
+        epsilon: added to the diagonals of both covariances, relative to their mean variance.
     """
     size = len(one.mean)
     scale = (one.covariance.trace() + other.covariance.trace()) / (2 * size)
@@ -96,8 +87,7 @@ def frechet_distance(one: Gaussian, other: Gaussian, epsilon: float = 1e-6) -> f
 
 
 @torch.no_grad()
-def latents(codec: LatentCodec, wav: torch.Tensor) -> torch.Tensor:
-    """Latents of the codes of [B, 1, T] audio at the codec's rate, one point per frame: [B * frames, D]."""
-    device = next(iter(codec.parameters())).device if isinstance(codec, torch.nn.Module) else wav.device
-    codes, _ = codec.encode(wav.expand(-1, codec.channels, -1).to(device))
+def latents(codec: Codec, wav: torch.Tensor) -> torch.Tensor:
+    """Compute the quantised latents of mono audio [B, 1, T] at the codec's sample rate, one row a frame: [B * frames, D]."""
+    codes, _ = encode(codec, wav)
     return codec.decode_latent(codes).transpose(1, 2).flatten(0, 1).cpu()

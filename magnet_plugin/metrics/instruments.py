@@ -1,9 +1,9 @@
-"""Which instrument is heard: a classifier learned from real clips alone, to judge generated ones.
+"""Instrument classifier, trained only on real clips and applied to generated ones.
 
-Its features are statistics of a log-mel spectrogram over time: which bands sound, how much each of them moves, how fast
-it rises and falls. They span 20 dB: what a low-rate codec leaves of quieter sound is mostly its own. For the same
-reason it learns each real clip twice more, as a poor channel leaves it. It never hears a codec or a model while it
-learns.
+Its features are statistics over time of a log-mel spectrogram: the average spectrum, its variation, and how fast each
+band rises and falls. They only cover the upper 20 dB, because quieter sound after a low-rate codec is mostly the codec's
+own. For the same reason each real clip is also trained on in two randomly degraded versions. The output of a codec or of
+a generative model is never part of the training data.
 """
 from __future__ import annotations
 
@@ -13,47 +13,48 @@ from pathlib import Path
 import torch
 
 from ..data.clips import batches, read_clips, resample
-from .channel import poor_channel
+from .degradation import degrade
 from .mel import decibels, mel_power
 
 BANDS, LOW, HIGH, SPAN = 40, 60.0, 7600.0, 20.0      # mel bands, Hz, Hz, dB
 LAG = 6                                              # frames: about a tenth of a second at 16 kHz
 SHORTEST = 0.25                                      # seconds
-COPIES = 2                                           # of each clip through a poor channel
+DEGRADED_COPIES = 2                                  # of each training clip
 
 
-def mel_of(wav: torch.Tensor, sample_rate: int) -> torch.Tensor:
-    """What `timbre` looks at: [B, C, T] -> mel power [B, bands, frames].
+def classifier_mel(wav: torch.Tensor, sample_rate: int) -> torch.Tensor:
+    """Compute the mel power spectrogram that the classifier uses: [B, C, T] -> [B, bands, frames].
 
     Raises:
-        ValueError: not [B, C, T], below a quarter of a second, or not finite.
+        ValueError: the shape is wrong, the clips are shorter than 0.25 s, or values are not finite.
     """
     if wav.dim() != 3 or wav.shape[-1] < SHORTEST * sample_rate:
-        raise ValueError(f"wav {list(wav.shape)} must be [B, C, T] of at least {SHORTEST} s at {sample_rate} Hz")
+        raise ValueError(f"wav {list(wav.shape)} must have the shape [B, C, T] and be at least {SHORTEST} s long at "
+                         f"{sample_rate} Hz")
     if not wav.isfinite().all():
         raise ValueError("wav holds values that are not finite")
     return mel_power(wav.float().mean(1), sample_rate, BANDS, LOW, min(HIGH, sample_rate / 2))
 
 
-def timbre(power: torch.Tensor) -> torch.Tensor:
-    """Features of each clip, whatever its level: mel power [B, bands, frames] -> [B, D]."""
+def timbre_features(power: torch.Tensor) -> torch.Tensor:
+    """Compute features of each clip that do not depend on its level: mel power [B, bands, frames] -> [B, 5 * bands]."""
     level = decibels(power, power.amax((1, 2)), SPAN)
-    active = (level.amax(1, keepdim=True) > -0.8 * SPAN).float()        # [B, 1, frames]: not silence
+    active = (level.amax(1, keepdim=True) > -0.8 * SPAN).float()        # [B, 1, frames]: 0 in silence
     count = active.sum(-1).clamp_min(1)
     shape = level - level.mean(1, keepdim=True)
     mean = (shape * active).sum(-1) / count                             # [B, bands]
     deviation = ((shape - mean[..., None]).pow(2) * active).sum(-1).div(count).sqrt()
     step = level.diff(dim=-1)
     rise, fall = (part.clamp_min(0).pow(2).mean(-1).sqrt() for part in (step, -step))
-    sway = (level[..., LAG:] - level[..., :-LAG]).abs().mean(-1)
-    return torch.cat([mean, deviation, rise, fall, sway], dim=1)
+    change = (level[..., LAG:] - level[..., :-LAG]).abs().mean(-1)
+    return torch.cat([mean, deviation, rise, fall, change], dim=1)
 
 
 class InstrumentClassifier:
-    """A support vector machine on `timbre`.
+    """A support vector machine on `timbre_features`.
 
-    >>> judge = InstrumentClassifier.train("folk/egs/train")         # doctest: +SKIP
-    >>> judge.predict(wav, 16000)               # wav is [B, C, T]   # doctest: +SKIP
+    >>> classifier = InstrumentClassifier.train("folk/egs/train")    # doctest: +SKIP
+    >>> classifier.predict(wav, 16000)          # wav is [B, C, T]   # doctest: +SKIP
     ['violin', 'organ']
     """
 
@@ -64,61 +65,59 @@ class InstrumentClassifier:
     @classmethod
     def train(cls, manifest_folder: tp.Union[str, Path], limit: tp.Optional[int] = None,
               sample_rate: int = 16000) -> InstrumentClassifier:
-        """Learn from the first `limit` clips (None: all) of a split, whose JSON files name an `instrument` each.
+        """Train on a split whose JSON files have an `instrument`.
 
         Args:
-            sample_rate: at which the clips are looked at, in Hz.
+            manifest_folder: manifest folder of the split.
+            limit: maximum number of clips; None uses all.
+            sample_rate: sample rate in Hz at which features are computed.
         Raises:
-            ValueError: a clip names no instrument, or all name the same one.
-            ImportError: scikit-learn is missing.
+            ValueError: a clip has no instrument, or all clips have the same one.
         """
         powers, labels = [], []
         for clips, wav in batches(read_clips(manifest_folder, limit), sample_rate):
             labels += [clip.field("instrument") for clip in clips]
-            powers.append(mel_of(wav, sample_rate))
+            powers.append(classifier_mel(wav, sample_rate))
         return cls.fit(powers, labels, sample_rate)
 
     @classmethod
     def fit(cls, powers: tp.Sequence[torch.Tensor], labels: tp.Sequence[str], sample_rate: int
             ) -> InstrumentClassifier:
-        """Learn from batches of `mel_of` and the labels of all their clips; raises as `train` does."""
-        try:
-            from sklearn.pipeline import make_pipeline
-            from sklearn.preprocessing import StandardScaler
-            from sklearn.svm import SVC
-        except ImportError as error:
-            raise ImportError("judging instruments needs scikit-learn: pip install scikit-learn") from error
+        """Train on batches of `classifier_mel` and one label per clip.
+
+        Raises:
+            ValueError: all labels are the same.
+        """
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+        from sklearn.svm import SVC
         if len(set(labels)) < 2:
-            raise ValueError(f"all clips are labelled {', '.join(set(labels))}: a classifier needs two instruments")
+            raise ValueError(f"all clips have the instrument {', '.join(set(labels))}; the classifier needs at least two")
         generator = torch.Generator().manual_seed(0)
-        rows = [timbre(power) for power in powers]
-        for _ in range(COPIES):
-            rows += [timbre(poor_channel(power, generator)) for power in powers]
-        machine = SVC(C=10.0, gamma=0.3 / rows[0].shape[1])
-        pipeline = make_pipeline(StandardScaler(), machine)
-        return cls(pipeline.fit(torch.cat(rows).numpy(), list(labels) * (1 + COPIES)), sample_rate)
+        rows = [timbre_features(power) for power in powers]
+        for _ in range(DEGRADED_COPIES):
+            rows += [timbre_features(degrade(power, generator)) for power in powers]
+        pipeline = make_pipeline(StandardScaler(), SVC(C=10.0, gamma=0.3 / rows[0].shape[1]))
+        return cls(pipeline.fit(torch.cat(rows).numpy(), list(labels) * (1 + DEGRADED_COPIES)), sample_rate)
 
     @property
     def instruments(self) -> list[str]:
-        """The names it knows."""
+        """Instruments that the classifier was trained on."""
         return [str(name) for name in self.pipeline.classes_]
 
     def predict(self, wav: torch.Tensor, sample_rate: int) -> list[str]:
-        """The instrument of each clip of [B, C, T] at `sample_rate` Hz; raises as `mel_of` does."""
+        """Predict the instrument of each clip of audio [B, C, T] at `sample_rate` Hz; raises as `classifier_mel` does."""
         wav = resample(wav.detach().cpu(), sample_rate, self.sample_rate)
-        return [str(name) for name in self.pipeline.predict(timbre(mel_of(wav, self.sample_rate)).numpy())]
-
-    def accuracy(self, wavs: torch.Tensor, labels: tp.Sequence[str], sample_rate: tp.Optional[int] = None) -> float:
-        """Share of [B, C, T] that it hears as `labels` say; `sample_rate` None is the classifier's own."""
-        return agreement(self.predict(wavs, sample_rate or self.sample_rate), labels)
+        features = timbre_features(classifier_mel(wav, self.sample_rate))
+        return [str(name) for name in self.pipeline.predict(features.numpy())]
 
 
-def agreement(heard: tp.Sequence[str], labels: tp.Sequence[str]) -> float:
-    """Share of equal names.
+def accuracy(predicted: tp.Sequence[str], labels: tp.Sequence[str]) -> float:
+    """Compute the share of predictions that equal their label.
 
     Raises:
-        ValueError: the numbers differ, or there are none.
+        ValueError: the lengths differ, or there are no labels.
     """
-    if len(heard) != len(labels) or not labels:
-        raise ValueError(f"{len(heard)} clips and {len(labels)} labels: give one label per clip")
-    return sum(a == b for a, b in zip(heard, labels, strict=True)) / len(labels)
+    if len(predicted) != len(labels) or not labels:
+        raise ValueError(f"{len(predicted)} clips and {len(labels)} labels; give one label per clip")
+    return sum(one == other for one, other in zip(predicted, labels, strict=True)) / len(labels)

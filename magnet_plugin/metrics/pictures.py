@@ -1,19 +1,19 @@
-"""matplotlib, for pictures that go into files. Imports it only when asked to."""
+"""Optional matplotlib, imported only when a picture is drawn."""
 import typing as tp
 
 
-def pyplot(trouble: str = "the picture needs matplotlib") -> tp.Any:
-    """matplotlib's pyplot, without a screen.
+def pyplot(purpose: str = "the picture needs matplotlib") -> tp.Any:
+    """Import matplotlib's pyplot with the backend that writes files and needs no display.
 
     Args:
-        trouble: what is said, before the remedy, where matplotlib is missing.
+        purpose: first part of the error message if matplotlib is missing.
     Raises:
-        ImportError: it is missing.
+        ImportError: matplotlib is not installed.
     """
     try:
         import matplotlib
         matplotlib.use("Agg")
         import matplotlib.pyplot as plt
     except ImportError as error:
-        raise ImportError(f"{trouble}: pip install matplotlib") from error
+        raise ImportError(f"{purpose}: pip install matplotlib") from error
     return plt

@@ -13,8 +13,8 @@ from audiocraft.utils.utils import get_dataset_from_loader, is_jsonable
 from omegaconf import DictConfig
 
 from ..decoding.rescoring import Rescorer
+from ..metrics.generation import GenerationMetrics
 from ..metrics.instruments import InstrumentClassifier
-from ..metrics.judge import Judge
 from ..models import builders
 from ..models.auxiliary import load_rescorer
 
@@ -28,7 +28,7 @@ class GeneratingSolver(MusicGenSolver):
         ValueError: a setting of `generate.lm` is invalid.
     """
     _rescorer: tp.Optional[Rescorer] = None
-    _judge: tp.Optional[Judge] = None
+    _generation_metrics: tp.Optional[GenerationMetrics] = None
 
     def __init__(self, cfg: DictConfig) -> None:
         options = builders.get_generation_options(cfg)      # before anything is built
@@ -62,9 +62,10 @@ class GeneratingSolver(MusicGenSolver):
             outputs = super().run_generate_step(batch, gen_duration, prompt_duration, remove_prompt)
         finally:
             self.generation_params = params
-        if self._judge is not None:
+        if self._generation_metrics is not None:
             files = [Path(info.meta.path) for info in batch[1]]
-            self._judge.update(outputs["gen_audio"].float().cpu(), batch[0].cpu(), files, outputs["rtf"] * gen_duration)
+            self._generation_metrics.update(outputs["gen_audio"].float().cpu(), batch[0].cpu(), files,
+                                            outputs["rtf"] * gen_duration)
         return outputs
 
     def evaluate_audio_generation(self) -> dict:
@@ -78,17 +79,17 @@ class GeneratingSolver(MusicGenSolver):
         classifier = None
         if enabled.instruments:
             classifier = InstrumentClassifier.train(self.cfg.datasource.train, self.cfg.metrics.instruments.clips)
-        judge = self._judge = Judge(self.compression_model, classifier, bool(enabled.frechet))
+        generation = self._generation_metrics = GenerationMetrics(self.compression_model, classifier, bool(enabled.frechet))
         try:
             metrics = super().evaluate_audio_generation()
-            if not judge.clips:                             # AudioCraft generates clips only for its own metrics
+            if not generation.clips:                             # AudioCraft generates clips only for its own metrics
                 for batch in self.log_progress("evaluate_generation", loader, total=len(loader), updates=self.log_updates):
                     duration = self.cfg.evaluate.fixed_generation_duration or batch[0].shape[-1] / self.cfg.sample_rate
                     self.run_generate_step(batch, gen_duration=duration)
         finally:
-            self._judge = None
+            self._generation_metrics = None
         flashy.distrib.barrier()
-        return {**metrics, **judge.compute(self._sum_over_ranks)}
+        return {**metrics, **generation.compute(self._sum_over_ranks)}
 
     def _sum_over_ranks(self, tensor: torch.Tensor) -> None:
         """Sum a tensor over all ranks in place, on the device that their backend needs."""

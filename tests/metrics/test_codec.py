@@ -1,18 +1,17 @@
-"""SI-SNR and mel distance, against what can be worked out by hand."""
+"""SI-SNR and mel distance against values worked out by hand."""
 import math
 import typing as tp
-from pathlib import Path
 
 import pytest
 import torch
 
 from magnet_plugin.metrics.codec import measure_codec, mel_distance, si_snr
 
-from .conftest import RATE, RoundingCodec
+from ..helpers.tones import RATE, RoundingCodec, ToneSet
 
 
 def noise_at(wav: torch.Tensor, snr: float, seed: int = 0) -> torch.Tensor:
-    """Noise `snr` dB below [B, C, T], at right angles to it."""
+    """Noise `snr` dB below [B, C, T], orthogonal to it."""
     centred = wav - wav.mean(-1, keepdim=True)
     noise = torch.randn(wav.shape, generator=torch.Generator().manual_seed(seed), dtype=wav.dtype)
     noise -= noise.mean(-1, keepdim=True)
@@ -38,7 +37,7 @@ def test_si_snr_ignores_level_offset_and_sign(wav: torch.Tensor) -> None:
     assert torch.allclose(si_snr(wav * 9 - 1, noisy), torch.full((3,), 7.0), atol=1e-4)
 
 
-def test_si_snr_is_told_for_each_clip_and_over_channels(wav: torch.Tensor) -> None:
+def test_si_snr_is_per_clip_and_averages_channels(wav: torch.Tensor) -> None:
     mixed = torch.stack([wav[0] + noise_at(wav, 5)[0], wav[1] + noise_at(wav, 15)[1]])
     assert torch.allclose(si_snr(wav[:2], mixed), torch.tensor([5.0, 15.0]), atol=1e-4)
     stereo = [x.transpose(0, 1) for x in (wav[:2], mixed)]                       # [1, 2, T]
@@ -69,9 +68,9 @@ def test_shapes_must_agree(measure: tp.Callable) -> None:
         measure(torch.zeros(1, 1, RATE), torch.zeros(1, 1, RATE + 1))
 
 
-def test_a_codec_is_measured_over_a_split(tone_set: tp.Callable[[int, int], Path]) -> None:
-    figures = measure_codec(RoundingCodec(), tone_set(6, 0), limit=5)
-    assert figures["clips"] == 5 and figures["audio_seconds"] == 5
-    # Rounding to steps of 1/127 leaves noise of variance 1/(12 * 127^2) beside tones of 0.01 to 0.3 RMS.
-    assert 8 < figures["si_snr_db"] < 45 and figures["mel_distance_db"] > 0.5
-    assert all(type(value) in (int, float) for value in figures.values())
+def test_a_codec_is_measured_over_a_split(tone_set: ToneSet) -> None:
+    result = measure_codec(RoundingCodec(), tone_set(12, 2), limit=5)
+    assert result["clips"] == 5 and result["audio_seconds"] == 5
+    # Rounding to steps of 1/127 leaves noise of variance 1/(12 * 127^2) next to tones of 0.01 to 0.3 RMS.
+    assert 8 < result["si_snr_db"] < 45 and result["mel_distance_db"] > 0.5
+    assert all(type(value) in (int, float) for value in result.values())
