@@ -48,6 +48,8 @@ setup(
         "einops>=0.7",
         "julius>=0.2.7",
         "tqdm>=4.66",
+        "filelock>=3.12",
+        "loky>=3.4",               # worker processes that do not import the caller's main module again
         "av>=14",
         "soundfile>=0.12",
         "librosa>=0.10.2",

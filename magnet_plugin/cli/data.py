@@ -1,76 +1,94 @@
-"""`magnet data folk` and `magnet data scan`: thin over `folk.make_folk` and `scan.scan`."""
+"""The commands `magnet data folk` and `magnet data scan`."""
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
+
+SPLITS = "train=.9 valid=.05 evaluate=.05"
+SPLITS_HELP = f"splits and their shares, relative to the sum (default: {SPLITS}); `generate` is taken from the last one"
+SCAN_DESCRIPTION = """\
+Writes AudioCraft manifests for your own audio (.wav, .flac, .ogg, .mp3) and reports unreadable files and missing
+captions. The audio itself is not changed or copied. Captions come from the CSV column `description`, else from a .json
+file next to the audio (field `description`), else from a .txt file next to it."""
+FOLK_DESCRIPTION = """\
+Renders the built-in data set: folk tunes and chorales from music21's corpus, played on General MIDI instruments, with
+captions that name instrument, key, tempo and kind of tune. The same arguments give the same files."""
 
 
 def run_folk(args: argparse.Namespace) -> int:
-    """Makes the folk set and prints the settings that use it."""
+    """Make the folk set and print the settings that use it."""
     from ..data.folk.dataset import make_folk
-    try:
-        folders = make_folk(args.out, args.clips, args.seed, args.sample_rate, args.duration, args.jobs)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
+    folders = make_folk(args.out, args.clips, args.seed, args.sample_rate, args.duration, args.jobs)
     for name, folder in folders.items():
         print(f"datasource.{name}={folder}")
     return 0
 
 
 def run_scan(args: argparse.Namespace) -> int:
-    """Makes manifests of a user's audio and prints what was found."""
-    from ..data.scan import SPLITS, scan
-    try:
-        splits = dict(map(read_share, args.split)) if args.split else SPLITS
-        report = scan(args.source, args.out, splits, args.seed, args.min_duration, group_by_folder=args.group_by_folder)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
+    """Make manifests of the user's audio and print the report."""
+    from ..data import scan
+    splits = dict(args.split) if args.split else scan.SPLITS
+    report = scan.scan(args.source, args.out, splits, args.seed, args.min_duration, args.group_by_folder)
     print(report.summary())
     return 0
 
 
 def read_share(text: str) -> tuple[str, float]:
-    """`train=.9` as a name and a number.
+    """Parse `train=.9` into a name and a number.
 
     Raises:
-        ValueError: it is not of this form.
+        argparse.ArgumentTypeError: the text has another form.
     """
     name, _, share = text.partition("=")
     try:
         return name, float(share)
     except ValueError:
-        raise ValueError(f"--split {text}: write it as NAME=SHARE, as in --split train=.9 valid=.1") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=SHARE; example: --split train=.9 valid=.1") from None
 
 
 def add_folk_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `magnet data folk`."""
-    parser.add_argument("--out", type=Path, required=True, help="folder to make")
-    parser.add_argument("--clips", type=int, default=2000, help="number of clips, all splits together (2000)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sample-rate", type=int, default=16000, help="in Hz: 16000 for the bundled codec, or 32000")
-    parser.add_argument("--duration", type=float, default=5.0, help="of a clip, in seconds (5)")
-    parser.add_argument("--jobs", type=int, default=None, help="processes (one for each core)")
+    """Add the arguments of `magnet data folk`."""
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR",
+                        help="output folder; a set that was made with the same arguments is kept")
+    parser.add_argument("--clips", type=int, default=2000, metavar="N",
+                        help="number of clips over all splits, at least 3 (default: 2000)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed, 0 or higher (default: 0)")
+    parser.add_argument("--sample-rate", type=int, default=16000, metavar="HZ",
+                        help="sample rate in Hz, 8000 to 48000 (default: 16000, the rate of the bundled codec)")
+    parser.add_argument("--duration", type=float, default=5.0, metavar="SECONDS",
+                        help="length of each clip in seconds, 0.5 to 600 (default: 5)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="number of processes (default: number of available cores)")
     parser.set_defaults(run=run_folk)
 
 
 def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `magnet data scan`."""
+    """Add the arguments of `magnet data scan`."""
     parser.add_argument("source", type=Path, metavar="FOLDER_OR_CSV",
-                        help="folder of audio, or a CSV with the columns path, description and, if wanted, split")
-    parser.add_argument("--out", type=Path, required=True, help="folder to make; the audio itself is left alone")
-    parser.add_argument("--split", nargs="+", metavar="NAME=SHARE", help="as train=.9 valid=.05 evaluate=.05")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--min-duration", type=float, default=None, help="leave out shorter files, in seconds")
-    parser.add_argument("--group-by-folder", action="store_true", help="keep files of one folder in one split")
+                        help="folder of audio files (subfolders included), or a CSV file with a column `path` and optional "
+                             "columns `description`, `split`, `bpm`, `key`, …")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR",
+                        help="output folder for manifests, links and metadata; an earlier scan in it is replaced")
+    parser.add_argument("--split", nargs="+", type=read_share, metavar="NAME=SHARE", help=SPLITS_HELP)
+    parser.add_argument("--seed", type=int, default=0, metavar="N",
+                        help="seed of the draw of splits (default: 0); adding files does not move others")
+    parser.add_argument("--min-duration", type=float, metavar="SECONDS",
+                        help="skip files shorter than this many seconds (default: use all files)")
+    parser.add_argument("--group-by-folder", action="store_true",
+                        help="put all files of a folder, such as an album, into the same split")
     parser.set_defaults(run=run_scan)
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds `data` with its commands to the `magnet` command; each sets `run`, which takes the arguments."""
-    parser = subparsers.add_parser("data", help="make data sets and manifests")
-    commands = parser.add_subparsers(dest="data_command", required=True)
-    add_folk_arguments(commands.add_parser("folk", help="make the folk set: real tunes, true captions"))
-    add_scan_arguments(commands.add_parser("scan", help="make manifests of your own audio"))
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
+    """Add `magnet data` and its two commands.
+
+    Args:
+        commands: subparsers of `magnet`.
+        common: options that all commands take.
+    """
+    parser = commands.add_parser("data", help="make manifests of your own audio, or the built-in data set",
+                                 description="Make data for training.")
+    kinds = parser.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
+    add_scan_arguments(kinds.add_parser("scan", parents=[common], help="write manifests of your own audio",
+                                        description=SCAN_DESCRIPTION))
+    add_folk_arguments(kinds.add_parser("folk", parents=[common], help="render the built-in folk set",
+                                        description=FOLK_DESCRIPTION))

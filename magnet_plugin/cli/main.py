@@ -182,7 +182,7 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(run=export)
     one = commands.add_parser("doctor", parents=[common], help="versions, devices, attention kernels, what is amiss")
     one.set_defaults(run=doctor)
-    add_data_parser(commands)
+    add_data_parser(commands, common)
     add_bench_parser(commands, common)
     add_report_parser(commands, common)
     one = commands.add_parser("demo", parents=[common], help="fine-tune for a minute, export, generate, show")

@@ -1,4 +1,4 @@
-"""Data: manifests of a user's own audio, checks before training, and the folk set made on the spot.
+"""Data sets: manifests of your own audio, checks before training, reading of clips, and the built-in folk set.
 
-Importing this package (and each of its modules) loads neither torch, AudioCraft nor music21.
+Importing this package and its modules loads neither AudioCraft nor music21; only `clips` and `token_cache` import torch.
 """

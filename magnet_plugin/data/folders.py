@@ -1,4 +1,7 @@
-"""Output folders that are either whole or not there: made under another name, then moved into place."""
+"""Output folders that are either complete or absent: written to a staging folder, then moved into place.
+
+A finished folder holds a marker, a JSON file with the arguments that it was made with.
+"""
 from __future__ import annotations
 
 import hashlib
@@ -12,84 +15,93 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from ..environment import cache_dir
 from .manifests import read_manifest, write_manifest
 
-OURS = ("audio", "egs")
-LEFTOVER_AGE = 24 * 3600    # seconds
+OWN_FOLDERS = ("audio", "egs")
+STALE_AFTER = 24 * 3600    # seconds after which a staging folder belongs to a process that was killed
 
 
-def read_mark(out: Path, mark: str) -> dict[str, Any] | None:
-    """The arguments that `out` was made with; None when it is not there, or not whole.
+def read_marker(out: Path, name: str) -> dict[str, Any] | None:
+    """Return the arguments that `out` was made with, or None if it does not exist or is incomplete.
 
-    A set that was moved as a whole gets its manifests written anew, for they hold absolute paths.
+    If the folder was moved since, its manifests, which hold absolute paths, are rewritten.
 
     Args:
-        mark: name of the file that is written last.
+        out: output folder.
+        name: file name of the marker, which is written last.
     Raises:
-        ValueError: `out` holds something else.
+        ValueError: `out` is a file, or a folder that holds other files.
     """
     if not out.is_dir():
         if out.exists():
-            raise ValueError(f"{out} is a file: choose a folder for `out`.")
+            raise ValueError(f"out={out} is a file; choose a folder.")
         return None
-    if not (out / mark).exists():
-        strangers = sorted(path.name for path in out.iterdir() if path.name not in OURS)
-        if strangers:
-            raise ValueError(f"{out} holds files of something else ({strangers[0]}): choose another `out`.")
+    if not (out / name).exists():
+        foreign = sorted(path.name for path in out.iterdir() if path.name not in OWN_FOLDERS)
+        if foreign:
+            raise ValueError(f"out={out} already holds other files ({foreign[0]}); choose another folder.")
         return None
-    content = json.loads((out / mark).read_text(encoding="utf-8"))
+    content = json.loads((out / name).read_text(encoding="utf-8"))
     if content["root"] != str(out):
         for manifest in (out / "egs").iterdir():
             lines = read_manifest(manifest)
             for line in lines:
                 line["path"] = str(out / Path(line["path"]).relative_to(content["root"]))
             write_manifest(manifest, lines)
-        write_mark(out, mark, out, content["arguments"])
+        write_marker(out, name, out, content["arguments"])
     arguments: dict[str, Any] = content["arguments"]
     return arguments
 
 
-def write_mark(folder: Path, mark: str, root: Path, arguments: dict[str, Any]) -> None:
-    """Notes the arguments and the folder `root` that the manifests speak of."""
+def write_marker(folder: Path, name: str, root: Path, arguments: dict[str, Any]) -> None:
+    """Write the marker `name` into `folder`.
+
+    Args:
+        folder: where to write it.
+        name: file name of the marker.
+        root: the folder that the paths in the manifests start with.
+        arguments: what the folder was made with.
+    """
     content = {"arguments": arguments, "root": str(root)}
-    (folder / mark).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (folder / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Lets one process of this machine at a time make `out`; the others wait, and find it made.
+    """Hold a lock on `out`, so that only one process of this machine writes it at a time.
 
-    Where files cannot be locked the work may be done twice, and still nobody sees half of it.
+    On a file system without locks, processes may do the work twice, but none sees an incomplete folder.
     """
-    try:
-        import fcntl
-    except ImportError:   # Windows
-        yield
-        return
     folder = cache_dir("locks")
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / hashlib.sha256(str(out).encode()).hexdigest()[:16], "w") as file:
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
+    lock = FileLock(folder / hashlib.sha256(str(out).encode()).hexdigest()[:16])
+    with suppress(OSError, NotImplementedError):   # the file system has no locks
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager
-def fresh_folder(out: Path, keep: str | None = None) -> Iterator[Path]:
-    """A new folder beside `out` that takes its place, and that of what was there, when the block ends well.
+def staging_folder(out: Path, keep: str | None = None) -> Iterator[Path]:
+    """Yield a new folder next to `out`, and move it to `out`, replacing what is there, if the block succeeds.
 
     Args:
-        keep: if `out` has a file of this name by then, someone else was faster, and theirs stays.
+        out: output folder; its parent exists.
+        keep: name of the marker. If `out` has it by then, another process was faster, and its result stays.
     """
     for old in out.parent.glob(f".{out.name}.part-*"):
         with suppress(OSError):
-            if time.time() - old.stat().st_mtime > LEFTOVER_AGE:   # of a process that was killed
+            if time.time() - old.stat().st_mtime > STALE_AFTER:
                 shutil.rmtree(old)
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.part-", dir=out.parent))
     try:
         yield folder
-        folder.chmod(0o755)   # temporary folders are closed to others
+        folder.chmod(0o755)   # mkdtemp makes folders private
         if keep is None or not (out / keep).exists():
             if out.exists():
                 shutil.rmtree(out)

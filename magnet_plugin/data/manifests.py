@@ -1,9 +1,10 @@
-"""AudioCraft's manifests (`data.jsonl.gz` in a folder): written and read without AudioCraft."""
+"""AudioCraft's manifests (`data.jsonl.gz` in a folder), read and written without importing AudioCraft."""
 from __future__ import annotations
 
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,21 @@ Meta = dict[str, Any]
 
 
 def entry(path: Path, duration: float, sample_rate: int, amplitude: float | None = None) -> Meta:
-    """One line of a manifest, as AudioCraft's `AudioMeta`: duration in seconds, amplitude is the highest peak.
+    """Build one line of a manifest, with the fields of AudioCraft's `AudioMeta`.
 
-    AudioCraft opens `path` as it stands, so it is made absolute; it reads the facts of a clip from
-    `path.with_suffix('.json')`. Its `info_path` is for archives only and stays empty.
+    Args:
+        path: audio file. It is made absolute, because AudioCraft opens it as written. AudioCraft reads the metadata of
+            the clip from `path.with_suffix('.json')`; the field `info_path` is only used for archives.
+        duration: in seconds.
+        sample_rate: in Hz.
+        amplitude: highest absolute sample, from 0 to 1.
     """
     return {"path": str(path.absolute()), "duration": duration, "sample_rate": sample_rate,
             "amplitude": amplitude, "weight": None, "info_path": None}
 
 
 def write_manifest(folder: Path, entries: Iterable[Meta]) -> Path:
-    """Writes `folder/data.jsonl.gz` and returns `folder`, which is what `datasource.train` and its kin want."""
+    """Write `folder/data.jsonl.gz` and return `folder`, which is what `datasource.train` etc. take."""
     folder.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(line) + "\n" for line in entries)
     (folder / MANIFEST_NAME).write_bytes(gzip.compress(text.encode(), 6, mtime=0))
@@ -31,28 +36,35 @@ def write_manifest(folder: Path, entries: Iterable[Meta]) -> Path:
 
 
 def read_manifest(folder: Path) -> list[Meta]:
-    """Lines of `folder/data.jsonl.gz` or, where that is missing, of `folder/data.jsonl`.
+    """Read the lines of `folder/data.jsonl.gz` or, if that does not exist, of `folder/data.jsonl`.
 
     Raises:
-        ValueError: there is neither, or a line is no JSON.
+        ValueError: neither exists, or the file is damaged.
     """
     for name in (MANIFEST_NAME, "data.jsonl"):
         path = Path(folder) / name
         if path.exists():
             raw = path.read_bytes()
-            text = (gzip.decompress(raw) if name.endswith(".gz") else raw).decode()
             try:
+                text = (gzip.decompress(raw) if name.endswith(".gz") else raw).decode()
                 return [json.loads(line) for line in text.splitlines() if line.strip()]
-            except ValueError as error:
-                raise ValueError(f"{path} is damaged ({error}): make the manifest again.") from error
-    raise ValueError(f"No {MANIFEST_NAME} in {folder}: set `datasource.*` to a manifest folder, "
-                     "as `magnet data scan` or `magnet data folk` makes them.")
+            except (gzip.BadGzipFile, EOFError, zlib.error, ValueError) as error:
+                raise ValueError(f"{path} is damaged ({error}); make the manifest again.") from error
+    raise ValueError(f"{folder} contains no {MANIFEST_NAME}; give a manifest folder, as `magnet data scan` and "
+                     "`magnet data folk` write them (OUT/egs/train, for example).")
 
 
 def draw_splits(groups: Sequence[str], splits: Mapping[str, float], seed: int) -> dict[str, str]:
-    """A split for each group, by a hash of its name: adding files does not move others.
+    """Draw a split for each group from a hash of its name, so that adding groups does not move others.
 
-    A split that the draw left empty gets one group of the largest, as long as there are enough.
+    A split that would be empty gets one group of the largest split, if that has more than one.
+
+    Args:
+        groups: names; duplicates count once.
+        splits: split name to share, relative to the sum of the shares.
+        seed: another seed gives another draw.
+    Returns:
+        Group name to split name.
     """
     at = {group: int.from_bytes(hashlib.sha256(f"{seed}:{group}".encode()).digest()[:8], "big") / 2 ** 64
           for group in sorted(set(groups))}

@@ -1,4 +1,4 @@
-"""Checks of manifests before training: what would stop a run after an hour, or quietly spoil it."""
+"""Checks of the data before training: problems that would stop a run later, or silently make it worse."""
 from __future__ import annotations
 
 import json
@@ -9,36 +9,40 @@ from statistics import median
 from .listing import has_caption
 from .manifests import Meta, read_manifest
 
-PADDING_LIMIT = 0.05    # share of a batch that may be padding
+PADDING_LIMIT = 0.05    # acceptable share of padding in a batch
 SPLITS = ("train", "valid", "evaluate", "generate")
-OPENED = 200            # files of a split whose headers are read
+OPENED = 200            # files per split that are opened, spread over the manifest
 
 
 def check_datasource(datasource: Mapping[str, object], stage: str | None = None) -> None:
-    """Raise ValueError unless there is a folder for each split that is needed.
+    """Check that the config names a manifest folder for each split that the run needs.
 
     Args:
-        datasource: the config's section, split name to manifest folder or None.
-        stage: `execute_only`, the one split that is needed then.
+        datasource: section `datasource` of the config: split name to manifest folder or None.
+        stage: `execute_only`, if set; only this split is needed then.
+    Raises:
+        ValueError: a folder is missing.
     """
     missing = [name for name in ([stage] if stage else SPLITS) if not datasource.get(name)]
     if missing:
         settings = " ".join(f"datasource.{name}=FOLDER" for name in missing)
-        raise ValueError(f"no data: give {settings} (manifest folders, as magnet data makes them), or dset=audio/NAME")
+        raise ValueError(f"no data: set {settings} (manifest folders, as `magnet data scan` writes them) or dset=audio/NAME")
 
 
 def preflight(manifest_folders: Mapping[str, Path], segment_duration: float, batch_size: int, sample_rate: int,
               min_segment_ratio: float = 0.5, captions: bool = True) -> list[str]:
-    """Problems of the data, in plain words, each with the setting to change; an empty list when there are none.
+    """Find problems in the data of a training run.
 
     Args:
         manifest_folders: split name to the folder with its `data.jsonl.gz`.
         segment_duration: `dataset.segment_duration`, in seconds.
         batch_size: `dataset.batch_size`, over all GPUs.
         sample_rate: `sample_rate` of the model, in Hz.
-        min_segment_ratio: `dataset.min_segment_ratio`; AudioCraft starts a crop anywhere as long as this share of
-            a segment is left, and pads the rest.
+        min_segment_ratio: `dataset.min_segment_ratio`. AudioCraft starts a crop at any point that leaves at least this
+            share of a segment, and pads the rest.
         captions: whether the model is conditioned on descriptions.
+    Returns:
+        One message per problem, each with the setting to change; empty if there are none.
     """
     problems: list[str] = []
     paths: dict[str, set[str]] = {}
@@ -46,10 +50,10 @@ def preflight(manifest_folders: Mapping[str, Path], segment_duration: float, bat
         try:
             metas = read_manifest(Path(folder))
         except ValueError as error:
-            problems.append(f"{name}: {error} (`datasource.{name}`)")
+            problems.append(f"{name}: `datasource.{name}`: {error}")
             continue
         if not metas:
-            problems.append(f"{name}: the manifest in {folder} is empty: give `datasource.{name}` another one.")
+            problems.append(f"{name}: the manifest in {folder} is empty; set `datasource.{name}` to another folder.")
             continue
         paths[name] = {meta["path"] for meta in metas}
         problems += [f"{name}: {text}" for text in (
@@ -58,26 +62,26 @@ def preflight(manifest_folders: Mapping[str, Path], segment_duration: float, bat
     for name in paths.keys() - {"train"} if "train" in paths else ():
         shared = paths["train"] & paths[name]
         if shared:
-            problems.append(f"{name}: {len(shared)} of its {len(paths[name])} files are in train too: "
-                            f"give `datasource.{name}` files of its own.")
+            problems.append(f"{name}: {len(shared)} of its {len(paths[name])} files are in train, too; set "
+                            f"`datasource.{name}` to a folder with other files.")
     return problems
 
 
 def some(names: Sequence[str], most: int = 3) -> str:
-    """The first few names, and how many more there are."""
+    """Join the first `most` names and the number of the others."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def check_files(metas: Sequence[Meta], name: str) -> list[str]:
-    """Files that are missing, and, among some spread over the manifest, those that cannot be read."""
+    """Find files that do not exist and, in a sample of `OPENED` files, those that cannot be read."""
     import soundfile  # type: ignore[import-untyped]
     problems, bad = [], []
     paths = [meta["path"] for meta in metas]
     there = [path for path in paths if Path(path).exists()]
     missing = sorted(set(paths) - set(there))
     if missing:
-        problems.append(f"{len(missing)} of {len(metas)} files are missing ({some(missing)}): make the manifest again, "
-                        f"or set `datasource.{name}`.")
+        problems.append(f"{len(missing)} of {len(metas)} files are missing ({some(missing)}); make the manifest "
+                        f"again, or set `datasource.{name}` to another folder.")
     for path in there[::max(1, len(there) // OPENED)]:
         try:
             if soundfile.info(path).frames == 0:
@@ -85,35 +89,35 @@ def check_files(metas: Sequence[Meta], name: str) -> list[str]:
         except (RuntimeError, OSError):
             bad.append(path)
     if bad:
-        problems.append(f"{len(bad)} files cannot be read ({some(bad)}): mend or remove them and make the manifest of "
+        problems.append(f"{len(bad)} files cannot be read ({some(bad)}); repair or remove them and make the manifest of "
                         f"`datasource.{name}` again.")
     return problems
 
 
 def padding_share(duration: float, segment: float, min_segment_ratio: float) -> float:
-    """Share of padding to be expected in a crop: the start is uniform in [0, duration - ratio * segment]."""
+    """Compute the expected share of padding in a crop whose start is uniform in [0, duration - ratio * segment]."""
     seek = max(0.0, duration - min_segment_ratio * segment)
     kept = min(segment, duration)
     if seek > 0:
-        free = max(0.0, min(seek, duration - segment))   # starts that leave a whole segment
-        tail = seek - free                               # the others, which leave ever less
+        free = max(0.0, min(seek, duration - segment))   # starts with a whole segment left
+        tail = seek - free                               # later starts, with less and less left
         kept = (free * kept + tail * (min(segment, duration - free) + duration - seek) / 2) / seek
     return 1 - kept / segment
 
 
 def check_sizes(metas: Sequence[Meta], name: str, segment: float, batch_size: int, ratio: float) -> list[str]:
-    """Too few clips for a batch, and too much padding."""
+    """Check for too few clips for a batch and for too much padding."""
     problems = []
     durations = [float(meta["duration"]) for meta in metas]
     if len(metas) < batch_size:
-        problems.append(f"{len(metas)} clips are fewer than a batch of {batch_size}, so batches hold repeats: lower "
-                        f"`dataset.batch_size` or add to `datasource.{name}`.")
+        problems.append(f"{len(metas)} clips are fewer than a batch of {batch_size}, so batches repeat clips; lower "
+                        f"`dataset.batch_size` or add clips to `datasource.{name}`.")
     padding = sum(padding_share(duration, segment, ratio) for duration in durations) / len(durations)
     if padding <= PADDING_LIMIT:
         return problems
     short = sum(duration < segment for duration in durations)
-    text = (f"{padding:.0%} of what the model sees is padding ({short} of {len(metas)} clips are shorter than "
-            f"`dataset.segment_duration`={segment:g} s, median {median(durations):.1f} s): ")
+    text = (f"{padding:.0%} of each batch is padding ({short} of {len(metas)} clips are shorter than "
+            f"`dataset.segment_duration`={segment:g} s; median {median(durations):.1f} s); ")
     if short > len(metas) * PADDING_LIMIT:
         fitting = sorted(durations)[len(durations) // 20]
         text += f"lower `dataset.segment_duration` to {fitting:.1f} or use longer clips."
@@ -123,26 +127,26 @@ def check_sizes(metas: Sequence[Meta], name: str, segment: float, batch_size: in
 
 
 def check_rates(metas: Sequence[Meta], sample_rate: int) -> list[str]:
-    """Files whose rate is under the model's, so that the upper part of the spectrum is empty."""
+    """Find files with a lower sample rate than the model's, which leaves the upper part of the spectrum empty."""
     low = [meta["path"] for meta in metas if meta["sample_rate"] < sample_rate]
     if not low:
         return []
-    text = f"{len(low)} of {len(metas)} files have a rate under `sample_rate`={sample_rate} Hz ({some(low)}): "
-    return [text + "they hold no high sounds; use a model of a lower rate or other files."]
+    text = f"{len(low)} of {len(metas)} files have a lower rate than `sample_rate`={sample_rate} Hz ({some(low)}) and lack "
+    return [text + "high frequencies; use a model with a lower sample rate, or other files."]
 
 
 def check_captions(metas: Sequence[Meta]) -> list[str]:
-    """Clips for which AudioCraft will find no description."""
+    """Find clips for which AudioCraft will find no description."""
     missing = []
     for meta in metas:
         try:
-            facts = json.loads(Path(meta["path"]).with_suffix(".json").read_text(encoding="utf-8"))
-            found = isinstance(facts, dict) and has_caption(facts)
+            metadata = json.loads(Path(meta["path"]).with_suffix(".json").read_text(encoding="utf-8"))
+            found = isinstance(metadata, dict) and has_caption(metadata)
         except (OSError, ValueError):
             found = False
         if not found:
             missing.append(meta["path"])
     if not missing:
         return []
-    text = f"{len(missing)} of {len(metas)} clips have no description ({some(missing)}): "
+    text = f"{len(missing)} of {len(metas)} clips have no description ({some(missing)}); "
     return [text + "add captions and run `magnet data scan` again, or set `conditioner=none`."]

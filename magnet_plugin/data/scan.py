@@ -1,8 +1,11 @@
-"""A user's own audio: manifests and JSON for it, with splits, and a report of what is wrong with it.
+"""Manifests of your own audio, with splits and captions, and a report of the files that need attention.
 
-The audio is left alone. AudioCraft looks for the facts of a clip beside the audio file (`path.with_suffix('.json')`;
-the manifest's `info_path` is for archives only), so the output folder holds links to the audio with the JSON files
-beside them.
+The audio itself is not changed. AudioCraft reads the metadata of a clip from the JSON file next to the audio, so the
+output folder contains links to the audio files with JSON files next to the links:
+
+    OUT/audio/…                                      links and JSON files
+    OUT/egs/{train,valid,evaluate,generate}/         manifests, for `datasource.train` etc.
+    OUT/scan.json                                    the arguments, written last
 """
 from __future__ import annotations
 
@@ -11,64 +14,59 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from .folders import fresh_folder, read_mark, write_mark
-from .listing import ENDINGS, Item, complete, has_caption, list_csv, list_folder
+from .folders import read_marker, staging_folder, write_marker
+from .listing import AUDIO_SUFFIXES, Item, fill_metadata, has_caption, list_csv, list_folder
 from .manifests import Meta, draw_splits, entry, write_manifest
+from .report import Report
 
-MARK = "scan.json"
-GENERATE_CLIPS = 32
+MARKER = "scan.json"
+GENERATE_CLIPS = 32     # clips of the last split that make up `generate`
 SPLITS: Mapping[str, float] = {"train": 0.9, "valid": 0.05, "evaluate": 0.05}
 
 
 @dataclass
-class Report:
-    """What `scan` made and what it met: manifest folder, number of files and seconds of each split, and complaints."""
+class Readable:
+    """An audio file that can be used, its duration in seconds and its sample rate in Hz."""
 
-    folders: dict[str, Path] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    unreadable: list[str] = field(default_factory=list)
-    missing_captions: list[str] = field(default_factory=list)
-    too_short: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-
-    def summary(self, most: int = 5) -> str:
-        """The report as text; of each list of complaints the first `most`."""
-        lines = [f"{name:9} {self.counts[name]:6d} files {self.seconds[name] / 60:8.1f} min  datasource.{name}={folder}"
-                 for name, folder in self.folders.items()]
-        for title, names in (
-                ("could not be read and are left out", self.unreadable),
-                ("are left out", self.refused),
-                ("are shorter than the shortest allowed and are left out", self.too_short),
-                ("have no caption: give a CSV column `description`, or a .json or .txt of the same name",
-                 self.missing_captions),
-                ("need a look", self.complaints)):
-            if names:
-                lines.append(f"{len(names)} {title}:")
-                lines += [f"  {name}" for name in names[:most]]
-                lines += [f"  ... and {len(names) - most} more"] if len(names) > most else []
-        return "\n".join(lines)
+    item: Item
+    duration: float
+    sample_rate: int
 
 
-def probe(item: Item) -> tuple[float, int] | str:
-    """Duration in seconds and sample rate of an audio file, or what is wrong with it."""
+def probe(item: Item) -> Readable | str:
+    """Open an audio file and read its beginning; return what is wrong with it if that fails."""
     import soundfile  # type: ignore[import-untyped]
     try:
         with soundfile.SoundFile(str(item.path)) as file:
             duration, rate = file.frames / file.samplerate, file.samplerate
             if len(file.read(1024)) == 0:
-                return f"{item.path}: holds no sound"
+                return f"{item.path}: contains no samples"
     except (RuntimeError, OSError) as error:
-        return f"{item.path}: {error}" if item.path.exists() else f"{item.path}: not there"
-    return duration, rate
+        return f"{item.path}: {error}" if item.path.exists() else f"{item.path}: no such file"
+    return Readable(item, duration, rate)
+
+
+def probe_all(items: Sequence[Item], min_duration: float | None, report: Report, progress: bool) -> list[Readable]:
+    """Open all files; return those that can be used and add the others to the report."""
+    from tqdm import tqdm  # type: ignore[import-untyped]
+    with ThreadPoolExecutor(8) as pool:
+        probes = list(tqdm(pool.map(probe, items), "reading", len(items), disable=not progress, mininterval=0.5))
+    files: list[Readable] = []
+    for result in probes:
+        if isinstance(result, str):
+            report.unreadable.append(result)
+        elif min_duration is not None and result.duration < min_duration:
+            report.too_short.append(f"{result.item.path}: {result.duration:.2f} s")
+        else:
+            files.append(result)
+    return files
 
 
 def link_names(items: Sequence[Item]) -> list[PurePosixPath]:
-    """A path for each file whose JSON is its own: of `a.wav` and `a.mp3` the second becomes `a_mp3.mp3`, say."""
+    """Choose a relative path for each link, so that no two share a JSON file: `a.mp3` next to `a.wav` gets `a_mp3.mp3`."""
     taken: set[str] = set()
     names = []
     for item in items:
@@ -78,13 +76,13 @@ def link_names(items: Sequence[Item]) -> list[PurePosixPath]:
             stem = name.with_name(f"{name.stem}_{name.suffix[1:]}{'' if count == 1 else count}")
             count += 1
         taken.add(str(stem).lower())
-        # AudioCraft chooses its reader by the ending and knows only those in lower case.
+        # AudioCraft chooses its reader by the suffix and only knows lower case.
         names.append(stem.with_name(stem.name + name.suffix.lower()))
     return names
 
 
 def link(source: Path, target: Path) -> None:
-    """Makes `target` stand for `source`: a link, or a copy where links cannot be made."""
+    """Create a symbolic link at `target`, or a copy if the file system has no links."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.symlink(source, target)
@@ -92,90 +90,99 @@ def link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def check(source: Path, out: Path, splits: Mapping[str, float]) -> tuple[list[Item], list[str]]:
-    """Lists what `source` holds.
+def list_source(source: Path, out: Path, splits: Mapping[str, float]) -> tuple[list[Item], list[str]]:
+    """List the audio files of `source` and the messages about skipped ones, after checking the arguments of `scan`.
 
     Raises:
-        ValueError: a setting makes no sense.
+        ValueError: an argument is invalid.
     """
     if not splits or min(splits.values()) <= 0 or "generate" in splits:
-        raise ValueError(f"`splits`={dict(splits)}: give each a share above 0 (`generate` is made of the last one).")
+        raise ValueError(f"splits={dict(splits)} is invalid; give each split a share above 0 (`generate` is taken from the "
+                         "last split).")
     if not source.exists():
-        raise ValueError(f"{source} does not exist: name a folder of audio or a CSV.")
+        raise ValueError(f"{source} does not exist; give a folder of audio or a CSV file.")
     if source.is_dir() and out in (source, *source.parents):
-        raise ValueError(f"`out`={out} holds the audio folder {source}: choose another `out`.")
-    read_mark(out, MARK)
+        raise ValueError(f"out={out} contains the audio folder {source}; choose another output folder.")
+    read_marker(out, MARKER)
     return list_folder(source, out) if source.is_dir() else list_csv(source)
 
 
 def scan(folder_or_csv: Path, out: Path, splits: Mapping[str, float] = SPLITS, seed: int = 0,
          min_duration: float | None = None, group_by_folder: bool = False, progress: bool = True) -> Report:
-    """Makes AudioCraft's manifests of a user's audio in `out`, in place of what an earlier scan made there.
+    """Write AudioCraft manifests of your audio to `out`, replacing those of an earlier scan.
 
-    Captions and other facts come from the CSV, else from a .json, else (captions) from a .txt beside the audio.
+    Metadata comes from the CSV, then from a .json file next to the audio, then (captions) from a .txt file.
 
     Args:
-        splits: name to share, relative to their sum; a CSV's own column `split` goes before.
-        min_duration: in seconds; shorter files are left out and reported.
-        group_by_folder: keeps the files of one folder (an album, a session) in one split.
-
+        folder_or_csv: folder of audio files, or a CSV table (see `listing.list_csv`).
+        out: output folder; new, or written by an earlier scan.
+        splits: split name to share, relative to their sum. The column `split` of a CSV takes precedence.
+        seed: seed of the draw of splits.
+        min_duration: skip files shorter than this many seconds.
+        group_by_folder: put all files of a folder (an album, a session) into the same split.
+        progress: show a progress bar.
     Raises:
-        ValueError: no file can be used, or a setting makes no sense.
+        ValueError: an argument is invalid, or no file can be used.
     """
-    from tqdm import tqdm  # type: ignore[import-untyped]
     source, out = Path(folder_or_csv).expanduser().absolute(), Path(out).expanduser().resolve()
-    items, refused = check(source, out, splits)
-    report = Report(refused=refused)
-    with ThreadPoolExecutor(8) as pool:
-        probes = list(tqdm(pool.map(probe, items), "reading", len(items), disable=not progress, mininterval=0.5))
-    good: list[tuple[Item, float, int]] = []
-    for item, result in zip(items, probes, strict=True):
-        if isinstance(result, str):
-            report.unreadable.append(result)
-        elif min_duration is not None and result[0] < min_duration:
-            report.too_short.append(f"{item.path}: {result[0]:.2f} s")
-        else:
-            good.append((item, *result))
-    if not good:
-        raise ValueError(f"No usable audio in {source}: looked for {' '.join(ENDINGS)}; {len(report.unreadable)} could "
-                         f"not be read, {len(report.too_short)} were too short.\n{report.summary()}")
-    groups = [str(PurePosixPath(item.name).parent) if group_by_folder else item.name for item, _, _ in good]
-    chosen = draw_splits([g for g, (item, _, _) in zip(groups, good, strict=True) if not item.split], splits, seed)
+    items, skipped = list_source(source, out, splits)
+    report = Report(skipped=skipped)
+    files = probe_all(items, min_duration, report, progress)
+    if not files:
+        raise ValueError(f"No usable audio in {source} (looked for {' '.join(AUDIO_SUFFIXES)}): "
+                         f"{len(report.unreadable)} unreadable, {len(report.too_short)} too short.\n{report.summary()}")
+    groups = [str(PurePosixPath(file.item.name).parent) if group_by_folder else file.item.name for file in files]
+    drawn = draw_splits([g for g, file in zip(groups, files, strict=True) if not file.item.split], splits, seed)
+    chosen = [file.item.split or drawn[group] for group, file in zip(groups, files, strict=True)]
     out.parent.mkdir(parents=True, exist_ok=True)
-    with fresh_folder(out) as folder:
-        lines = [(item.split or chosen[group], line) for group, (item, _, _), line
-                 in zip(groups, good, write_files(folder, out, good, report), strict=True)]
-        write_splits(folder, out, lines, splits, report)
-        write_mark(folder, MARK, out, {"source": str(source), "seed": seed, "splits": dict(splits)})
+    with staging_folder(out) as folder:
+        lines = write_audio(folder, out, files, report)
+        write_splits(folder, out, list(zip(chosen, lines, strict=True)), splits, report)
+        write_marker(folder, MARKER, out, {"source": str(source), "seed": seed, "splits": dict(splits)})
     return report
 
 
-def write_files(folder: Path, out: Path, good: Sequence[tuple[Item, float, int]], report: Report) -> list[Meta]:
-    """Links the audio and writes the JSON beside it; gives a manifest line for each file."""
+def write_audio(folder: Path, out: Path, files: Sequence[Readable], report: Report) -> list[Meta]:
+    """Link the audio into `folder`, write a JSON file next to each link, and return a manifest line for each file.
+
+    Args:
+        folder: staging folder.
+        out: final folder, which the manifest lines refer to.
+        files: files to link.
+        report: receives missing captions and warnings.
+    """
     lines = []
-    for (item, duration, rate), name in zip(good, link_names([item for item, _, _ in good]), strict=True):
+    for file, name in zip(files, link_names([file.item for file in files]), strict=True):
         target = folder / "audio" / name
-        link(item.path, target)
-        facts = complete({"name": PurePosixPath(item.name).stem, **item.facts})
-        target.with_suffix(".json").write_text(json.dumps(facts, ensure_ascii=False) + "\n", encoding="utf-8")
-        if not has_caption(facts):
-            report.missing_captions.append(str(item.path))
-        if item.complaint:
-            report.complaints.append(item.complaint)
-        lines.append(entry(out / "audio" / name, duration, rate))
+        link(file.item.path, target)
+        metadata = fill_metadata({"name": PurePosixPath(file.item.name).stem, **file.item.metadata})
+        target.with_suffix(".json").write_text(json.dumps(metadata, ensure_ascii=False) + "\n", encoding="utf-8")
+        if not has_caption(metadata):
+            report.missing_captions.append(str(file.item.path))
+        if file.item.warning:
+            report.warnings.append(file.item.warning)
+        lines.append(entry(out / "audio" / name, file.duration, file.sample_rate))
     return lines
 
 
 def write_splits(folder: Path, out: Path, lines: Sequence[tuple[str, Meta]], splits: Mapping[str, float],
                  report: Report) -> None:
-    """Writes a manifest for each split that has files, and `generate` from the last one where the user named none."""
+    """Write a manifest for each split that has files, and one for `generate` unless the user chose its files.
+
+    Args:
+        folder: staging folder.
+        out: final folder.
+        lines: split and manifest line of each file.
+        splits: as in `scan`; the first clips of the last one that has files make up `generate`.
+        report: receives folders, counts, seconds and warnings.
+    """
     names = [*splits, *sorted({name for name, _ in lines} - set(splits))]
     parts = {name: [line for split, line in lines if split == name] for name in names}
     last = next((parts[name] for name in reversed(list(splits)) if parts[name]), [])
     parts.setdefault("generate", last[:GENERATE_CLIPS])
     for name, part in parts.items():
         if not part:
-            report.complaints.append(f"split {name} is empty: add files, or give `datasource.{name}` another folder")
+            report.warnings.append(f"split {name} is empty; add files, or give another folder as `datasource.{name}`")
             continue
         write_manifest(folder / "egs" / name, part)
         report.folders[name] = out / "egs" / name

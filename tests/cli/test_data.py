@@ -1,39 +1,54 @@
 from __future__ import annotations
 
-import argparse
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
-from magnet_plugin.cli.data import add_parser
-from magnet_plugin.data.folk import dataset as folk_module
+from magnet_plugin.cli.main import main
+from magnet_plugin.data import scan
+from magnet_plugin.data.folk import dataset
 
 
 def run(*words: object) -> int:
-    parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers(required=True))
-    args = parser.parse_args(["data", *map(str, words)])
-    return int(args.run(args))
+    return main(["data", *map(str, words)])
 
 
 def test_folk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     calls = []
-    monkeypatch.setattr(folk_module, "make_folk", lambda *args: calls.append(args) or {"train": tmp_path})
+    monkeypatch.setattr(dataset, "make_folk", lambda *args: calls.append(args) or {"train": tmp_path})
     assert run("folk", "--out", tmp_path, "--clips", 9, "--seed", 2, "--sample-rate", 32000, "--duration", 3,
                "--jobs", 4) == 0
     assert calls == [(tmp_path, 9, 2, 32000, 3.0, 4)]
     assert capsys.readouterr().out == f"datasource.train={tmp_path}\n"
 
 
-def test_wrong_settings_end_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_are_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("folk", "--out", tmp_path / "x", "--clips", 1) == 2
-    assert "`clips`=1" in capsys.readouterr().err
-    assert run("scan", tmp_path, "--out", tmp_path / "x", "--split", "train") == 2
-    assert "--split train=.9" in capsys.readouterr().err
+    assert re.match("magnet: error: clips=1.*at least one clip per split.*\n$", capsys.readouterr().err)
+    assert run("scan", tmp_path / "nowhere", "--out", tmp_path / "x") == 2
+    assert re.match("magnet: error: .*nowhere does not exist.*\n$", capsys.readouterr().err)
+    with pytest.raises(SystemExit, match="2"):
+        run("scan", tmp_path, "--out", tmp_path / "x", "--split", "train")
+    assert "'train' is not NAME=SHARE; example: --split train=.9" in capsys.readouterr().err
 
 
-def test_scan(audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("scan", audio, "--out", tmp_path / "out", "--split", "train=.8", "valid=.2", "--min-duration", 1.5) == 0
+def test_scan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(6):
+        soundfile.write(tmp_path / "in" / f"{number}.wav", np.ones(8000 * (number + 1)) * 0.1, 8000)
+    (tmp_path / "in" / "broken.wav").write_bytes(b"RIFF but not audio")
+    assert run("scan", tmp_path / "in", "--out", tmp_path / "out", "--split", "train=.8", "valid=.2",
+               "--min-duration", 1.5) == 0
     text = capsys.readouterr().out
     assert f"datasource.train={tmp_path / 'out' / 'egs' / 'train'}" in text
-    assert "1 could not be read" in text and "1 are shorter" in text and "5 have no caption" in text
+    assert "1 unreadable" in text and "1 shorter" in text and "5 without a caption" in text
+
+
+def test_help_shows_the_default_splits(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        run("scan", "--help")
+    shown = re.findall(r"(\w+)=(\.\d+)", capsys.readouterr().out)
+    assert {name: float(share) for name, share in shown} == scan.SPLITS

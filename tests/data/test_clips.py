@@ -1,4 +1,4 @@
-"""Reading manifests and audio."""
+"""Reading the clips of a manifest folder."""
 import gzip
 import json
 from pathlib import Path
@@ -9,11 +9,12 @@ import soundfile
 import torch
 
 from magnet_plugin.data.clips import batches, load_audio, read_clips
+from magnet_plugin.data.manifests import write_manifest
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Five clips in their order of length 1, 1, 1, 2, 1 tenths of a second."""
+    """Five clips with a length of 1, 1, 1, 2 and 1 tenths of a second."""
     lines = []
     for number, tenths in enumerate((1, 1, 1, 2, 1)):
         path = tmp_path / f"{number}.wav"
@@ -32,13 +33,17 @@ def test_batches_keep_order_and_never_pad(folder: Path) -> None:
     assert clips[1].field("instrument") == "flute" and torch.allclose(wav[1], torch.tensor(0.1), atol=1e-4)
 
 
-def test_limit(folder: Path) -> None:
+def test_limit_and_errors(folder: Path, tmp_path: Path) -> None:
     assert len(read_clips(folder)) == 5 and [clip.path.stem for clip in read_clips(folder, 2)] == ["0", "1"]
     with pytest.raises(ValueError, match="limit=0"):
         read_clips(folder, 0)
+    with pytest.raises(ValueError, match=r"0.json has no `bpm`"):
+        read_clips(folder, 1)[0].field("bpm")
+    with pytest.raises(ValueError, match="lists no clips"):
+        read_clips(write_manifest(tmp_path / "empty", []))
 
 
-def test_stereo_is_mixed_and_resampled(tmp_path: Path) -> None:
+def test_stereo_is_mixed_down_and_resampled(tmp_path: Path) -> None:
     stereo = np.stack([np.full(8000, 0.5), np.full(8000, -0.1)], axis=1)
     soundfile.write(tmp_path / "a.wav", stereo, 8000)
     wav = load_audio(tmp_path / "a.wav", 16000)

@@ -1,4 +1,4 @@
-"""Messages before training name what is wrong and the setting to change."""
+"""Messages before training say what is wrong and which setting to change."""
 from __future__ import annotations
 
 import json
@@ -24,7 +24,7 @@ def make(folder: Path, durations: list[float], caption: str | None = "a sine") -
     return write_manifest(folder / "egs", lines)
 
 
-def test_good_data_pass_in_silence(tmp_path: Path, folk: Path) -> None:
+def test_good_data_give_no_messages(tmp_path: Path, folk: Path) -> None:
     folders = {"train": make(tmp_path / "a", [10.0] * 8), "valid": make(tmp_path / "b", [10.0] * 8)}
     assert preflight(folders, 1.0, 8, 8000) == []
     own = {name: folk / "egs" / name for name in ("train", "valid", "evaluate", "generate")}
@@ -35,7 +35,7 @@ def test_good_data_pass_in_silence(tmp_path: Path, folk: Path) -> None:
     ({"batch_size": 9}, "train: 8 clips are fewer than a batch of 9.*`dataset.batch_size`"),
     ({"segment_duration": 4.0}, "train: 50% .* is padding .8 of 8 .*lower `dataset.segment_duration` to 2.0"),
     ({"segment_duration": 2.0}, "train: 25% .* is padding .0 of 8 .*raise `dataset.min_segment_ratio` from 0.5 to 1"),
-    ({"sample_rate": 16000}, "train: 8 of 8 files have a rate under `sample_rate`=16000"),
+    ({"sample_rate": 16000}, "train: 8 of 8 files have a lower rate than `sample_rate`=16000"),
 ])
 def test_settings_that_do_not_fit(tmp_path: Path, change: dict, words: str) -> None:
     folders = {"train": make(tmp_path / "a", [2.0] * 8)}
@@ -45,7 +45,7 @@ def test_settings_that_do_not_fit(tmp_path: Path, change: dict, words: str) -> N
     assert any(re.match(words, text) for text in problems), problems
 
 
-def test_files_that_are_gone_or_damaged(tmp_path: Path) -> None:
+def test_missing_or_damaged_files(tmp_path: Path) -> None:
     folder = make(tmp_path / "a", [10.0] * 8)
     (tmp_path / "a" / "3.wav").unlink()
     (tmp_path / "a" / "5.wav").write_text("no")
@@ -65,7 +65,7 @@ def test_missing_captions(tmp_path: Path) -> None:
     assert len(preflight({"train": folder}, 1.0, 4, 8000)) == 1
 
 
-def test_no_manifest_or_an_empty_or_damaged_one(tmp_path: Path) -> None:
+def test_missing_empty_or_damaged_manifests(tmp_path: Path) -> None:
     write_manifest(tmp_path / "empty", [])
     write_manifest(tmp_path / "bad", [])
     (tmp_path / "bad" / "data.jsonl.gz").unlink()
@@ -75,16 +75,16 @@ def test_no_manifest_or_an_empty_or_damaged_one(tmp_path: Path) -> None:
     assert "is damaged" in problems[2]
 
 
-def test_training_files_among_the_others(tmp_path: Path) -> None:
+def test_files_shared_with_train(tmp_path: Path) -> None:
     folder = make(tmp_path / "a", [10.0] * 4)
     problems = preflight({"train": folder, "valid": folder}, 1.0, 4, 8000)
-    assert len(problems) == 1 and problems[0].startswith("valid: 4 of its 4 files are in train too")
+    assert len(problems) == 1 and problems[0].startswith("valid: 4 of its 4 files are in train, too")
 
 
 @pytest.mark.parametrize("duration", [0.5, 1.0, 2.0, 2.5, 3.5, 4.0, 7.0, 30.0])
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0])
-def test_padding_is_what_audiocrafts_crops_hold(duration: float, ratio: float) -> None:
-    """AudioCraft: seek = U(0, 1) * max(0, duration - segment * ratio), then as many seconds as are left."""
+def test_padding_agrees_with_audiocrafts_crops(duration: float, ratio: float) -> None:
+    """AudioCraft: seek = U(0, 1) * max(0, duration - segment * ratio), then the seconds that are left."""
     segment = 3.0
     seek = np.linspace(0, 1, 10_001) * max(0.0, duration - segment * ratio)
     kept = np.minimum(segment, duration - seek)

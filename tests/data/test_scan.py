@@ -1,4 +1,4 @@
-"""A user's own audio: nothing is written beside it, what is wrong is named, and captions are found."""
+"""Scanning a user's audio: captions, splits, skipped files, and an unchanged source folder."""
 from __future__ import annotations
 
 import json
@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import soundfile
 
-from magnet_plugin.data.listing import FACTS
-from magnet_plugin.data.manifests import draw_splits, read_manifest
-from magnet_plugin.data.scan import Report, scan
+from magnet_plugin.data.listing import REQUIRED_FIELDS
+from magnet_plugin.data.manifests import read_manifest
+from magnet_plugin.data.report import Report
+from magnet_plugin.data.scan import scan
 
 SPLITS = {"train": 0.5, "valid": 0.5}
 
 
-def facts_of(report: Report) -> dict[str, dict]:
-    """Facts by the name of the user's file, found the way AudioCraft finds them."""
+def metadata_of(report: Report) -> dict[str, dict]:
+    """Metadata by the name of the user's file, found as AudioCraft finds it."""
     found = {}
     for split in report.folders:
         for line in read_manifest(report.folders[split]):
@@ -37,46 +38,29 @@ def test_folder(audio: Path, tmp_path: Path) -> None:
     (audio / "one" / "take 2.json").write_text("{broken")
     before = files(audio)
     report = scan(audio, tmp_path / "out", SPLITS, progress=False)
-    assert files(audio) == before, "the user's folder is left alone"
-    facts = facts_of(report)
+    assert files(audio) == before, "the user's folder is unchanged"
+    facts = metadata_of(report)
     assert sorted(facts) == [f"take {i}.{'wav' if i % 2 else 'FLAC'}" for i in range(6)]
-    assert all(set(FACTS) <= f.keys() for f in facts.values())
+    assert all(set(REQUIRED_FIELDS) <= f.keys() for f in facts.values())
     assert facts["take 0.FLAC"]["description"] == "a slow sine"
     assert facts["take 1.wav"]["description"] == "a sine" and facts["take 1.wav"]["moods"] == ["calm", "plain"]
     assert [Path(p).name for p in report.missing_captions] == ["take 2.FLAC", "take 3.wav", "take 4.FLAC", "take 5.wav"]
     assert len(report.unreadable) == 1 and "broken.wav" in report.unreadable[0]
-    assert len(report.refused) == 1 and "phone.m4a" in report.refused[0]
-    assert len(report.complaints) == 1 and "take 2.json" in report.complaints[0]
+    assert len(report.skipped) == 1 and "phone.m4a" in report.skipped[0]
+    assert len(report.warnings) == 1 and "take 2.json" in report.warnings[0]
     assert sum(report.counts[name] for name in SPLITS) == 6 and report.counts["generate"] == report.counts["valid"]
     assert sum(report.seconds[name] for name in SPLITS) == pytest.approx(21)
-    for word in ("broken.wav", "phone.m4a", "4 have no caption", "take 2.json", "datasource.train="):
+    for word in ("broken.wav", "phone.m4a", "4 without a caption", "take 2.json", "datasource.train="):
         assert word in report.summary()
     assert "and 2 more" in report.summary(most=2)
 
 
-def test_splits_do_not_move_when_files_are_added(tmp_path: Path) -> None:
-    names = [f"{i}.wav" for i in range(300)]
-    shares = {"train": 0.8, "valid": 0.1, "evaluate": 0.1}
-    few, many = draw_splits(names[:200], shares, 0), draw_splits(names, shares, 0)
-    assert all(many[name] == split for name, split in few.items())
-    assert many != draw_splits(names, shares, 1)
-    counts = [list(many.values()).count(name) for name in shares]
-    assert 210 <= counts[0] <= 270 and min(counts[1:]) >= 15
-
-
-def test_no_split_is_empty_while_there_are_enough_files() -> None:
-    for seed in range(20):
-        chosen = draw_splits(["a", "b", "c"], {"train": 0.98, "valid": 0.01, "evaluate": 0.01}, seed)
-        assert sorted(chosen.values()) == ["evaluate", "train", "valid"]
-    assert draw_splits(["a"], SPLITS, 0).keys() == {"a"}
-
-
-def test_one_file_leaves_a_split_empty_and_says_so(tmp_path: Path) -> None:
+def test_an_empty_split_is_reported(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     soundfile.write(tmp_path / "in" / "a.wav", np.ones(100) * 0.1, 8000)
     report = scan(tmp_path / "in", tmp_path / "out", SPLITS, progress=False)
     empty = ({"train", "valid"} - report.folders.keys()).pop()
-    assert any(f"split {empty} is empty" in line and f"datasource.{empty}" in line for line in report.complaints)
+    assert any(f"split {empty} is empty" in line and f"datasource.{empty}" in line for line in report.warnings)
 
 
 def test_groups_stay_together(audio: Path, tmp_path: Path) -> None:
@@ -91,50 +75,50 @@ def test_csv(audio: Path, tmp_path: Path) -> None:
                      "one/take 0.FLAC,\"low, long\",test,120,C major\n"
                      f"{audio}/one/take 1.wav,,val,fast,\n"
                      "two/take 3.wav,a sine,train,,\n"
-                     "two/take 3.wav,twice,train,,\n"
+                     "two/take 3.wav,again,train,,\n"
                      "two/gone.wav,gone,train,,\n"
                      "two/phone.m4a,call,train,,\n")
-    (audio / "one" / "take 1.txt").write_text("from beside it")
+    (audio / "one" / "take 1.txt").write_text("from the text file")
     report = scan(table, tmp_path / "out", {"train": 0.9, "valid": 0.1}, progress=False)
     assert {name: report.counts[name] for name in ("train", "valid", "evaluate")} == {
         "train": 1, "valid": 1, "evaluate": 1}
-    facts = facts_of(report)
+    facts = metadata_of(report)
     first = facts["take 0.FLAC"]
     assert (first["description"], first["bpm"], first["key"]) == ("low, long", 120.0, "C major")
-    assert facts["take 1.wav"]["description"] == "from beside it" and "split" not in first
-    assert len(report.refused) == 2 and "row 5" in report.refused[0] and "twice" in report.refused[0]
-    assert len(report.unreadable) == 1 and "gone.wav: not there" in report.unreadable[0]
+    assert facts["take 1.wav"]["description"] == "from the text file" and "split" not in first
+    assert len(report.skipped) == 2 and "row 5" in report.skipped[0] and "listed twice" in report.skipped[0]
+    assert len(report.unreadable) == 1 and "gone.wav: no such file" in report.unreadable[0]
     assert report.missing_captions == []
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("file,text\na.wav,b\n", "needs `path`"), ("path,split\na.wav,holdout\n", "row 2: unknown split 'holdout'")])
-def test_csv_that_makes_no_sense(tmp_path: Path, text: str, message: str) -> None:
+    ("file,text\na.wav,b\n", "needs a column `path`"), ("path,split\na.wav,holdout\n", "row 2: unknown split 'holdout'")])
+def test_an_invalid_csv_is_rejected(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
         scan(tmp_path / "list.csv", tmp_path / "out", progress=False)
 
 
-def test_files_of_one_name_keep_their_own_captions(tmp_path: Path) -> None:
+def test_files_with_the_same_stem_keep_their_own_captions(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     for ending in ("wav", "flac"):
         soundfile.write(folder / f"a.{ending}", np.ones(80) * 0.1, 8000)
     (folder / "list.csv").write_text("path,description\na.wav,as wav\na.flac,as flac\n")
     report = scan(folder / "list.csv", tmp_path / "out", SPLITS, progress=False)
-    facts = facts_of(report)
+    facts = metadata_of(report)
     assert {name: f["description"] for name, f in facts.items()} == {"a.wav": "as wav", "a.flac": "as flac"}
 
 
-def test_short_files_are_left_out(audio: Path, tmp_path: Path) -> None:
+def test_short_files_are_skipped(audio: Path, tmp_path: Path) -> None:
     report = scan(audio, tmp_path / "out", SPLITS, min_duration=3.5, progress=False)
-    assert len(facts_of(report)) == 3 and len(report.too_short) == 3
+    assert len(metadata_of(report)) == 3 and len(report.too_short) == 3
 
 
 def test_nothing_usable(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.wav").write_text("no")
-    with pytest.raises(ValueError, match=r"No usable audio in .*in: looked for .wav .flac .ogg .mp3; 1 could"):
+    with pytest.raises(ValueError, match=r"No usable audio in .*in \(looked for .wav .flac .ogg .mp3\): 1 unreadable"):
         scan(tmp_path / "in", tmp_path / "out", progress=False)
     with pytest.raises(ValueError, match="does not exist"):
         scan(tmp_path / "nowhere", tmp_path / "out", progress=False)
@@ -142,15 +126,15 @@ def test_nothing_usable(tmp_path: Path) -> None:
 
 
 def test_output_folders_are_checked(audio: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="choose another `out`"):
+    with pytest.raises(ValueError, match="choose another output folder"):
         scan(audio, tmp_path, progress=False)
-    with pytest.raises(ValueError, match="choose another `out`"):
+    with pytest.raises(ValueError, match="choose another folder"):
         scan(audio, audio / "one", progress=False)
     assert len(files(audio)) == 8
 
 
-def test_scanning_again_replaces_and_skips_its_own_output(audio: Path) -> None:
+def test_scanning_again_replaces_and_ignores_the_earlier_output(audio: Path) -> None:
     first = scan(audio, audio / "manifests", SPLITS, progress=False)
     (audio / "one" / "take 0.FLAC").unlink()
     second = scan(audio, audio / "manifests", SPLITS, progress=False)
-    assert len(facts_of(second)) == 5 and first.folders == second.folders
+    assert len(metadata_of(second)) == 5 and first.folders == second.folders

@@ -1,1 +1,1 @@
-"""The built-in data set: folk tunes rendered on sampled instruments, with captions that are true of each clip."""
+"""The built-in data set: folk tunes on sampled instruments, with correct captions. Start with `dataset`."""

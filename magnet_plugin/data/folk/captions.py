@@ -1,7 +1,6 @@
-"""Words of the folk set: instruments, keys, tempi and the sentences made of them.
+"""Captions of the folk set: instruments, keys, tempi, and the sentences built from them.
 
-Every sentence is made of a closed list of words (`vocabulary`), so that a small word-hashing
-conditioner can tell all of them apart.
+All captions use a closed vocabulary (`vocabulary`), so that a small word-hashing conditioner can represent every word.
 """
 from __future__ import annotations
 
@@ -12,9 +11,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Instrument:
-    """A General MIDI program (counted from 0) and the pitches (MIDI numbers) on which it sounds natural.
+    """An instrument of the SoundFont.
 
-    `voices` is how many notes it can play at once.
+    Attributes:
+        name: as captions call it.
+        program: General MIDI program, counted from 0.
+        low: lowest pitch that sounds natural, a MIDI number.
+        high: highest such pitch.
+        voices: number of notes that it can play at once.
     """
 
     name: str
@@ -24,7 +28,7 @@ class Instrument:
     voices: int = 1
 
 
-# The SoundFont's accordion is left out: it is up to two thirds of a semitone flat, and keys would not be true.
+# Without the SoundFont's accordion: it is up to two thirds of a semitone flat, so its captions would name wrong keys.
 INSTRUMENTS: tuple[Instrument, ...] = (
     Instrument("violin", 40, 55, 95, voices=2),
     Instrument("cello", 42, 36, 74, voices=2),
@@ -43,7 +47,7 @@ INSTRUMENTS: tuple[Instrument, ...] = (
 KINDS: tuple[str, ...] = (
     "reel", "jig", "slip jig", "hornpipe", "strathspey", "clog", "fling", "air", "waltz", "chorale")
 
-#: Beats a minute, and the word that stands for them.
+#: Beats per minute, and the word for them in captions.
 TEMPI: dict[int, str] = {
     60: "slow", 70: "slow", 80: "slow", 90: "medium", 100: "medium", 110: "medium",
     120: "fast", 130: "fast", 140: "fast"}
@@ -51,7 +55,7 @@ TEMPI: dict[int, str] = {
 TONICS: tuple[str, ...] = (
     "C", "D flat", "D", "E flat", "E", "F", "F sharp", "G", "A flat", "A", "B flat", "B")
 
-#: Pitch classes above the tonic. The minor scale has both sevenths, as melodies use both.
+#: Scale steps in semitones above the tonic. The minor scale has both sevenths, because melodies use both.
 MODES: dict[str, frozenset[int]] = {
     "major": frozenset((0, 2, 4, 5, 7, 9, 11)),
     "minor": frozenset((0, 2, 3, 5, 7, 8, 10, 11)),
@@ -59,7 +63,7 @@ MODES: dict[str, frozenset[int]] = {
     "mixolydian": frozenset((0, 2, 4, 5, 7, 9, 10)),
 }
 
-#: Mean pitch (MIDI number) under which a clip is called low, and above which it is called high.
+#: A clip with a mean pitch (MIDI number) below the first is called low, above the second high.
 LOW_BELOW, HIGH_ABOVE = 57.0, 77.0
 REGISTERS = ("low", "high")
 
@@ -74,36 +78,45 @@ TEMPLATES: tuple[str, ...] = (
 
 
 def article(kind: str) -> str:
-    """`a` or `an`, as the kind of tune wants it."""
+    """Return the indefinite article for a kind of tune."""
     return "an" if kind[0] in "aeiou" else "a"
 
 
 def key_name(tonic: int, mode: str) -> str:
-    """Name of a key, as `B flat major`; `tonic` is a pitch class (0 is C), `mode` a key of `MODES`."""
+    """Name a key, for example `B flat major`; `tonic` is a pitch class (0 is C), `mode` a key of `MODES`."""
     return f"{TONICS[tonic % 12]} {mode}"
 
 
 def register_of(mean_pitch: float) -> str | None:
-    """`low`, `high`, or None for what lies between; `mean_pitch` is a MIDI number."""
+    """Classify a mean pitch (MIDI number) as `low`, `high` or, in between, None."""
     if mean_pitch < LOW_BELOW:
         return "low"
     return "high" if mean_pitch > HIGH_ABOVE else None
 
 
 def caption(template: str, kind: str, key: str, instrument: str, bpm: int, register: str | None) -> str:
-    """One sentence, as `a fast reel in D major played on the violin`; lower case but for the tonic's letter."""
+    """Fill in a template, for example to `a fast reel in D major played on the violin`.
+
+    Args:
+        template: one of `TEMPLATES`.
+        kind: one of `KINDS`.
+        key: see `key_name`.
+        instrument: name of the instrument.
+        bpm: one of `TEMPI`.
+        register: see `register_of`.
+    """
     suffix = f" in a {register} register" if register else ""
     return template.format(tempo=TEMPI[bpm], kind=kind, key=key, instrument=instrument, bpm=bpm,
                            register=suffix, article=article(kind))
 
 
 def draw_template(rng: np.random.Generator) -> str:
-    """One of the sentence forms, all equally likely."""
+    """Draw one of `TEMPLATES` with equal probability."""
     return TEMPLATES[int(rng.integers(len(TEMPLATES)))]
 
 
 def vocabulary() -> list[str]:
-    """All words that a caption can hold, in lower case, sorted."""
+    """List all words that captions can contain, in lower case and sorted."""
     words: set[str] = {"a", "an", "in", "register", *REGISTERS}
     for template in TEMPLATES:
         filled = template.format(tempo="", kind="", key="", instrument="", bpm="", register="", article="")

@@ -1,4 +1,4 @@
-"""A tune on a sampled instrument: draws how it is played, renders it, and says what is true of it."""
+"""Render a crop of a tune: draw instrument, key, tempo and start, synthesise the notes, and describe the result."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -11,17 +11,27 @@ from .captions import INSTRUMENTS, MODES, TEMPI, Instrument, caption, draw_templ
 from .sources import package_folder
 from .tunes import Notes, Tune
 
-RMS_LEVEL = 10 ** (-20 / 20)    # -20 dBFS, and
-PEAK_LIMIT = 10 ** (-1 / 20)    # never over -1 dBFS
-OVERSAMPLING = 2                # the synthesiser interpolates without a low-pass, so it runs faster than asked
-GATE = 0.95                     # part of a written length that a note sounds, so that repeated notes part
-MAX_SILENCE = 0.5               # share of a clip
-ATTEMPTS = 16
+RMS_LEVEL = 10 ** (-20 / 20)    # target level: -20 dBFS
+PEAK_LIMIT = 10 ** (-1 / 20)    # highest allowed peak: -1 dBFS
+OVERSAMPLING = 2                # the synthesiser does not low-pass when it interpolates, so it runs at a higher rate
+GATE = 0.95                     # share of its written length that a note sounds, which separates repeated notes
+MAX_SILENCE = 0.5               # acceptable share of silence in a clip
+MIN_IN_KEY = 0.9                # required share of the sounding time that is in the scale of the key
+ATTEMPTS = 16                   # draws per tune
 
 
 @dataclass(frozen=True)
 class Performance:
-    """How a tune is played. `shift` in semitones; `start` in quarter notes; `bpm` counts the tune's felt beats."""
+    """How a tune is played.
+
+    Attributes:
+        tune: what is played.
+        instrument: on which instrument.
+        shift: transposition, in semitones.
+        bpm: tempo, in counted beats per minute (see `Source.beat`).
+        start: where the crop starts, in quarter notes.
+        template: sentence of the caption.
+    """
 
     tune: Tune
     instrument: Instrument
@@ -32,16 +42,22 @@ class Performance:
 
     @property
     def key(self) -> str:
-        """Name of the key that sounds."""
+        """Name of the key after transposition."""
         return key_name(self.tune.source.tonic + self.shift, self.tune.source.mode)
 
     @property
     def second_per_quarter(self) -> float:
-        """Seconds that a quarter note lasts."""
+        """Length of a quarter note in seconds."""
         return 60.0 / self.bpm / self.tune.source.beat
 
     def sounding(self, duration: float) -> Notes:
-        """Notes as (onset, length, MIDI pitch) in seconds from the clip's start; the tune repeats if it has to."""
+        """List the notes of the crop as (onset, length, MIDI pitch), in seconds from its start.
+
+        The tune repeats if the crop is longer than the rest of it. Notes that began before the crop are dropped.
+
+        Args:
+            duration: length of the crop in seconds.
+        """
         cycle, scale = self.tune.length, self.second_per_quarter
         notes: Notes = []
         for turn in range(int((self.start + duration / scale) // cycle) + 1):
@@ -53,7 +69,7 @@ class Performance:
 
 
 def draw(rng: np.random.Generator, tune: Tune) -> Performance | None:
-    """Draws instrument, transposition, tempo and start; None when no instrument has the tune's span and voices."""
+    """Draw instrument, transposition, tempo and start; None if no instrument has the range and voices for the tune."""
     lowest, highest = min(note[2] for note in tune.notes), max(note[2] for note in tune.notes)
     fitting = [i for i in INSTRUMENTS if i.high - i.low >= highest - lowest and i.voices >= tune.voices]
     if not fitting:
@@ -69,40 +85,51 @@ def draw(rng: np.random.Generator, tune: Tune) -> Performance | None:
 
 @lru_cache(maxsize=1)
 def soundfont() -> bytes:
-    """The General MIDI SoundFont that pretty_midi brings along.
+    """Read the General MIDI SoundFont that is part of pretty_midi.
 
     Raises:
-        ValueError: pretty_midi is not installed or came without it.
+        ValueError: pretty_midi or its SoundFont is not installed.
     """
     path = package_folder("pretty_midi") / "TimGM6mb.sf2"
     if not path.exists():
-        raise ValueError(f"No SoundFont at {path}: run `pip install --force-reinstall pretty_midi`.")
+        raise ValueError(f"No SoundFont at {path}; run `pip install --force-reinstall pretty_midi`.")
     return path.read_bytes()
 
 
 def lowpass(factor: int, half: int = 32) -> np.ndarray:
-    """Windowed-sinc filter `[2 * half * factor + 1]` that keeps what a rate `factor` times lower can hold."""
+    """Build a windowed-sinc low-pass filter for decimation by `factor`.
+
+    Args:
+        factor: ratio of the sample rates.
+        half: zero crossings on each side.
+    Returns:
+        Kernel [2 * half * factor + 1].
+    """
     t = np.arange(-half * factor, half * factor + 1) / factor
     kernel = np.sinc(t * 0.95) * np.blackman(len(t))
     return kernel / kernel.sum()
 
 
 def synthesise(notes: Notes, program: int, sample_rate: int, duration: float) -> np.ndarray:
-    """Mono audio `[duration * sample_rate]`, float32, at the SoundFont's own level.
+    """Synthesise notes at the SoundFont's own level.
 
     Args:
         notes: (onset, length, MIDI pitch), times in seconds.
         program: General MIDI program, counted from 0.
+        sample_rate: in Hz.
+        duration: in seconds.
+    Returns:
+        Mono audio [duration * sample_rate], float32.
     """
     import tinysoundfont  # type: ignore[import-untyped]
     rate = sample_rate * OVERSAMPLING
-    # A synthesiser of its own for each clip: what rang in an earlier one must not reach into this one.
+    # Each clip gets a new synthesiser, so that no reverberation of an earlier clip is left in it.
     synth = tinysoundfont.Synth(samplerate=rate)
     synth.program_select(0, synth.sfload(soundfont()), 0, program)
     events = []
     for onset, length, pitch in notes:
         events.append((round(onset * rate), 1, pitch))
-        events.append((round((onset + length) * rate), 0, pitch))   # at one time, notes end before notes begin
+        events.append((round((onset + length) * rate), 0, pitch))   # 0 sorts first: notes end before others begin
     total, at, pieces = round(duration * sample_rate) * OVERSAMPLING, 0, []
     for when, on, pitch in sorted(events):
         if when >= total:
@@ -120,7 +147,7 @@ def synthesise(notes: Notes, program: int, sample_rate: int, duration: float) ->
 
 
 def silent_share(wav: np.ndarray, sample_rate: int) -> float:
-    """Share of 20 ms windows that lie 50 dB or more under the loudest one; 1 for no sound at all."""
+    """Compute the share of 20 ms windows that are at least 50 dB below the loudest one; 1 if there is no sound at all."""
     size = sample_rate // 50
     windows = wav[:len(wav) // size * size].reshape(-1, size)
     level = np.sqrt((windows.astype(np.float64) ** 2).mean(1))
@@ -128,22 +155,22 @@ def silent_share(wav: np.ndarray, sample_rate: int) -> float:
 
 
 def normalise(wav: np.ndarray) -> np.ndarray:
-    """Brings audio to -20 dBFS RMS, or to a peak of -1 dBFS where that is less."""
+    """Scale audio to -20 dBFS RMS, or to a peak of -1 dBFS if that is quieter."""
     wav = wav.astype(np.float64)
     rms, peak = np.sqrt((wav ** 2).mean()), np.abs(wav).max()
     return (wav * min(RMS_LEVEL / rms, PEAK_LIMIT / peak)).astype(np.float32)
 
 
-def true_of(performance: Performance, notes: Notes) -> bool:
-    """Whether the notes of this very crop fit the key (of a tune that fits as a whole a crop may not)."""
+def is_in_key(performance: Performance, notes: Notes) -> bool:
+    """Return whether the notes of a crop fit the key. A crop may not, even if the whole tune does."""
     tune = performance.tune.source
     scale = {(tune.tonic + performance.shift + step) % 12 for step in MODES[tune.mode]}
     total = sum(length for _, length, _ in notes)
-    return sum(length for _, length, pitch in notes if pitch % 12 in scale) >= 0.9 * total
+    return sum(length for _, length, pitch in notes if pitch % 12 in scale) >= MIN_IN_KEY * total
 
 
 def describe(performance: Performance, notes: Notes) -> dict[str, Any]:
-    """What AudioCraft's music and sound data sets read of a clip, and the notes it was made of (in seconds)."""
+    """Build the metadata of a clip: the fields of AudioCraft's music and sound data sets, and its notes (in seconds)."""
     source, instrument, tempo = performance.tune.source, performance.instrument, TEMPI[performance.bpm]
     register = register_of(sum(length * pitch for _, length, pitch in notes) / sum(length for _, length, _ in notes))
     text = caption(performance.template, source.kind, performance.key, instrument.name, performance.bpm, register)
@@ -156,14 +183,20 @@ def describe(performance: Performance, notes: Notes) -> dict[str, Any]:
 
 def render(rng: np.random.Generator, tune: Tune, sample_rate: int, duration: float
            ) -> tuple[np.ndarray, dict[str, Any]] | None:
-    """One clip of a tune, `[duration * sample_rate]` float32, and its facts; None when no draw gives a fit one.
+    """Render a clip that is in its key and silent for at most half of its length.
 
-    A fit one is true to its key and has sound in at least half of its length.
+    Args:
+        rng: source of all random choices.
+        tune: what to play.
+        sample_rate: in Hz.
+        duration: in seconds.
+    Returns:
+        Audio [duration * sample_rate], float32, and its metadata; None if `ATTEMPTS` draws give no suitable clip.
     """
     for _ in range(ATTEMPTS):
         performance = draw(rng, tune)
         notes = performance.sounding(duration) if performance else []
-        if performance is None or not notes or not true_of(performance, notes):
+        if performance is None or not notes or not is_in_key(performance, notes):
             continue
         wav = synthesise(notes, performance.instrument.program, sample_rate, duration)
         if silent_share(wav, sample_rate) <= MAX_SILENCE:

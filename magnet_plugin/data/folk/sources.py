@@ -1,6 +1,6 @@
-"""The tunes of music21's corpus as text: which there are, and what their headers say of them.
+"""The tunes in music21's corpus: their text and what their headers say.
 
-Nothing is imported from music21 here, only its files are read: listing all of them takes about a second.
+This only reads files of music21, without importing it, so that listing all tunes takes about a second.
 """
 from __future__ import annotations
 
@@ -19,15 +19,23 @@ ABC_MODES = {"": "major", "maj": "major", "ion": "major", "m": "minor", "min": "
              "dor": "dorian", "mix": "mixolydian"}
 KIND_NAMES = {"double jig": "jig", "slipjig": "slip jig", "highland fling": "fling"}
 METERS = ("2/4", "3/4", "4/4", "C", "C|", "2/2", "6/8", "9/8", "12/8")
-FOUR_BEATS = ("strathspey", "fling", "air", "chorale")   # counted in quarters; the others in two to a bar
+FOUR_BEATS = ("strathspey", "fling", "air", "chorale")   # counted in quarter notes; others in half notes
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where one tune is written, and the facts in its header.
+    """A tune's file and the facts in its header.
 
-    `tonic` is a pitch class (0 is C); `beat` is the length of one felt beat, in quarter notes; `number` counts within a
-    book of ABC tunes and is None for a file that holds one score.
+    Attributes:
+        name: unique name, for example `oneills1850/BOOK/NUMBER`.
+        title: as the header gives it.
+        artist: composer, or `traditional`.
+        kind: one of `captions.KINDS`.
+        tonic: pitch class of the key, 0 is C.
+        mode: one of `captions.MODES`.
+        beat: length of a counted beat, in quarter notes.
+        path: the file.
+        number: number of the tune in a file of ABC tunes; None for a MusicXML file, which holds one score.
     """
 
     name: str
@@ -41,26 +49,26 @@ class Source:
     number: str | None = None
 
     def read(self) -> tuple[str, str]:
-        """Text of the tune, and the name of its format as music21 spells it."""
+        """Return the text of the tune and music21's name of its format."""
         if self.number is None:
             return read_mxl(self.path), "musicxml"
         return dict(abc_blocks(self.path))[self.number], "abc"
 
 
 def package_folder(package: str) -> Path:
-    """Folder of an installed package, without importing it.
+    """Find the folder of an installed package without importing it.
 
     Raises:
         ValueError: the package is not installed.
     """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise ValueError(f"The folk data set needs the package {package}: run `pip install {package}`.")
+        raise ValueError(f"The folk set needs the package {package}; run `pip install {package}`.")
     return Path(next(iter(spec.submodule_search_locations)))
 
 
 def abc_blocks(path: Path) -> list[tuple[str, str]]:
-    """Number and text of each tune in a file of ABC tunes."""
+    """Split a file of ABC tunes into (number, text) pairs."""
     text = path.read_text(encoding="utf-8", errors="replace")
     blocks = re.split(r"(?m)^(?=X:)", text)
     numbers = [re.match(r"X:\s*(\d+)", block) for block in blocks]
@@ -68,7 +76,7 @@ def abc_blocks(path: Path) -> list[tuple[str, str]]:
 
 
 def read_key(field: str) -> tuple[int, str] | None:
-    """Tonic (pitch class) and mode of an ABC `K:` field, or None for what the captions have no word for."""
+    """Parse an ABC `K:` field into tonic (pitch class) and mode; None if captions have no word for the key."""
     match = re.fullmatch(r"([A-G])([#b]?)\s*([A-Za-z]*)\s*", field)
     if match is None:
         return None
@@ -79,17 +87,24 @@ def read_key(field: str) -> tuple[int, str] | None:
     return (ABC_TONICS[letter] + {"#": 1, "b": -1, "": 0}[sign]) % 12, mode
 
 
-def felt_beat(kind: str, meter: str) -> float:
-    """Length of the beat that a dancer or singer would count, in quarter notes."""
+def counted_beat(kind: str, meter: str) -> float:
+    """Return the length of the beat that a dancer or singer would count, in quarter notes."""
     if meter.endswith("/8"):
         return 1.5
     return 1.0 if meter in ("2/4", "3/4") or kind in FOUR_BEATS else 2.0
 
 
 def read_abc(name: str, path: Path, number: str, text: str) -> Source | None:
-    """Reads one tune's header; None where it does not say plainly what the captions need.
+    """Read the header of an ABC tune.
 
-    Tunes that change key or metre on the way are left out, for one name would not be true of all of them.
+    Args:
+        name: unique name of the tune.
+        path: file of the tune.
+        number: its number in the file.
+        text: its text.
+    Returns:
+        The tune, or None if kind, key or metre are missing, unknown or change within the tune: no caption would be correct
+        for all of its crops.
     """
     fields: dict[str, list[str]] = {}
     for line in text.splitlines():
@@ -107,18 +122,18 @@ def read_abc(name: str, path: Path, number: str, text: str) -> Source | None:
     if kind not in KINDS or meter not in METERS or key is None:
         return None
     title = " ".join(fields.get("T", [name])[0].split())
-    return Source(name, title, "traditional", kind, *key, felt_beat(kind, meter), path, number)
+    return Source(name, title, "traditional", kind, *key, counted_beat(kind, meter), path, number)
 
 
 def read_mxl(path: Path) -> str:
-    """The score inside a compressed MusicXML file."""
+    """Read the score in a compressed MusicXML file."""
     with zipfile.ZipFile(path) as archive:
         score = next(n for n in archive.namelist() if n.endswith((".xml", ".musicxml")) and "META-INF" not in n)
         return archive.read(score).decode("utf-8", errors="replace")
 
 
 def read_chorale(path: Path) -> Source | None:
-    """Reads a Bach chorale's key and metre; None where there are several or the mode is not given."""
+    """Read key and metre of a Bach chorale; None if there are several of them or the mode is missing."""
     text = read_mxl(path)
     fifths = set(re.findall(r"<fifths>(-?\d+)</fifths>", text))
     modes = set(re.findall(r"<mode>(\w+)</mode>", text))
@@ -132,7 +147,7 @@ def read_chorale(path: Path) -> Source | None:
 
 
 def list_sources() -> list[Source]:
-    """All usable tunes, in an order that is shuffled but always the same."""
+    """List all usable tunes in a fixed pseudo-random order."""
     corpus = package_folder("music21") / "corpus"
     found: dict[str, Source | None] = {}
     for book in BOOKS:

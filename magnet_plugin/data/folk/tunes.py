@@ -1,4 +1,4 @@
-"""Notes of the tunes: parsed by music21 over processes, kept in a small cache, shared out by melody."""
+"""The notes of the tunes: parsed by music21 in parallel, cached on disk, and assigned to splits by melody."""
 from __future__ import annotations
 
 import gzip
@@ -18,17 +18,21 @@ from .captions import MODES
 from .sources import Source, list_sources
 
 CACHE_NAME = "tunes-v2.json.gz"
-FINGERPRINT = 16    # intervals of a melody that tell it from others, wherever it is transposed
-PHRASE = 24         # equal intervals in a row that make two tunes relatives
-ROUNDING = 0.01     # quarter notes; onsets are rounded, a third of a beat has no exact decimal
-Notes = list[tuple[float, float, int]]
+FINGERPRINT = 16    # number of intervals that identify a melody, in any key
+PHRASE = 24         # two tunes that share this many intervals in a row are related
+ROUNDING = 0.01     # tolerance in quarter notes; onsets are rounded, because a third of a beat has no exact decimal
+MIN_IN_KEY = 0.95   # required share of the sounding time that is in the scale of the key
+Notes = list[tuple[float, float, int]]    # (onset, length, MIDI pitch)
 
 
 @dataclass(frozen=True)
 class Tune:
-    """A tune's facts (see `Source`), its notes as (onset, length, MIDI pitch), and the onsets of its bars.
+    """A parsed tune.
 
-    Times are in quarter notes.
+    Attributes:
+        source: its header.
+        notes: (onset, length, MIDI pitch), times in quarter notes.
+        bars: onsets of its bars, in quarter notes.
     """
 
     source: Source
@@ -37,18 +41,18 @@ class Tune:
 
     @property
     def length(self) -> float:
-        """Length of one time through."""
+        """Length of the tune in quarter notes."""
         return max(onset + length for onset, length, _ in self.notes)
 
     @property
     def voices(self) -> int:
-        """The largest number of notes that begin at once."""
+        """Largest number of notes that begin at the same time."""
         onsets = [onset for onset, _, _ in self.notes]
         return max(len(list(group)) for _, group in itertools.groupby(sorted(onsets)))
 
 
 def parse(source: Source) -> tuple[str, tuple[Notes, list[float]] | None]:
-    """Name, and notes and bar onsets of one tune; None in their place when music21 cannot read it."""
+    """Parse a tune with music21: its name, and its notes and bar onsets, or None if music21 cannot read it."""
     from music21 import converter  # takes seconds to import
     text, form = source.read()
     notes: Notes = []
@@ -58,19 +62,19 @@ def parse(source: Source) -> tuple[str, tuple[Notes, list[float]] | None]:
         for part in score.parts:
             bars.update(round(float(measure.offset), 4) for measure in part.getElementsByClass("Measure"))
             notes.extend(part_notes(part))
-    except Exception:  # noqa: BLE001 - music21 raises all sorts of errors on odd notation; such a tune is left out
+    except Exception:  # noqa: BLE001 - music21 raises many kinds of errors on unusual notation
         return source.name, None
     return source.name, (sorted(notes), sorted(bars)) if notes else None
 
 
 def part_notes(part: Any) -> Notes:
-    """Notes of a music21 part, tied ones joined (music21's own `stripTies` would double the time of parsing)."""
+    """List the notes of a music21 part, with tied notes joined (music21's `stripTies` would double the parsing time)."""
     notes: Notes = []
     for element in part.flatten().notes:
         if element.quarterLength <= 0 or "Harmony" in element.classes:
-            continue   # grace notes, chord names over the staff
+            continue   # grace notes and chord symbols
         onset, length = round(float(element.offset), 4), round(float(element.quarterLength), 4)
-        for note in getattr(element, "notes", [element]):   # of a chord, or the note itself
+        for note in getattr(element, "notes", [element]):   # the notes of a chord, or the note
             pitch = int(note.pitch.midi)
             if note.tie is not None and note.tie.type in ("stop", "continue"):
                 held = next((i for i in reversed(range(len(notes))) if notes[i][2] == pitch
@@ -83,7 +87,7 @@ def part_notes(part: Any) -> Notes:
 
 
 def read_cache(path: Path) -> dict[str, Any]:
-    """What an earlier call parsed, by tune name; empty when there is none or it is damaged."""
+    """Read the cache: tune name to result of `parse`; empty if the file is missing or damaged."""
     try:
         content = json.loads(gzip.decompress(path.read_bytes()))
     except (OSError, ValueError, EOFError):
@@ -92,7 +96,7 @@ def read_cache(path: Path) -> dict[str, Any]:
 
 
 def write_cache(path: Path, content: dict[str, Any]) -> None:
-    """Writes the cache under another name and moves it into place, so that readers never see half of it."""
+    """Write the cache to a temporary file and move it into place, so that no reader sees an incomplete file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     part.write_bytes(gzip.compress(json.dumps(content, separators=(",", ":")).encode(), 6, mtime=0))
@@ -100,7 +104,7 @@ def write_cache(path: Path, content: dict[str, Any]) -> None:
 
 
 def outline(notes: Notes, lowest: bool = False) -> list[int]:
-    """Highest (or lowest) pitch that sounds at each onset."""
+    """Return the highest (or lowest) pitch that sounds at each onset."""
     line, held = [], list[tuple[float, float, int]]()
     for onset, group in itertools.groupby(sorted(notes), key=lambda note: note[0]):
         held = [note for note in held if note[0] + note[1] > onset + ROUNDING] + list(group)
@@ -110,32 +114,38 @@ def outline(notes: Notes, lowest: bool = False) -> list[int]:
 
 
 def melody_intervals(notes: Notes) -> list[int]:
-    """Steps of the melody in semitones, repeated notes left out."""
+    """Return the intervals of the melody in semitones, without repeated notes."""
     return [b - a for a, b in itertools.pairwise(outline(notes)) if b != a]
 
 
-def place(notes: Notes) -> float:
-    """A number in [0, 1) that depends on the melody alone: equal tunes under two names land in one split."""
+def hash_melody(notes: Notes) -> float:
+    """Hash the beginning of the melody to [0, 1), so that a tune with two names gets into one split."""
     digest = hashlib.sha256(repr(melody_intervals(notes)[:FINGERPRINT]).encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2 ** 64
 
 
 def phrases(notes: Notes) -> set[tuple[int, ...]]:
-    """All runs of `PHRASE` intervals of a melody."""
+    """Return all runs of `PHRASE` intervals in a melody."""
     steps = melody_intervals(notes)
     return {tuple(steps[i:i + PHRASE]) for i in range(max(1, len(steps) - PHRASE + 1))}
 
 
-def key_is_plain(source: Source, notes: Notes) -> bool:
-    """Whether the notes bear the header's key out: nearly all in its scale, and the bass ends on its tonic."""
+def matches_key(source: Source, notes: Notes) -> bool:
+    """Return whether the notes confirm the header's key: nearly all are in its scale, and the bass ends on its tonic."""
     scale = {(source.tonic + step) % 12 for step in MODES[source.mode]}
     total = sum(length for _, length, _ in notes)
     inside = sum(length for _, length, pitch in notes if pitch % 12 in scale)
-    return inside >= 0.95 * total and outline(notes, lowest=True)[-1] % 12 == source.tonic
+    return inside >= MIN_IN_KEY * total and outline(notes, lowest=True)[-1] % 12 == source.tonic
 
 
 def load_tunes(count: int, jobs: int | None = None, progress: bool = True) -> list[Tune]:
-    """The usable ones among the first `count` tunes of the corpus, parsed where the cache lacks them."""
+    """Load the usable tunes among the first `count` of `list_sources`, parsing those that are not in the cache.
+
+    Args:
+        count: number of tunes to consider.
+        jobs: number of processes; None uses all available cores.
+        progress: show a progress bar.
+    """
     sources = list_sources()[:count]
     path = cache_dir(CACHE_NAME)
     known = read_cache(path)
@@ -148,22 +158,26 @@ def load_tunes(count: int, jobs: int | None = None, progress: bool = True) -> li
     for source in sources:
         if known[source.name] is not None:
             notes = [(float(onset), float(length), int(pitch)) for onset, length, pitch in known[source.name][0]]
-            if len(notes) > FINGERPRINT and key_is_plain(source, notes):
+            if len(notes) > FINGERPRINT and matches_key(source, notes):
                 tunes.append(Tune(source, notes, [float(bar) for bar in known[source.name][1]]))
     return tunes
 
 
 def split_tunes(tunes: Sequence[Tune], splits: Mapping[str, float]) -> dict[str, list[Tune]]:
-    """Shares tunes out by melody; where a later split's tune is a relative of an earlier split's, it is left out.
+    """Assign tunes to splits by melody, and drop tunes that are related to a tune of an earlier split.
 
-    The split of a tune depends on nothing but its melody and the shares, so that a codec and a language
-    model trained on sets of other sizes or seeds never see each other's evaluation tunes.
+    The split depends only on the melody and the shares. A codec and a language model that are trained on sets of
+    different size or seed therefore never train on each other's evaluation tunes.
+
+    Args:
+        tunes: what to assign.
+        splits: split name to share, relative to their sum.
     """
     total = sum(splits.values())
     parts: dict[str, list[Tune]] = {name: [] for name in splits}
     edges = list(itertools.accumulate(share / total for share in splits.values()))
     for tune in tunes:
-        at = place(tune.notes)
+        at = hash_melody(tune.notes)
         name = next((name for name, edge in zip(splits, edges, strict=True) if at < edge), list(splits)[-1])
         parts[name].append(tune)
     seen: set[tuple[int, ...]] = set()

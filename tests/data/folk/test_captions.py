@@ -1,6 +1,6 @@
-"""Captions against the sound and against the score, by means that share no code with the synthesis.
+"""Captions agree with the sound and with the score, as measured without the code that renders them.
 
-Tables of keys and metres are written out again here on purpose.
+Tables of keys and metres are repeated here on purpose.
 """
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GENERAL_MIDI = {"violin": "Violin", "cello": "Cello", "flute": "Flute", "clarine
 
 
 def spectrum(wav: np.ndarray) -> np.ndarray:
-    """Mean log spectrum, the same whatever the level."""
+    """Mean log spectrum, independent of level."""
     frames = np.lib.stride_tricks.sliding_window_view(wav, 1024)[::512] * np.hanning(1024)
     power = (np.abs(np.fft.rfft(frames)) ** 2).mean(0)
     return np.log10(power / power.sum() + 1e-7)
@@ -44,7 +44,7 @@ def chroma(wav: np.ndarray) -> np.ndarray:
     return np.bincount(classes, power[use], 12) / power[use].sum()
 
 
-def test_the_sound_is_in_the_key_that_the_caption_names(clips: Clips) -> None:
+def test_the_sound_is_in_the_captions_key(clips: Clips) -> None:
     shares, others = [], []
     for facts, wav in clips:
         match = KEY.search(facts["description"])
@@ -56,10 +56,10 @@ def test_the_sound_is_in_the_key_that_the_caption_names(clips: Clips) -> None:
         shares.append(energy[scale].sum())
         others += [energy[[(pitch + shift) % 12 for pitch in scale]].sum() for shift in (1, 6, 11)]
     assert np.mean(shares) > 0.9 and np.mean(others) < 0.65
-    assert min(shares) > 0.5, "overtones may be strong, not stronger than the notes"
+    assert min(shares) > 0.5, "overtones are weaker than the notes"
 
 
-def test_the_sound_is_of_the_instrument_that_the_caption_names(clips: Clips) -> None:
+def test_the_sound_is_of_the_captions_instrument(clips: Clips) -> None:
     import pretty_midi
     for facts, wav in clips[::4]:
         named = [i for i in INSTRUMENTS if i.name in facts["description"].split()]
@@ -72,7 +72,7 @@ def test_the_sound_is_of_the_instrument_that_the_caption_names(clips: Clips) -> 
 
 
 def test_instruments_are_in_tune() -> None:
-    """Partials of single notes lie where their pitch says, to a quarter of a semitone."""
+    """Partials of single notes are within a quarter of a semitone of their pitch."""
     for instrument in INSTRUMENTS:
         for pitch in range(instrument.low, instrument.high + 1, 6):
             wav = synthesise([(0.0, 1.0, pitch)], instrument.program, RATE, 1.0)[RATE // 10:]
@@ -83,8 +83,8 @@ def test_instruments_are_in_tune() -> None:
             assert abs(tries[int(np.argmax(heights))]) < 0.25, (instrument.name, pitch)
 
 
-def test_tempo_kind_and_notes_are_those_of_the_score(clips: Clips) -> None:
-    """The notes of a clip are found in music21's reading of the score, at the tempo that the caption names."""
+def test_tempo_kind_and_notes_agree_with_the_score(clips: Clips) -> None:
+    """The notes of a clip are in music21's reading of the score, at the caption's tempo."""
     from music21 import converter, corpus
     seen = 0
     for facts, _ in clips:
@@ -111,7 +111,7 @@ def test_tempo_kind_and_notes_are_those_of_the_score(clips: Clips) -> None:
 
 
 def found(written: list[tuple[float, int]], played: list[tuple[float, int]], quarter: float) -> bool:
-    """Whether a run of the score has these notes, wherever it is transposed (the tune may start over)."""
+    """Return whether the score contains these notes in any transposition (the tune may start over)."""
     turned = written + [(at + max(written)[0] + 1e3, pitch) for at, pitch in written]
     for start in range(len(written)):
         run = turned[start:start + len(played)]
@@ -144,7 +144,7 @@ def test_register_words_match_the_notes(clips: Clips) -> None:
     assert words == {"low", "high", None}
 
 
-def test_captions_keep_to_the_vocabulary(clips: Clips) -> None:
+def test_captions_only_use_the_vocabulary(clips: Clips) -> None:
     words = vocabulary()
     assert words == sorted(set(words)) and all(re.fullmatch(r"[a-z]+|\d+", word) for word in words)
     used = {word for facts, _ in clips for word in facts["description"].lower().split()}
@@ -156,7 +156,7 @@ def test_captions_keep_to_the_vocabulary(clips: Clips) -> None:
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_every_sentence_says_kind_key_instrument_and_tempo(template: str) -> None:
+def test_every_template_names_kind_key_instrument_and_tempo(template: str) -> None:
     text = caption(template, "slip jig", "F sharp minor", "cello", 130, None)
     assert all(part in text for part in ("slip jig", "in F sharp minor", "cello"))
     assert "fast" in text or "at 130 bpm" in text

@@ -1,8 +1,7 @@
-"""The folk set as files: the same for the same arguments, whole or not there, and fit to be trained on."""
+"""The folk set as files: reproducible, complete or absent, and ready for training."""
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import subprocess
 import sys
@@ -13,11 +12,11 @@ import pytest
 import soundfile
 
 from magnet_plugin.data.folk import dataset as module
-from magnet_plugin.data.folk.dataset import make_folk, share_out
+from magnet_plugin.data.folk.dataset import make_folk, split_sizes
 from magnet_plugin.data.folk.render import silent_share
 from magnet_plugin.data.manifests import read_manifest
 
-CLIPS, SEED, RATE, DURATION = 36, 1, 16000, 2.0     # as the set that the fixture `folk` makes
+CLIPS, SEED, RATE, DURATION = 36, 1, 16000, 2.0     # as in the fixture `folk`
 
 
 def digests(out: Path) -> dict[str, str]:
@@ -29,21 +28,29 @@ def again(out: Path, seed: int = SEED, jobs: int = 1) -> dict[str, Path]:
     return make_folk(out, CLIPS, seed, RATE, DURATION, jobs=jobs, progress=False)
 
 
-def test_same_bytes_for_the_same_seed_whatever_the_jobs(folk: Path, tmp_path: Path) -> None:
+def test_files_do_not_depend_on_the_number_of_processes(folk: Path, tmp_path: Path) -> None:
     again(tmp_path / "b", jobs=1)
     assert len(digests(folk)) == 2 * CLIPS
     assert digests(folk) == digests(tmp_path / "b")
 
 
-def test_other_bytes_for_another_seed(folk: Path, tmp_path: Path) -> None:
-    again(tmp_path / "c", seed=SEED + 1, jobs=2)
+def test_another_seed_gives_other_files(folk: Path, tmp_path: Path) -> None:
+    make_folk(tmp_path / "c", 3, SEED + 1, RATE, DURATION, jobs=1, progress=False)
     assert not set(digests(folk).values()) & set(digests(tmp_path / "c").values())
 
 
+def test_captions_and_notes_of_this_format_do_not_change(folk: Path) -> None:
+    """If this fails, the same arguments now give other clips: increase `FORMAT`, so that old sets are not reused."""
+    digest = hashlib.sha256()
+    for path in sorted(folk.glob("audio/*/*.json")):
+        digest.update(path.read_bytes())
+    assert (module.FORMAT, digest.hexdigest()[:16]) == (3, "42fb0948f667b686")
+
+
 def test_manifests_name_every_clip_once(folk: Path) -> None:
-    assert share_out(CLIPS, module.SPLITS) == {"train": 30, "valid": 3, "evaluate": 3}
+    assert split_sizes(CLIPS, module.SPLITS) == {"train": 30, "valid": 3, "evaluate": 3}
     paths = []
-    for name, count in share_out(CLIPS, module.SPLITS).items():
+    for name, count in split_sizes(CLIPS, module.SPLITS).items():
         lines = read_manifest(folk / "egs" / name)
         assert len(lines) == count
         paths += [line["path"] for line in lines]
@@ -58,7 +65,7 @@ def test_manifests_name_every_clip_once(folk: Path) -> None:
 
 @pytest.mark.parametrize("clips", [3, 7, 10, 101])
 def test_shares_add_up(clips: int) -> None:
-    counts = share_out(clips, {"train": 0.98, "valid": 0.01, "evaluate": 0.01})
+    counts = split_sizes(clips, {"train": 0.98, "valid": 0.01, "evaluate": 0.01})
     assert sum(counts.values()) == clips and min(counts.values()) >= 1
 
 
@@ -70,7 +77,7 @@ def test_levels(clips: list[tuple[dict, np.ndarray]]) -> None:
         assert np.abs(wav[:RATE // 10]).max() > 0.02, "a clip starts with a note"
 
 
-def test_silence_is_measured_against_the_loudest() -> None:
+def test_silence_is_relative_to_the_loudest_window() -> None:
     wav = np.zeros(RATE, dtype=np.float32)
     assert silent_share(wav, RATE) == 1
     wav[:RATE // 4] = np.sin(np.arange(RATE // 4))
@@ -79,12 +86,12 @@ def test_silence_is_measured_against_the_loudest() -> None:
     assert silent_share(wav, RATE) == 0
 
 
-def test_a_finished_set_is_not_made_again(folk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_set_is_kept(folk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "choose_tunes", lambda *_: pytest.fail("made again"))
     assert again(folk) == {name: folk / "egs" / name for name in ("train", "valid", "evaluate", "generate")}
 
 
-def test_half_of_a_set_is_made_again(folk: Path, tmp_path: Path) -> None:
+def test_an_incomplete_set_is_made_again(folk: Path, tmp_path: Path) -> None:
     out = tmp_path / "half"
     shutil.copytree(folk, out)
     (out / "folk.json").unlink()
@@ -102,24 +109,25 @@ def test_a_moved_set_finds_its_audio(folk: Path, tmp_path: Path) -> None:
                    for line in read_manifest(folder))
 
 
-def test_other_peoples_files_are_left_alone(folk: Path, tmp_path: Path) -> None:
+def test_folders_with_other_files_are_refused(folk: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("...")
-    with pytest.raises(ValueError, match="thesis.tex.*another `out`"):
+    with pytest.raises(ValueError, match="thesis.tex.*another folder"):
         again(tmp_path)
-    with pytest.raises(ValueError, match="'seed': 9.*another `out`"):
+    with pytest.raises(ValueError, match="'seed': 9.*another folder"):
         again(folk, seed=9)
     assert (tmp_path / "thesis.tex").exists() and len(digests(folk)) == 2 * CLIPS
 
 
 @pytest.mark.parametrize("wrong", [{"clips": 2}, {"sample_rate": 16}, {"duration": 0.0}, {"seed": -1},
                                    {"splits": {"train": 1.0, "valid": 0.0}}, {"splits": {}}])
-def test_settings_that_make_no_sense_are_named(tmp_path: Path, wrong: dict) -> None:
-    with pytest.raises(ValueError, match=f"`{next(iter(wrong))}`="):
+def test_invalid_arguments_are_named(tmp_path: Path, wrong: dict) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}="):
         make_folk(tmp_path / "x", **wrong)
 
 
-def test_callers_at_the_same_time_share_one_set(folk: Path, tmp_path: Path) -> None:
-    """The callers are scripts from standard input without a guard: what spawned processes cannot live with."""
+@pytest.mark.integ
+def test_concurrent_callers_share_one_set(folk: Path, tmp_path: Path) -> None:
+    """The callers are scripts on standard input without a `__main__` guard, which `multiprocessing` could not import."""
     script = ("from pathlib import Path; from magnet_plugin.data.folk.dataset import make_folk; "
               f"make_folk(Path({str(tmp_path / 'set')!r}), {CLIPS}, {SEED}, {RATE}, {DURATION}, jobs=2)")
     callers = [subprocess.Popen([sys.executable, "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -130,21 +138,15 @@ def test_callers_at_the_same_time_share_one_set(folk: Path, tmp_path: Path) -> N
         caller.stdin.close()
     errors = [caller.stderr.read() for caller in callers if caller.stderr]
     assert [caller.wait() for caller in callers] == [0, 0, 0], errors
-    assert sum("rendering" in text for text in errors) == 1, "one makes it, the others wait"
+    assert sum("rendering" in text for text in errors) == 1, "one caller makes it, the others wait"
     assert digests(tmp_path / "set") == digests(folk)
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
 def test_importing_is_light() -> None:
-    script = ("import sys; from magnet_plugin.data import commands, folk, manifests, preflight, scan; "
+    script = ("import sys; from magnet_plugin.data import folders, listing, manifests, parallel, preflight, scan; "
+              "from magnet_plugin.data.folk import dataset; "
               "heavy = ('torch', 'audiocraft', 'music21', 'tinysoundfont', 'soundfile'); "
               "print([m for m in heavy if m in sys.modules])")
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
-
-
-def test_facts_are_plain_json(folk: Path) -> None:
-    for path in folk.glob("audio/*/*.json"):
-        facts = json.loads(path.read_text())
-        assert {"description", "title", "artist", "key", "bpm", "genre", "moods", "keywords", "instrument",
-                "name"} <= facts.keys()

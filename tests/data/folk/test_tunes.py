@@ -1,4 +1,4 @@
-"""Splits by tune, the cache of notes, and the reading of headers."""
+"""Tunes: reading headers, parsing, the cache, and splits by melody."""
 from __future__ import annotations
 
 import gzip
@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from magnet_plugin.data.folk import tunes as module
-from magnet_plugin.data.folk.sources import Source, felt_beat, list_sources, read_abc, read_key
+from magnet_plugin.data.folk.sources import Source, counted_beat, list_sources, read_abc, read_key
 from magnet_plugin.data.folk.tunes import (
     CACHE_NAME,
     Notes,
     Tune,
-    key_is_plain,
     load_tunes,
+    matches_key,
     outline,
     parse,
     split_tunes,
@@ -35,8 +35,8 @@ def melodies(count: int) -> list[list[int]]:
     return [[int(p) for p in 60 + np.cumsum(rng.choice([-4, -2, -1, 1, 2, 3], 64))] for _ in range(count)]
 
 
-def test_a_tune_under_two_names_stays_in_one_split() -> None:
-    """Transposed, in other note values, with notes repeated: still the same tune."""
+def test_a_tune_with_two_names_stays_in_one_split() -> None:
+    """Transposed, in other note values or with repeated notes, it is the same tune."""
     originals = [tune(f"a{i}", line) for i, line in enumerate(melodies(100))]
     copies = [tune(f"b{i}", [p + i % 7 for p in line for _ in range(1 + i % 2)], 0.25)
               for i, line in enumerate(melodies(100))]
@@ -48,7 +48,7 @@ def test_a_tune_under_two_names_stays_in_one_split() -> None:
     assert 40 <= len(names["train"]) <= 80 and 8 <= len(names["valid"]) <= 35 and 8 <= len(names["evaluate"]) <= 35
 
 
-def test_a_relative_with_another_beginning_is_left_out_of_the_later_split() -> None:
+def test_a_related_tune_is_dropped_from_the_later_split() -> None:
     originals = [tune(f"a{i}", line) for i, line in enumerate(melodies(100))]
     relatives = [tune(f"b{i}", line[30:]) for i, line in enumerate(melodies(100))]
     parts = split_tunes([*originals, *relatives], SPLITS)
@@ -81,19 +81,19 @@ def runs(pitches: list[int]) -> set[tuple[int, ...]]:
     return {tuple(steps[i:i + 24]) for i in range(len(steps) - 23)}
 
 
-def test_outline_follows_the_highest_sounding_note() -> None:
+def test_outline_follows_the_highest_or_lowest_note() -> None:
     notes: Notes = [(0.0, 2.0, 72), (0.0, 1.0, 60), (1.0, 1.0, 64), (2.0, 1.0, 62), (2.0, 1.0, 55)]
     assert outline(notes) == [72, 72, 62]
     assert outline(notes, lowest=True) == [60, 64, 55]
     assert Tune(tune("x", [1]).source, notes, []).voices == 2
 
 
-def test_a_key_that_the_notes_deny_is_not_believed() -> None:
+def test_a_tune_whose_notes_contradict_its_key_is_not_used() -> None:
     source = tune("x", [60]).source
     line = [60, 62, 64, 65, 67, 69, 71, 72] * 3 + [60]
-    assert key_is_plain(source, tune("x", line).notes)
-    assert not key_is_plain(source, tune("x", [*line, 62]).notes), "does not end on the tonic"
-    assert not key_is_plain(source, tune("x", [61, 63, 66, *line]).notes), "too many strange notes"
+    assert matches_key(source, tune("x", line).notes)
+    assert not matches_key(source, tune("x", [*line, 62]).notes), "does not end on the tonic"
+    assert not matches_key(source, tune("x", [61, 63, 66, *line]).notes), "too many strange notes"
 
 
 @pytest.mark.parametrize(("field", "key"), [
@@ -107,12 +107,12 @@ def test_keys_of_abc(field: str, key: tuple[int, str] | None) -> None:
 @pytest.mark.parametrize(("kind", "meter", "beat"), [
     ("reel", "2/4", 1.0), ("reel", "C|", 2.0), ("hornpipe", "C", 2.0), ("strathspey", "C", 1.0), ("waltz", "3/4", 1.0),
     ("jig", "6/8", 1.5), ("slip jig", "9/8", 1.5), ("chorale", "4/4", 1.0)])
-def test_the_beat_is_the_one_that_is_danced(kind: str, meter: str, beat: float) -> None:
-    """A bar of a reel has two beats, however it is written."""
-    assert felt_beat(kind, meter) == beat
+def test_counted_beat(kind: str, meter: str, beat: float) -> None:
+    """A bar of a reel has two beats, in whatever metre it is written."""
+    assert counted_beat(kind, meter) == beat
 
 
-def test_headers_that_are_not_plain_are_left_out() -> None:
+def test_ambiguous_headers_are_skipped() -> None:
     text = "X:1\nT:Some\n  Tune\nR:slipjig\nM:9/8\nL:1/8\nK:D % bright\nabc|"
     source = read_abc("n", Path("p"), "1", text)
     assert source is not None
@@ -122,21 +122,21 @@ def test_headers_that_are_not_plain_are_left_out() -> None:
         assert read_abc("n", Path("p"), "1", spoiled) is None
 
 
-def test_sources_stand_in_a_fixed_order_without_doubles() -> None:
+def test_sources_have_a_fixed_order_and_unique_names() -> None:
     names = [source.name for source in list_sources()]
     assert len(names) == len(set(names)) > 1500
     assert names == [source.name for source in list_sources()] != sorted(names)
     assert {name.split("/")[0] for name in names[:64]} == {"ryansMammoth", "oneills1850", "bach"}
 
 
-def test_the_cache_saves_the_parsing(folk: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_tunes_are_not_parsed_again(folk: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load_tunes(64, progress=False)
     monkeypatch.setattr(module, "parallel_map", lambda *_: pytest.fail("parsed again"))
     assert load_tunes(64, progress=False) == first
     assert [path.name for path in cache.glob("*.gz*")] == [CACHE_NAME]
 
 
-def test_a_damaged_cache_is_made_again(folk: Path, cache: Path, tmp_path: Path,
+def test_a_damaged_cache_is_replaced(folk: Path, cache: Path, tmp_path: Path,
                                        monkeypatch: pytest.MonkeyPatch) -> None:
     whole = (cache / CACHE_NAME).read_bytes()
     expected = load_tunes(4, progress=False)
@@ -146,8 +146,8 @@ def test_a_damaged_cache_is_made_again(folk: Path, cache: Path, tmp_path: Path,
         assert load_tunes(4, jobs=1, progress=False) == expected
 
 
-def test_ties_join_equal_notes_alone(tmp_path: Path) -> None:
-    """Some books write slurs as ties; grace notes and chord names are no notes of the tune."""
+def test_only_ties_between_equal_pitches_join_notes(tmp_path: Path) -> None:
+    """Some books write slurs as ties. Grace notes and chord symbols are not notes of the tune."""
     path = tmp_path / "book.abc"
     path.write_text('X:1\nT:A\nM:2/4\nL:1/8\nK:C\nC-D E2-|E2 "Am"{c}A[Ac]|B4|c4|]\n')
     source = Source("a", "A", "traditional", "reel", 0, "major", 1.0, path, "1")
