@@ -128,5 +128,5 @@ def test_a_grid_without_data_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     shepherd = slurm.GridShepherd()                     # type: ignore[call-arg]
     with pytest.raises(SystemExit, match=r"datasource.train=FOLDER(.|\n)*MAGNET_GRID_OVERRIDES"):
         shepherd.get_sheep_from_argv(["solver=magnet/magnet_32khz", "datasource.valid=egs/valid"])
-    with pytest.raises(SystemExit, match="give datasource.evaluate=FOLDER "):
+    with pytest.raises(SystemExit, match="set datasource.evaluate=FOLDER "):
         shepherd.get_sheep_from_argv(["solver=magnet/magnet_32khz", "execute_only=evaluate"])
