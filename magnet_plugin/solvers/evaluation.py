@@ -82,7 +82,7 @@ class GeneratingSolver(MusicGenSolver):
         generation = self._generation_metrics = GenerationMetrics(self.compression_model, classifier, bool(enabled.frechet))
         try:
             metrics = super().evaluate_audio_generation()
-            if not generation.clips:                             # AudioCraft generates clips only for its own metrics
+            if not generation.clips:                        # AudioCraft generates clips only for its own metrics
                 for batch in self.log_progress("evaluate_generation", loader, total=len(loader), updates=self.log_updates):
                     duration = self.cfg.evaluate.fixed_generation_duration or batch[0].shape[-1] / self.cfg.sample_rate
                     self.run_generate_step(batch, gen_duration=duration)

@@ -86,7 +86,7 @@ def test_table_cells(value: object, expected: str) -> None:
 
 @pytest.mark.parametrize("folder", [path.parent for path in sorted(BUNDLED.glob("*/card.json"))], ids=lambda path: path.name)
 def test_bundled_cards_are_up_to_date(folder: Path) -> None:
-    """The README shows what card.json says, and card.json knows the files; `tools.zoo --rewrite-card` updates both."""
+    """The README is rendered from card.json, which has the files' sizes; `tools.zoo --rewrite-card` updates both."""
     card = read_json(folder / "card.json")
     assert (folder / "README.md").read_text(encoding="utf-8") == render(card)
     assert card["files"] == {path.name: path.stat().st_size for path in folder.glob("*.bin")}
