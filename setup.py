@@ -57,17 +57,17 @@ setup(
         "sentencepiece>=0.2",      # T5's tokenizer
         "protobuf>=4.21",          # T5's tokenizer
         "huggingface_hub>=0.24",
-        "spacy>=3.8",
+        "spacy>=3.8.13",
         "num2words>=0.5.12",
         "torchmetrics>=1.4",
         "typing_extensions>=4.8",
-        "pyyaml>=6.0",
-        "imageio-ffmpeg>=0.4.9",   # the ffmpeg binary that AudioCraft's audio_write runs
+        "pyyaml>=6.0.1",
+        "imageio-ffmpeg>=0.5.1",   # the ffmpeg binary that AudioCraft's audio_write runs
         # The default data set (folk tunes played on General MIDI instruments), rendered on first use.
         "music21>=9.1",
         "pretty_midi>=0.2.10",     # contains the SoundFont
         # Metrics and pictures. librosa and music21 depend on these in any case.
-        "scipy>=1.11",
+        "scipy>=1.11.4",
         "scikit-learn>=1.4",
         "matplotlib>=3.8",
     ],
