@@ -1,37 +1,58 @@
-"""Fixtures shared by the suite: an untrained codec and MAGNeT in files, and a folder for Dora's runs."""
+"""Shared by the whole suite: a bare machine, composed configs, a release folder and a Dora folder."""
+import copy
+import functools
 import os
+import shutil
+import tempfile
 import typing as tp
 from pathlib import Path
 
 import pytest
 
+from .helpers.bare_machine import bare
+
+#: Suites that use the machine as it is: a real SLURM, and a GPU with its driver and compilers.
+REAL = ("gpu", "slurm")
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    os.environ.pop("USER", None)                # containers have none, and nothing may need it
+    """Hide what a fresh machine lacks before anything heavy is imported; see `helpers.bare_machine`."""
+    if config.getoption("markexpr") in REAL or hasattr(config, "workerinput"):      # workers of pytest-xdist inherit it
+        return
+    folder = Path(tempfile.mkdtemp(prefix="magnet-tests-"))
+    config.add_cleanup(functools.partial(shutil.rmtree, folder, ignore_errors=True))
+    environ = bare(os.environ, folder)
+    os.environ.clear()
+    os.environ.update(environ)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A GPU test without a GPU says so; quick tests run first."""
-    try:
-        import torch
-        gpu = torch.cuda.is_available()
-    except ImportError:
-        gpu = False
+    """Skip what this machine or this run cannot do; quick tests run first."""
     for item in items:
-        if item.get_closest_marker("gpu") and not gpu:
-            item.add_marker(pytest.mark.skip(reason="no CUDA device on this machine"))
-    slow = ("integ", "slurm")
-    items.sort(key=lambda item: max((1 + slow.index(mark.name) for mark in item.iter_markers() if mark.name in slow),
-                                    default=0))
+        if item.get_closest_marker("slurm") and config.getoption("markexpr") != "slurm":
+            item.add_marker(pytest.mark.skip(reason="run it with: make test-slurm"))
+    if any(item.get_closest_marker("gpu") for item in items):
+        import torch
+        if not torch.cuda.is_available():
+            for item in items:
+                if item.get_closest_marker("gpu"):
+                    item.add_marker(pytest.mark.skip(reason="no CUDA device on this machine"))
+    items.sort(key=lambda item: item.get_closest_marker("integ") is not None)
 
 
 def compose(*overrides: str) -> tp.Any:
-    """The config of `dora run OVERRIDES`."""
+    """Return the config of `dora run OVERRIDES`, each time a new copy."""
     import magnet_plugin
-    from magnet_plugin import environment
     magnet_plugin.register()
+    return copy.deepcopy(_compose(overrides))
+
+
+@functools.cache
+def _compose(overrides: tuple[str, ...]) -> tp.Any:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
+
+    from magnet_plugin import environment
     with initialize_config_dir(str(environment.config_dir()), version_base="1.3"):
         return hydra_compose("config", list(overrides))
 
