@@ -1,21 +1,26 @@
-# make demo and make test set up all they need on a fresh machine; nothing is installed twice.
+# Each target installs what it needs on a fresh machine, once.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help install test test-quick test-gpu test-slurm slurm-packages results demo lint zoo clean
+# Processes that share the quick tests. Two fit two cores; each imports AudioCraft once and needs about 2 GB of memory.
+WORKERS ?= 2
+
+.PHONY: help install test test-integ test-gpu test-slurm slurm-packages results demo lint zoo clean
 
 help:
-	@echo "make demo        train for a minute, generate four prompts, write demo/index.html"
-	@echo "make test        the whole suite, without GPU and SLURM"
-	@echo "make test-quick  without real Dora runs"
-	@echo "make test-gpu    what needs a GPU"
-	@echo "make test-slurm  jobs in a real SLURM on this host; as root on Debian it installs what that needs"
-	@echo "make results     run the tiny span grid in that SLURM and write its report into docs/results"
-	@echo "make lint        ruff and mypy"
-	@echo "make zoo         train and measure the bundled models again"
+	@echo "make install     create .venv with the plugin and the tools for development"
+	@echo "make demo        train for a minute, generate four clips and write demo/index.html"
+	@echo "make test        run the quick tests (a few minutes on two cores)"
+	@echo "make test-integ  run the slow tests: Dora runs, several ranks, grids, installation (about half an hour)"
+	@echo "make test-gpu    run the tests that need a GPU"
+	@echo "make test-slurm  run jobs in a temporary SLURM on this host (as root on Debian; installs SLURM's packages)"
+	@echo "make results     run the tiny span grid in that SLURM and write its report to docs/results"
+	@echo "make lint        check style and types with ruff and mypy"
+	@echo "make zoo         train and evaluate the bundled models again"
+	@echo "make clean       remove build and cache folders"
 
 install: $(READY)
 
@@ -28,13 +33,14 @@ $(READY): setup.py requirements/constraints.txt
 	$(BIN)/uv pip install --python $(BIN)/python --constraint requirements/constraints.txt --editable '.[dev]'
 	@touch $@
 
+# One thread per process: several processes with a thread per core each would slow each other down.
 test: install
-	$(PYTEST) -m "not gpu and not slurm"
+	OMP_NUM_THREADS=1 $(PYTEST) -m "not gpu and not integ and not slurm" -n $(WORKERS) --dist loadfile
 
-test-quick: install
-	$(PYTEST) -m "not gpu and not integ and not slurm"
+test-integ: install
+	$(PYTEST) -m "integ and not gpu and not slurm"
 
-# What is missing is told by the tests where this may not install it.
+# The tests skip, with the reason, where SLURM's packages are missing and cannot be installed.
 slurm-packages:
 	@if [ "$$(id -u)" = 0 ] && [ -f /etc/debian_version ] && ! { test -x /usr/sbin/slurmctld && test -x /usr/sbin/slurmdbd && \
 		test -x /usr/sbin/munged && test -x /usr/sbin/mariadbd; }; then \
@@ -44,7 +50,6 @@ slurm-packages:
 test-slurm: install slurm-packages
 	$(PYTEST) -m slurm -rs -s tests/integ/slurm
 
-# The tiny span grid in a SLURM of this host's, and what it found.
 results: install slurm-packages
 	MAGNET_REPORTS=docs/results $(PYTEST) -m slurm -rs -s tests/integ/slurm -k span_grid
 

@@ -72,7 +72,7 @@ setup(
         "matplotlib>=3.8",
     ],
     extras_require={
-        "dev": ["pytest>=8", "ruff>=0.6", "mypy>=1.10", "build>=1.2", "setuptools>=68", "wheel"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "mypy>=1.10", "build>=1.2", "setuptools>=68", "wheel"],
     },
     entry_points={"console_scripts": ["magnet = magnet_plugin.cli.main:main"]},
     classifiers=["Programming Language :: Python :: 3", "License :: OSI Approved :: MIT License"],

@@ -1,5 +1,6 @@
 """SLURM's commands as scripts that record what they are given."""
 import itertools
+import os
 import typing as tp
 from pathlib import Path
 
@@ -55,7 +56,7 @@ class FakeSlurm:
 def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
     """A SLURM that accepts jobs and runs none."""
     fake = FakeSlurm(tmp_path / "slurm")
-    monkeypatch.setenv("PATH", f"{fake.programs}:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", f"{fake.programs}{os.pathsep}{os.environ['PATH']}")
     return fake
 
 
