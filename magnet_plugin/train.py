@@ -15,7 +15,6 @@ import flashy
 import numpy as np
 import omegaconf
 import torch
-from audiocraft.environment import AudioCraftEnvironment
 from dora import XP, get_xp, git_save, hydra_main
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
@@ -28,6 +27,7 @@ from .metrics.machine import made_with
 from .sweeps import records, slurm, slurm_config
 
 registry.register()         # Dora imports only this module, and composes the config on import (`hydra_main` below)
+from audiocraft.environment import AudioCraftEnvironment  # noqa: E402 (register() reports a missing AudioCraft)
 
 logger = logging.getLogger(__name__)
 

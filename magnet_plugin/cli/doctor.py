@@ -61,7 +61,8 @@ def versions() -> Iterator[Finding]:
         try:
             yield Finding("ok", name, importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:
-            yield Finding("problem", name, "not installed", f"pip install {package}")
+            yield Finding("problem", name, "not installed",
+                          environment.INSTALL_AUDIOCRAFT if package == "audiocraft" else f"pip install {package}")
     try:
         yield Finding("ok", "xformers", importlib.metadata.version("xformers"))
     except importlib.metadata.PackageNotFoundError:

@@ -29,7 +29,7 @@ MODEL = "//bundled/magnet-16khz"
 PARAMS = ("temperature", "top_p", "top_k", "max_cfg_coef", "min_cfg_coef", "decoding_steps", "span_arrangement", "duration",
           "engine", "precision", "rescorer", "rescorer_weight", "prompt_model", "prompt_duration")
 #: What a user can mend: told in one line. Anything else is a fault of the program and keeps its traceback.
-EXPECTED = (ValueError, OSError)
+EXPECTED = (ValueError, OSError, ModuleNotFoundError)
 
 
 def steps(text: str) -> list[int]:
