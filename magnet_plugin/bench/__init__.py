@@ -1,1 +1,1 @@
-"""`magnet bench`: the plugin beside its peers, in turn, in one process, on the same random weights."""
+"""`magnet bench`: compare the plugin with its baselines, measure its settings, estimate trainings on many GPUs."""

@@ -1,4 +1,4 @@
-"""`magnet bench decode`: whole clips and single steps, the engine against its peers."""
+"""`magnet bench decode`: whole clips and single decoding steps, compared with the baselines."""
 from __future__ import annotations
 
 import dataclasses
@@ -9,8 +9,8 @@ import torch
 from ..decoding.options import GenerationOptions
 from ..models.predictors import predictor
 from ..modules.attention import Band, Full
-from . import peers
-from .measure import ratios, take_turns
+from . import baselines
+from .measure import Log, Run, measure_in_turn, ratios
 
 PAPER = (20, 10, 10, 10)
 SHORT = (4, 2, 2, 2)
@@ -19,118 +19,98 @@ SHORTEST = (2, 1, 1, 1)
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One block of the table.
-
-    Attributes:
-        size: key of `peers.SIZES`.
-        batch: clips at once, B.
-        length: frames T.
-        steps: decoding steps per codebook; fewer than the paper's where a CPU would take too long.
-        rounds: of turns.
-        only: the peers to measure, where all of them would take too long.
-    """
-    size: str
-    batch: int
-    length: int
-    steps: tuple[int, ...] = PAPER
+    """One block of the table."""
+    size: str                                   # key of `baselines.SIZES`
+    batch: int                                  # clips B
+    length: int                                 # frames T
+    steps: tuple[int, ...] = PAPER              # decoding steps per codebook; fewer than the paper's to save time
     rounds: int = 5
-    only: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()                  # rows to measure; all if empty
 
 
-BAR = ("AudioCraft MAGNeT", "engine")
-# 480 frames: AudioCraft's MAGNeT runs on a CPU at multiples of 8 alone.
+MAIN = ("AudioCraft MAGNeT", "fast path")
+# 480 frames: on a CPU, AudioCraft's MAGNeT only runs at multiples of 8.
 CPU = [Case("tiny", 1, 480), Case("tiny", 4, 480, SHORT),
-       Case("dim512", 1, 480, only=(*BAR, "bfloat16", "MusicGen")),
-       Case("dim512", 4, 480, SHORTEST, only=(*BAR, "plain", "bfloat16", "int8")),
-       Case("dim1024", 1, 480, SHORT, only=BAR), Case("dim1024", 4, 480, SHORTEST, only=BAR),
-       Case("small", 1, 480, SHORTEST, rounds=1, only=(*BAR, "plain", "bfloat16", "int8"))]
+       Case("dim512", 1, 480, only=(*MAIN, "bfloat16", "MusicGen")),
+       Case("dim512", 4, 480, SHORTEST, only=(*MAIN, "reference path", "bfloat16", "int8")),
+       Case("dim1024", 1, 480, SHORT, only=MAIN), Case("dim1024", 4, 480, SHORTEST, only=MAIN),
+       Case("small", 1, 480, SHORTEST, rounds=1, only=(*MAIN, "reference path", "bfloat16", "int8"))]
 GPU = [Case(size, batch, length) for size in ("tiny", "small", "medium") for batch in (1, 8, 64) for length in (500, 1500)
        if not (size == "medium" and batch == 64 and length == 1500)] + [Case("small", 16, 1500)]
 SMOKE = [Case("tiny", 1, 48, SHORTEST, 2)]
 
 
 def cases(device: torch.device, smoke: bool) -> list[Case]:
-    """What is measured on a device."""
+    """Return the cases that are measured on a device."""
     return SMOKE if smoke else GPU if device.type == "cuda" else CPU
 
 
-def measure(case: Case, device: torch.device, say: tp.Callable[[str], None]) -> dict[str, tp.Any]:
-    """One case: `decode`, whole clips; `step`, one guided forward pass of all positions, for the first stage and a later
-    one; each with the ratios of all peers."""
+def measure(case: Case, device: torch.device, log: Log) -> dict[str, tp.Any]:
+    """Measure one case.
+
+    Returns:
+        `decode`: whole clips; `first stage`, `later stages`: one guided forward pass of all frames, for batch 1 or on CUDA;
+        each as in `measure_in_turn`, with its `_ratios` to a baseline.
+    """
     dtype = torch.float16 if device.type == "cuda" else torch.float32
-    size = peers.SIZES[case.size]
-    with peers.audiocrafts_own():
-        from audiocraft.models.lm import LMModel
-        from audiocraft.models.lm_magnet import MagnetLMModel as Upstream
-        theirs = _or_error(lambda: peers.build(Upstream, size, case.length, device, dtype))
-        musicgen = peers.build(LMModel, size, case.length, device, dtype, causal=True)
-    from ..models.lm_magnet import MagnetLMModel
-    ours = peers.build(MagnetLMModel, size, case.length, device, dtype)
-    if not isinstance(theirs, Exception):
-        ours.load_state_dict(theirs.state_dict())
-    decode = {name: run for name, run in _decoders(case, ours, theirs, musicgen, device).items()
-              if not case.only or name in case.only}
-    say(f"  {case.size}, batch {case.batch}, {case.length} frames, steps {list(case.steps)}: whole clips")
+    size = baselines.SIZES[case.size]
+    upstream = baselines.upstream_magnet(size, case.length, device, dtype)
+    musicgen = baselines.upstream_musicgen(size, case.length, device, dtype)
+    ours = baselines.plugin_magnet(upstream, size, case.length, device, dtype)
+    runs = {name: run for name, run in _decoders(case, ours, upstream, musicgen, device).items()
+            if not case.only or name in case.only}
+    log(f"  {case.size}, batch {case.batch}, {case.length} frames, steps {list(case.steps)}: whole clips")
     found = {"case": dataclasses.asdict(case), "parameters": sum(p.numel() for p in ours.parameters()),
-             "decode": take_turns(decode, case.rounds, device, say)}
+             "decode": measure_in_turn(runs, case.rounds, device, log)}
     found["decode_ratios"] = ratios(found["decode"], "AudioCraft MAGNeT")
     for name, stage in (("first stage", 0), ("later stages", 1)) if case.batch == 1 or device.type == "cuda" else ():
-        say(f"    single steps, {name}")
-        found[name] = take_turns(_steps(case, ours, theirs, stage, device, dtype), case.rounds, device, lambda text: None)
-        found[f"{name}_ratios"] = ratios(found[name], "bare products")
+        log(f"    single steps, {name}")
+        found[name] = measure_in_turn(_steps(case, ours, upstream, stage, device, dtype), case.rounds, device)
+        found[f"{name}_ratios"] = ratios(found[name], "matrix products")
     return found
 
 
-def _or_error(make: tp.Callable[[], tp.Any]) -> tp.Any:
-    try:
-        return make()
-    except Exception as error:          # whatever stops it belongs into the table
-        return error
-
-
-def _decoders(case: Case, ours: tp.Any, theirs: tp.Any, musicgen: tp.Any, device: torch.device
-              ) -> dict[str, tp.Callable[[], tp.Any]]:
-    texts = peers.captions(case.batch)
+def _decoders(case: Case, ours: tp.Any, upstream: tp.Any, musicgen: tp.Any, device: torch.device) -> dict[str, Run]:
+    texts = baselines.captions(case.batch)
     shared = {"max_gen_len": case.length, "temp": 3.0, "top_p": 0.9, "decoding_steps": list(case.steps),
               "span_arrangement": "stride1"}
 
-    def upstream() -> tp.Any:
-        if isinstance(theirs, Exception):
-            raise RuntimeError(f"cannot be built: {theirs}")
-        return theirs.generate(None, list(texts), max_cfg_coef=10.0, min_cfg_coef=1.0, **shared)
-
-    def own(**options: tp.Any) -> tp.Callable[[], tp.Any]:
+    def own(**options: tp.Any) -> Run:
         return lambda: ours.generate(None, list(texts), seed=0, **{**shared, **options})
 
-    found = {"AudioCraft MAGNeT": upstream, "engine": own(), "plain": own(engine="plain"),
+    def theirs() -> tp.Any:
+        return upstream.generate(None, list(texts), max_cfg_coef=10.0, min_cfg_coef=1.0, **shared)
+
+    found = {"AudioCraft MAGNeT": baselines.failing(upstream) if isinstance(upstream, Exception) else theirs,
+             "fast path": own(), "reference path": own(engine="plain"),
              "guidance_every=2": own(guidance_every=2), "guidance_interval=0..0.8": own(guidance_interval=(0.0, 0.8)),
              "bfloat16": own(precision="bfloat16")}
     if device.type == "cpu":
         found["int8"] = own(precision="int8")
-    if case.steps == PAPER:             # its steps are one per frame: a comparison wants MAGNeT's full number
+    if case.steps == PAPER:             # MusicGen takes one step per frame: only MAGNeT's full number is comparable
         found["MusicGen"] = lambda: musicgen.generate(None, list(texts), max_gen_len=case.length, top_k=250, cfg_coef=3.0)
     return found
 
 
 @torch.no_grad()
-def _steps(case: Case, ours: tp.Any, theirs: tp.Any, stage: int, device: torch.device, dtype: torch.dtype
-           ) -> dict[str, tp.Callable[[], tp.Any]]:
-    size, texts = peers.SIZES[case.size], peers.captions(case.batch)
-    tokens = torch.full((case.batch, peers.CODEBOOKS, case.length), peers.CARD, device=device)
+def _steps(case: Case, ours: tp.Any, upstream: tp.Any, stage: int, device: torch.device, dtype: torch.dtype
+           ) -> dict[str, Run]:
+    size, texts = baselines.SIZES[case.size], baselines.captions(case.batch)
+    tokens = torch.full((case.batch, baselines.CODEBOOKS, case.length), baselines.CARD, device=device)
     every_frame = torch.arange(case.length, device=device).expand(case.batch, -1)
     context = Full() if stage == 0 else Band(5)
 
-    def guide(engine: str) -> tp.Callable[[], tp.Any]:
+    def guided(engine: str) -> Run:
         predict = predictor(ours, list(texts), case.batch, GenerationOptions(engine=engine))
         return torch.no_grad()(lambda: predict.logits(tokens, stage, 5.0, every_frame))
 
-    def bare(packed: bool) -> tp.Callable[[], None]:
-        return peers.bare_products(size, case.batch, case.length, context, device, dtype, packed)
+    def products(packed: bool) -> Run:
+        return baselines.matrix_products(size, case.batch, case.length, context, device, dtype, packed)
 
-    found = {"bare products": bare(False), "bare products, packed": bare(True), "engine": guide("lean"),
-             "plain": guide("plain")}
-    if not isinstance(theirs, Exception):
-        conditions = theirs.condition_provider(theirs.condition_provider.tokenize(texts * 2))
+    found = {"matrix products": products(False), "matrix products, packed": products(True), "fast path": guided("lean"),
+             "reference path": guided("plain")}
+    if not isinstance(upstream, Exception):
+        conditions = upstream.condition_provider(upstream.condition_provider.tokenize(texts * 2))
         found["AudioCraft MAGNeT"] = torch.no_grad()(
-            lambda: theirs(tokens.repeat(2, 1, 1), [], condition_tensors=conditions, stage=stage))
+            lambda: upstream(tokens.repeat(2, 1, 1), [], condition_tensors=conditions, stage=stage))
     return found

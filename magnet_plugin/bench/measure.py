@@ -1,4 +1,4 @@
-"""Times of things that take turns, as ratios: a machine's speed drifts, but within a round it hardly does."""
+"""Measure calls in alternation. The speed of a machine drifts; ratios of times within one round hardly do."""
 from __future__ import annotations
 
 import gc
@@ -11,20 +11,26 @@ from pathlib import Path
 import torch
 
 Run = tp.Callable[[], tp.Any]
+Log = tp.Callable[[str], None]
 
 
-def take_turns(runs: dict[str, Run], rounds: int, device: torch.device, say: tp.Callable[[str], None] = print
-               ) -> dict[str, dict[str, tp.Any]]:
-    """Call each of `runs` once to warm it up, then all of them `rounds` times in turn.
+def silent(text: str) -> None:
+    """Discard a progress message."""
+
+
+def measure_in_turn(runs: dict[str, Run], rounds: int, device: torch.device, log: Log = silent
+                    ) -> dict[str, dict[str, tp.Any]]:
+    """Call each of `runs` once as a warm-up, then all of them in turn, `rounds` times.
 
     Args:
-        runs: by name. One that raises is left out of the following rounds, and its error told.
-        rounds: at least 1.
-        device: waited for before a clock is read.
-        say: told what is being done.
+        runs: callables by name. One that raises is skipped in the following rounds.
+        rounds: number of measured calls of each, at least 1.
+        device: synchronized before the clock is read.
+        log: receives progress messages.
     Returns:
-        By name: `first` (seconds of the first call, with all that is set up in it), `seconds` (one number per round) and
-        `peak_mib` (memory above that of the idle process: the device's on CUDA, resident otherwise), or `error`.
+        For each name, either `first` (seconds of the first call, including one-time setup), `seconds` (one value per
+        round) and `peak_mib` (memory above that of the idle process: device memory on CUDA, resident memory otherwise),
+        or `error`.
     """
     found: dict[str, dict[str, tp.Any]] = {}
     for name, run in runs.items():
@@ -35,7 +41,7 @@ def take_turns(runs: dict[str, Run], rounds: int, device: torch.device, say: tp.
         except (RuntimeError, NotImplementedError, ValueError, AssertionError) as error:
             found[name] = {"error": " ".join(f"{type(error).__name__}: {error}".split())[:160]}
     for number in range(rounds):
-        say(f"    round {number + 1} of {rounds}")
+        log(f"    round {number + 1} of {rounds}")
         for name, run in runs.items():
             if "error" not in found[name]:
                 found[name]["seconds"].append(seconds(run, device))
@@ -43,30 +49,30 @@ def take_turns(runs: dict[str, Run], rounds: int, device: torch.device, say: tp.
 
 
 def seconds(run: Run, device: torch.device) -> float:
-    """How long one call takes."""
-    wait(device)
+    """Return the duration of one call."""
+    synchronize(device)
     started = time.perf_counter()
     run()
-    wait(device)
+    synchronize(device)
     return time.perf_counter() - started
 
 
-def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def ratios(found: dict[str, dict[str, tp.Any]], against: str) -> dict[str, tuple[float, float, float]]:
-    """Time of `against` over the time of each, round by round: median, least and largest. Above 1 is faster than it."""
-    base = found.get(against, {}).get("seconds") or []
+def ratios(found: dict[str, dict[str, tp.Any]], baseline: str) -> dict[str, tuple[float, float, float]]:
+    """Return how many times faster than `baseline` each run is: median, minimum and maximum over the rounds."""
+    base = found.get(baseline, {}).get("seconds") or []
     return {name: (statistics.median(shares), min(shares), max(shares))
             for name, entry in found.items() if entry.get("seconds") and base
             for shares in [[b / own for b, own in zip(base, entry["seconds"])]]}
 
 
 class PeakMemory:
-    """Most memory used inside of a `with` block above what was there before, in MiB, as `mib`."""
+    """Measure the peak memory inside a `with` block above that at its start; `mib` holds it afterwards, in MiB."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.mib = device, 0.0
@@ -98,6 +104,6 @@ class PeakMemory:
 
 
 def resident() -> int:
-    """Bytes of memory that this process holds; 0 where the system does not say."""
+    """Return the resident memory of this process in bytes; 0 if the system does not report it."""
     path = Path("/proc/self/statm")
     return int(path.read_text().split()[1]) * 4096 if path.exists() else 0

@@ -1,4 +1,4 @@
-"""Quality against time, a picture of a quality record."""
+"""Pictures of benchmarks: quality against time, and steps/s against GPUs."""
 from __future__ import annotations
 
 import statistics
@@ -8,16 +8,21 @@ from pathlib import Path
 from ..metrics.pictures import pyplot
 
 PANELS = (("accuracy", "instrument accuracy"), ("frechet", "Fréchet distance (lower is better)"),
-          ("likelihood", "log-likelihood under the MusicGen"))
-FAMILIES = (("rescored", "#d1495b"), ("MusicGen begins", "#edae49"), ("hybrid", "#00798c"), ("MusicGen alone", "#666666"),
+          ("likelihood", "log-likelihood under MusicGen"))
+FAMILIES = (("rescored", "#d1495b"), ("MusicGen prompt", "#edae49"), ("hybrid", "#00798c"), ("MusicGen only", "#666666"),
             ("", "#30638e"))
+SCALES = {"small": "#00798c", "medium": "#d1495b"}
+Curves = dict[str, dict[str, list[tuple[int, float, bool]]]]
 
 
-def draw(found: dict[str, tp.Any], target: Path) -> Path:
-    """Draw the rows of a quality record, means over the seeds with their range, to `target`.
+def draw_quality(found: dict[str, tp.Any], target: Path) -> Path:
+    """Draw the rows of a quality record: means over the seeds, with bars from minimum to maximum.
 
+    Args:
+        found: the case of a record of `magnet bench quality`.
+        target: picture file.
     Raises:
-        ImportError: matplotlib is missing.
+        ImportError: if matplotlib is not installed.
     """
     plt = pyplot()
     panels = [panel for panel in PANELS if any(panel[0] in entry for row in found["rows"].values() for entry in row)]
@@ -26,17 +31,48 @@ def draw(found: dict[str, tp.Any], target: Path) -> Path:
     for axis, (key, label) in zip(axes[:, 0], panels):
         for name, entries in found["rows"].items():
             values, seconds = [entry[key] for entry in entries], statistics.mean(entry["seconds"] for entry in entries)
-            middle = statistics.mean(values)
-            around = [[middle - min(values)], [max(values) - middle]]
+            mean = statistics.mean(values)
             colour = next(colour for start, colour in FAMILIES if name.startswith(start))
-            axis.errorbar(seconds, middle, around, fmt="o", color=colour, capsize=3)
-            axis.annotate(str(numbers[name]), (seconds, middle), xytext=(5, 4), textcoords="offset points", fontsize=9)
+            axis.errorbar(seconds, mean, [[mean - min(values)], [max(values) - mean]], fmt="o", color=colour, capsize=3)
+            axis.annotate(str(numbers[name]), (seconds, mean), xytext=(5, 4), textcoords="offset points", fontsize=9)
         axis.set_ylabel(label)
         axis.set_xlim(left=0)
         axis.grid(alpha=0.25)
     axes[-1, 0].set_xlabel("seconds per clip")
     legend = "\n".join(f"{number}  {name}" for name, number in numbers.items())
     figure.text(1.01, 0.98, legend, va="top", fontsize=9)
+    return _save(figure, target)
+
+
+def draw_scaling(curves: Curves, target: Path) -> Path:
+    """Draw steps/s against the number of GPUs.
+
+    Args:
+        curves: (GPUs, steps/s, whether it fits into memory), by title of the panel and by "SCALE, MODE"; hollow marks do
+            not fit.
+        target: picture file.
+    Raises:
+        ImportError: if matplotlib is not installed.
+    """
+    plt = pyplot()
+    figure, axes = plt.subplots(1, len(curves), figsize=(4.2 * len(curves), 3.8), layout="constrained", squeeze=False)
+    for axis, (title, lines) in zip(axes[0], curves.items()):
+        for label, points in lines.items():
+            colour = SCALES[label.split(",")[0]]
+            axis.plot([count for count, _, _ in points], [speed for _, speed, _ in points], color=colour, label=label,
+                      linestyle="--" if "FSDP" in label else "-")
+            for count, speed, fits in points:
+                axis.plot(count, speed, "o", color=colour, markersize=4, markerfacecolor=colour if fits else "white")
+        axis.set(title=title, xlabel="H100 GPUs", xscale="log", yscale="log")
+        counts = sorted({count for points in lines.values() for count, _, _ in points})
+        axis.set_xticks(counts, [str(count) for count in counts])
+        axis.grid(alpha=0.25)
+    axes[0, 0].set_ylabel("steps/s, computed")
+    axes[0, 0].legend(fontsize=8)
+    return _save(figure, target)
+
+
+def _save(figure: tp.Any, target: Path) -> Path:
     figure.savefig(target, dpi=110, bbox_inches="tight")
-    plt.close(figure)
+    pyplot().close(figure)
     return target

@@ -1,7 +1,8 @@
-"""`magnet bench quality`: what settings cost or gain, on held-out captions with several seeds."""
+"""`magnet bench quality`: the effect of settings on quality, on held-out captions with several seeds."""
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 import typing as tp
 from pathlib import Path
@@ -13,27 +14,26 @@ from ..data.clips import batches, read_clips
 from ..metrics.codec import reconstruct
 from ..metrics.frechet import fit_gaussian, frechet_distance
 from ..metrics.instruments import InstrumentClassifier, accuracy
-from ..metrics.report import Features, extract_features
+from ..metrics.report import extract_features
 from ..models.auxiliary import AutoregressiveModel, load_auxiliary
 from ..models.rescorers import CausalRescorer
+from . import records
+from .measure import Log
 
 BATCH = 8
-Say = tp.Callable[[str], None]
-
-
 MAGNET, MUSICGEN, HYBRID = "//bundled/magnet-16khz", "//bundled/musicgen-16khz", "//bundled/hybrid-16khz"
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One row: a model by name, and arguments of `set_generation_params` (a MusicGen has none)."""
+    """One row of a table."""
     name: str
-    params: dict[str, tp.Any] = dataclasses.field(default_factory=dict)
+    params: dict[str, tp.Any] = dataclasses.field(default_factory=dict)     # of `set_generation_params`; none for MusicGen
     model: str = MAGNET
 
 
 def rescored(weight: float, note: str = "", **others: tp.Any) -> Setting:
-    """MAGNeT with the MusicGen as its rescorer."""
+    """Return a row of MAGNeT rescored by MusicGen."""
     return Setting(f"rescored, w = {weight}{note}", {"rescorer": MUSICGEN, "rescorer_weight": weight, **others})
 
 
@@ -41,66 +41,71 @@ SPEED = [Setting("exact"), Setting("precision=bfloat16", {"precision": "bfloat16
          Setting("precision=int8", {"precision": "int8"}), Setting("guidance_every=2", {"guidance_every": 2}),
          Setting("guidance_interval=0..0.8", {"guidance_interval": (0.0, 0.8)}),
          Setting("half the steps", {"decoding_steps": [10, 5, 5, 5]})]
-RESCORING = [Setting("MAGNeT alone (w = 1)"), *(rescored(weight) for weight in (0.9, 0.7, 0.5, 0.3)),
+RESCORING = [Setting("MAGNeT only (w = 1)"), *(rescored(weight) for weight in (0.9, 0.7, 0.5, 0.3)),
              rescored(0.5, ", greedy filling", rescorer_fill="greedy"),
              rescored(0.5, ", not annealed", rescorer_anneal=False),
-             rescored(0.5, ", re-masking alone", rescorer_resample=False),
-             *(Setting(f"MusicGen begins, {seconds} s", {"prompt_model": MUSICGEN, "prompt_duration": seconds})
+             rescored(0.5, ", re-masking only", rescorer_resample=False),
+             *(Setting(f"MusicGen prompt, {seconds} s", {"prompt_model": MUSICGEN, "prompt_duration": seconds})
                for seconds in (0.5, 1.0, 2.0)),
              *(Setting(f"hybrid, {seconds} s", {"prompt_duration": seconds}, HYBRID) for seconds in (0.0, 0.5, 1.0, 2.0)),
-             Setting("MusicGen alone", model=MUSICGEN)]
+             Setting("MusicGen only", model=MUSICGEN)]
 TABLES: dict[str, list[Setting]] = {"speed": SPEED, "rescoring": RESCORING}
 
 
+@dataclasses.dataclass
 class Judge:
-    """The held-out clips, and what is made of their captions.
+    """Score clips that were generated from held-out captions."""
+    captions: list[str]
+    labels: list[str]                       # instrument of each caption
+    classifier: InstrumentClassifier
+    codec: tp.Any                           # shared by all models that are compared
+    reference: tp.Any                       # Gaussian of the latents of the real held-out clips
+    likelihood_model: CausalRescorer
 
-    Args:
-        codec: of all models that are compared.
-        splits: manifest folders of training and of held-out clips.
-        clips: how many held-out clips.
-    """
+    @staticmethod
+    def load(codec: tp.Any, splits: tuple[Path, Path], clips: int) -> tuple[Judge, dict[str, dict[str, float]]]:
+        """Train the classifier and score the real clips.
 
-    def __init__(self, codec: tp.Any, splits: tuple[Path, Path], clips: int) -> None:
-        self.codec, self.rate = codec, codec.sample_rate
-        self.classifier = InstrumentClassifier.train(splits[0])
-        self.clips = read_clips(splits[1], clips)
-        self.captions = [clip.field("description") for clip in self.clips]
-        self.labels = [clip.field("instrument") for clip in self.clips]
-        real = self.hear(wav for _, wav in batches(self.clips, self.rate, BATCH))
-        self.reference = fit_gaussian(real.latents)
-        self.score = CausalRescorer(load_auxiliary(MUSICGEN, codec, "cpu", "the judge").lm)
-        decoded = self.hear(reconstruct(codec, wav) for _, wav in batches(self.clips, self.rate, BATCH))
-        tokens = [codec.encode(wav)[0] for _, wav in batches(self.clips, self.rate, BATCH)]
-        self.bounds = {"real clips": self.figures(real),
-                       "through the codec": {**self.figures(decoded), "likelihood": self.likelihood(tokens)}}
+        Args:
+            codec: of all models that are compared.
+            splits: manifest folders of the training and of the held-out clips.
+            clips: number of held-out clips.
+        Returns:
+            The judge, and the scores of the real clips and of their reconstruction by the codec.
+        """
+        classifier, heldout = InstrumentClassifier.train(splits[0]), read_clips(splits[1], clips)
+        audio = [wav for _, wav in batches(heldout, codec.sample_rate, BATCH)]
+        reference = fit_gaussian(extract_features(classifier, codec, codec.sample_rate, audio).latents)
+        model = CausalRescorer(load_auxiliary(MUSICGEN, codec, "cpu", "the likelihood model").lm)
+        judge = Judge([clip.field("description") for clip in heldout], [clip.field("instrument") for clip in heldout],
+                      classifier, codec, reference, model)
+        decoded, tokens = [reconstruct(codec, wav) for wav in audio], [codec.encode(wav)[0] for wav in audio]
+        return judge, {"real clips": judge.scores(audio),
+                       "through the codec": {**judge.scores(decoded), "likelihood": judge.likelihood(tokens)}}
 
-    def hear(self, audio: tp.Iterable[torch.Tensor]) -> Features:
-        """Instruments and latents of batches of audio."""
-        return extract_features(self.classifier, self.codec, self.rate, audio)
-
-    def figures(self, heard: Features) -> dict[str, float]:
-        """Instrument accuracy and Fréchet distance to the held-out clips."""
-        return {"accuracy": accuracy(heard.instruments, self.labels),
-                "frechet": frechet_distance(fit_gaussian(heard.latents), self.reference)}
+    def scores(self, audio: tp.Sequence[torch.Tensor]) -> dict[str, float]:
+        """Return instrument accuracy, and Fréchet distance to the held-out clips, of batches of audio [B, 1, samples]."""
+        found = extract_features(self.classifier, self.codec, self.codec.sample_rate, audio)
+        return {"accuracy": accuracy(found.instruments, self.labels),
+                "frechet": frechet_distance(fit_gaussian(found.latents), self.reference)}
 
     @torch.no_grad()
     def likelihood(self, batches: tp.Sequence[torch.Tensor]) -> float:
-        """Mean log-likelihood of tokens [B, K, T] under the bundled MusicGen, given the captions, in nats per token."""
+        """Return the mean log-likelihood of tokens [B, K, T] under MusicGen given the captions, in nats per token."""
         total, count, first = 0.0, 0, 0
         for tokens in batches:
             texts = self.captions[first:first + len(tokens)]
-            score = self.score.scorer([ConditioningAttributes(text={"description": text}) for text in texts], len(texts))
+            conditions = [ConditioningAttributes(text={"description": text}) for text in texts]
+            score = self.likelihood_model.scorer(conditions, len(texts))
             for stage in range(tokens.shape[1]):
-                chance = score(tokens, stage).gather(-1, tokens[:, stage, :, None])
-                total, count = total + float(chance.clamp_min(1e-20).log().sum()), count + chance.numel()
+                probabilities = score(tokens, stage).gather(-1, tokens[:, stage, :, None])
+                total += float(probabilities.clamp_min(1e-20).log().sum())
+                count += probabilities.numel()
             first += len(tokens)
         return total / count
 
-    def try_out(self, setting: Setting, seeds: tp.Sequence[int], load: tp.Callable[[Setting], tp.Any], say: Say
-                ) -> list[dict[str, float]]:
-        """Figures of one setting, a dict per seed; `seconds` is per clip, of generation alone."""
-        model = load(setting)
+    def evaluate(self, model: tp.Any, seeds: tp.Sequence[int], log: Log) -> list[dict[str, float]]:
+        """Generate all captions with each seed; return scores per seed, and `seconds` of generation per clip."""
         found = []
         for seed in seeds:
             started = time.perf_counter()
@@ -108,13 +113,13 @@ class Judge:
                     for first in range(0, len(self.captions), BATCH)]
             took = (time.perf_counter() - started) / len(self.captions)
             audio, tokens = [wav.float().cpu().mean(1, True) for wav, _ in made], [tokens.cpu() for _, tokens in made]
-            found.append({**self.figures(self.hear(audio)), "likelihood": self.likelihood(tokens), "seconds": took})
-            say(f"  {setting.name}, seed {seed}: " + ", ".join(f"{key} {value:.3g}" for key, value in found[-1].items()))
+            found.append({**self.scores(audio), "likelihood": self.likelihood(tokens), "seconds": took})
+            log(f"  seed {seed}: " + ", ".join(f"{key} {value:.3g}" for key, value in found[-1].items()))
         return found
 
 
 def load(setting: Setting) -> tp.Any:
-    """The setting's model, ready to generate."""
+    """Load the model of a row, ready to generate."""
     from .. import MAGNeT
     if setting.model == MUSICGEN:
         return AutoregressiveModel.load(setting.model)
@@ -123,23 +128,50 @@ def load(setting: Setting) -> tp.Any:
     return model
 
 
-def measure(table: str, splits: tuple[Path, Path], clips: int, seeds: tp.Sequence[int], say: Say,
-            keep: tp.Callable[[dict[str, tp.Any]], None], only: tp.Sequence[str] = (),
-            before: tp.Optional[dict[str, tp.Any]] = None) -> dict[str, tp.Any]:
-    """The rows of a table whose names hold one of `only` (all, if there is none).
+def measure(table: str, data: tp.Optional[Path], clips: int, seeds: tp.Sequence[int], log: Log, folder: Path,
+            only: tp.Sequence[str] = ()) -> Path:
+    """Measure the rows of a table and write `quality-TABLE.json`, which is complete after every row.
+
+    Rows of an earlier record with the same clips, seeds and bounds are kept and not measured again.
 
     Args:
-        keep: gets the record after every row.
-        before: a record of the same clips and seeds, whose rows are not measured again.
+        table: key of `TABLES`.
+        data: folder of the folk data set, by default that of `solver=magnet`.
+        clips: number of held-out clips.
+        seeds: seeds of generation.
+        log: receives progress messages.
+        folder: for the record.
+        only: measure only rows whose names contain one of these; all if empty.
+    Returns:
+        The path of the record.
+    Raises:
+        ValueError: if there is no such table or row.
     """
+    if table not in TABLES:
+        raise ValueError(f"--table {table}: choose one of {', '.join(TABLES)}")
     rows = [row for row in TABLES[table] if not only or any(part in row.name for part in only)]
-    judge = Judge(load(rows[0]).compression_model, splits, clips)
-    found: dict[str, tp.Any] = {"table": table, "clips": len(judge.clips), "seeds": list(seeds), "bounds": judge.bounds}
-    done = before["rows"] if before is not None and all(before[name] == found[name] for name in found) else {}
-    found["rows"] = dict(done)
+    if not rows:
+        raise ValueError(f"--only {' '.join(only)}: no row of the table {table} has such a name")
+    record, path = records.new_record("quality"), folder / f"quality-{table}.json"
+    judge, bounds = Judge.load(load(rows[0]).compression_model, folk_splits(data), clips)
+    found: dict[str, tp.Any] = {"table": table, "clips": len(judge.captions), "seeds": list(seeds), "bounds": bounds}
+    before = json.loads(path.read_text())["cases"][0] if path.exists() else {}
+    done = dict(before["rows"]) if before and all(before[name] == found[name] for name in found) else {}
     for setting in rows:
         if setting.name not in done:
-            found["rows"][setting.name] = judge.try_out(setting, seeds, load, say)
-            found["rows"] = {row.name: found["rows"][row.name] for row in TABLES[table] if row.name in found["rows"]}
-            keep(found)
-    return found
+            log(f"  {setting.name}")
+            done[setting.name] = judge.evaluate(load(setting), seeds, log)
+            ordered = {row.name: done[row.name] for row in TABLES[table] if row.name in done}
+            records.write({**record, "cases": [{**found, "rows": ordered}]}, path)
+    return path
+
+
+def folk_splits(folder: tp.Optional[Path]) -> tuple[Path, Path]:
+    """Return the manifest folders of training and held-out clips below `folder`, by default those of `solver=magnet`, whose
+    data set is created if it does not exist."""
+    if folder is None:
+        from ..train import main, prepare_data
+        cfg = main.get_xp(["solver=magnet"]).cfg
+        prepare_data(cfg)
+        folder = Path(cfg.datasource.folk.out)
+    return folder / "egs" / "train", folder / "egs" / "evaluate"

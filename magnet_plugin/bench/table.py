@@ -1,32 +1,40 @@
-"""Markdown from the records of `magnet bench`: every row that was measured, the unflattering ones too."""
+"""Write bench.md from the records of `magnet bench`: every row that was measured, the unfavourable ones too."""
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import typing as tp
 from pathlib import Path
 
-from . import plot
+from . import plot, records
 
-INTRO = """# Measured speed
+INTRO = """# Benchmarks
 
-Written by `magnet bench` from the JSON files in this folder; nothing here is typed by hand. All rows of a block were
-measured in turn in one process, on the same random weights. *Ratio* is the median over the rounds of (time of the row that
-is compared with) / (time of this row), with the least and the largest in brackets: above 1 is faster. *First* is the first
-call, with all that is set up in it. *Memory* is the most used above the idle process.
+`magnet bench` writes this page from the JSON files in this folder. The rows of a block were measured in turn, in one process
+and on the same random weights, unless the block says otherwise. *Ratio* is the time of the baseline divided by the time of
+the row: the median over the rounds, with minimum and maximum in brackets; above 1 is faster than the baseline. *First call*
+includes one-time setup. *Memory* is the peak above the idle process.
 """
+MACHINE = {"float32": "float32 matrix products {:.3g} GFLOP/s", "bfloat16": "bfloat16 matrix products {:.3g} GFLOP/s",
+           "moved": "memory {:.3g} GB/s"}
+QUALITY = {"accuracy": "instrument accuracy ↑", "frechet": "Fréchet distance ↓", "seconds": "seconds per clip ↓",
+           "likelihood": "log-likelihood under MusicGen, nats per token ↑"}
+
+
+def markdown(heads: tp.Sequence[str], rows: tp.Iterable[tp.Sequence[str]], left: int = 1) -> str:
+    """Return a Markdown table; the first `left` columns are aligned to the left."""
+    lines = [heads, ["---"] * left + ["---:"] * (len(heads) - left), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def write(folder: Path) -> Path:
-    """Write `bench.md` from all `*.json` in `folder`, and a picture for each table of quality."""
+    """Write `bench.md` from all records in `folder`, and a picture for each record of quality."""
     parts = [INTRO]
-    for path in sorted(folder.glob("*.json")):
-        record = json.loads(path.read_text())
+    for path, record in records.read_all(folder):
         parts.append(section(record))
         if record["kind"] == "quality":
             try:
-                picture = plot.draw(record["cases"][0], path.with_suffix(".png"))
+                picture = plot.draw_quality(record["cases"][0], path.with_suffix(".png"))
                 parts.append(f"![Quality against time]({picture.name})\n")
             except ImportError as error:
                 print(f"{path}: {error}", file=sys.stderr)
@@ -36,93 +44,89 @@ def write(folder: Path) -> Path:
 
 
 def section(record: dict[str, tp.Any]) -> str:
-    """One record as Markdown."""
+    """Return one record as Markdown."""
     made = record["made_with"]
     versions = ", ".join(f"{name} {made[name]}" for name in ("python", "torch", "audiocraft", "xformers") if made.get(name))
     changed = ", with uncommitted changes" if made.get("uncommitted_changes") else ""
     commit = (made.get("commit") or "unknown")[:10]
-    lines = [f"## {record['kind']} on {made['measured_on']}", "",
-             f"`{record['command']}`, {record['date']}, {counted(made['cores'], 'core')}, "
-             f"{counted(made['threads'], 'thread')}, {versions}, "
-             f"commit {commit}{changed}.", ""]
-    for found in record["cases"]:
-        lines += BLOCKS[record["kind"]](found)
-    return "\n".join(lines) + "\n"
+    head = (f"## {record['kind']} on {made['measured_on']}\n\n`{record['command']}`, {record['date']}, "
+            f"{count(made['cores'], 'core')}, {count(made['threads'], 'thread')}, {versions}, commit {commit}{changed}.\n")
+    return "\n".join([head, *(block for case in record["cases"] for block in BLOCKS[record["kind"]](case))])
 
 
 def decode_blocks(found: dict[str, tp.Any]) -> list[str]:
-    """Whole clips, then single steps."""
+    """Return the blocks of whole clips and of single steps."""
     case = found["case"]
     about = f"{case['size']} ({found['parameters'] / 1e6:.0f} M), batch {case['batch']}, {case['length']} frames"
-    lines = [f"### {about}: whole clips, steps {case['steps']}", ""]
-    lines += rows(found["decode"], found["decode_ratios"], "AudioCraft MAGNeT")
+    blocks = [f"### {about}: whole clips, steps {case['steps']}\n", timings(found, "decode", "AudioCraft MAGNeT")]
     if case["only"]:
-        lines += ["Other peers were left out to save time.", ""]
-    for stage in (stage for stage in ("first stage", "later stages") if stage in found):
-        lines += [f"### {about}: one guided step of the {stage}, all frames", ""]
-        lines += rows(found[stage], found[f"{stage}_ratios"], "bare products")
-    return lines
+        blocks.append("The other rows were not measured, to save time.\n")
+    for stage in ("first stage", "later stages"):
+        if stage in found:
+            blocks += [f"### {about}: one guided step of the {stage}, all frames\n",
+                       timings(found, stage, "matrix products")]
+    return blocks
 
 
 def train_blocks(found: dict[str, tp.Any]) -> list[str]:
-    """Updates, then tokens."""
+    """Return the blocks of one update, with the machine's rates, and of tokens."""
     case = found["case"]
     about = f"{case['size']}, batch {case['batch']}, {case['length']} frames"
-    return [f"### {about}: one update", "", *rows(found["update"], found["update_ratios"], "AudioCraft MAGNeT"),
-            f"### {about}: tokens of the batch", "", *rows(found["tokens"], found["tokens_ratios"], "bundled codec")]
+    blocks = [f"### {about}: one update\n", timings(found, "update", "AudioCraft MAGNeT")]
+    if "machine" in found:
+        rates = [text.format(statistics.median(found["machine"][name]) / 1e9) for name, text in MACHINE.items()]
+        blocks.append(f"Rates of this machine at the update's shapes: {', '.join(rates)}.\n")
+    return [*blocks, f"### {about}: tokens of the batch\n", timings(found, "tokens", "bundled codec")]
 
 
-def rows(found: dict[str, tp.Any], shares: dict[str, tp.Any], against: str) -> list[str]:
-    """A table, and below it what did not run."""
-    lines = [f"| | seconds | ratio to {against} | first | memory |", "| --- | ---: | ---: | ---: | ---: |"]
-    failed = []
-    for name, entry in found.items():
+def startup_blocks(found: dict[str, tp.Any]) -> list[str]:
+    """Return the block of start-up times."""
+    return ["### From the start of a command to its end, each in a new process\n",
+            timings(found, "commands", "import audiocraft")]
+
+
+def timings(found: dict[str, tp.Any], what: str, baseline: str) -> str:
+    """Return the table of `found[what]`, and below it what did not run."""
+    shares, rows, failed = found[f"{what}_ratios"], [], []
+    memory = any("peak_mib" in entry for entry in found[what].values())
+    for name, entry in found[what].items():
         if "error" in entry:
-            failed.append(f"{name} does not run here: {entry['error']}")
+            failed.append(f"\n{name} does not run on this machine: {entry['error']}\n")
             continue
-        share = "–"
-        if name in shares:
-            middle, least, most = shares[name]
-            share = f"{middle:.2f} ({least:.2f}–{most:.2f})"
-        lines.append(f"| {name} | {figure(statistics.median(entry['seconds']))} | {share} | {figure(entry['first'])} | "
-                     f"{entry['peak_mib']:.0f} MiB |")
-    return [*lines, "", *(line for reason in failed for line in (reason, ""))]
+        share = "{:.2f} ({:.2f}–{:.2f})".format(*shares[name]) if name in shares else "–"
+        rows.append([name, figure(statistics.median(entry["seconds"])), share, figure(entry["first"]),
+                     *([f"{entry['peak_mib']:.0f} MiB"] if memory else [])])
+    heads = ["", "seconds", f"ratio to {baseline}", "first call, seconds", *(["memory"] if memory else [])]
+    return markdown(heads, rows) + "".join(failed)
 
 
 def quality_blocks(found: dict[str, tp.Any]) -> list[str]:
-    """Mean over the seeds, least and largest in brackets."""
-    lines = [f"### {found['table']}: {found['clips']} held-out captions, seeds {found['seeds']}", ""]
+    """Return the block of means over the seeds, minimum and maximum in brackets."""
     names = list(dict.fromkeys(name for row in found["rows"].values() for entry in row for name in entry))
-    heads = [QUALITY.get(name, name) for name in names]
-    lines += ["| | " + " | ".join(heads) + " |", "| --- |" + " ---: |" * len(heads)]
-    for name, row in [*((name, [entry]) for name, entry in found["bounds"].items()), *found["rows"].items()]:
-        lines.append(f"| {name} | " + " | ".join(spread([entry[key] for entry in row if key in entry], key)
-                                                for key in names) + " |")
-    return [*lines, ""]
+    rows = [[label, *(spread([entry[name] for entry in entries if name in entry], name) for name in names)]
+            for label, entries in [*((label, [entry]) for label, entry in found["bounds"].items()), *found["rows"].items()]]
+    return [f"### {found['table']}: {found['clips']} held-out captions, seeds {found['seeds']}\n",
+            markdown(["", *(QUALITY.get(name, name) for name in names)], rows)]
 
 
-QUALITY = {"accuracy": "instrument accuracy ↑", "frechet": "Fréchet distance ↓", "seconds": "seconds per clip ↓",
-           "likelihood": "log-likelihood under the MusicGen, nats per token ↑"}
+BLOCKS = {"decode": decode_blocks, "train": train_blocks, "quality": quality_blocks, "startup": startup_blocks}
 
 
-def spread(values: tp.Sequence[float], key: str) -> str:
-    """`0.52 (0.48-0.55)`, one value alone, or a dash for none."""
+def spread(values: tp.Sequence[float], name: str) -> str:
+    """Return `0.52 (0.48–0.55)`: mean, minimum and maximum; a single value alone, a dash for none."""
     if not values:
         return "–"
-    show = (lambda value: f"{100 * value:.0f} %") if key == "accuracy" else (lambda value: f"{value:.3g}")
+    show = (lambda value: f"{100 * value:.0f} %") if name == "accuracy" else (lambda value: f"{value:.3g}")
     if len(values) == 1:
         return show(values[0])
     return f"{show(statistics.mean(values))} ({show(min(values))}–{show(max(values))})"
 
 
-BLOCKS = {"decode": decode_blocks, "train": train_blocks, "quality": quality_blocks}
-
-
-def counted(number: int, what: str) -> str:
-    """`1 core`, `2 cores`."""
+def count(number: int, what: str) -> str:
+    """Return `1 core`, `2 cores`."""
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def figure(seconds: float) -> str:
-    """Three significant figures, never in exponents."""
+    """Return three significant digits, never in scientific notation."""
     return f"{seconds:.3g}" if seconds < 100 else f"{seconds:.0f}"

@@ -1,4 +1,4 @@
-"""`magnet bench train`: one update of training, the plugin's against AudioCraft's, and what each option costs or saves."""
+"""`magnet bench train`: one training update, compared with AudioCraft's, and what each option costs or saves."""
 from __future__ import annotations
 
 import contextlib
@@ -13,19 +13,18 @@ from ..distributed.reduction import accumulate_gradients, touch_all
 from ..modules import schedules
 from ..modules.losses import masked_cross_entropy
 from ..modules.masking import corrupt, stage_mask
-from . import peers
-from .measure import ratios, take_turns
-from .scale import rates
+from . import baselines, rates
+from .measure import Log, Run, measure_in_turn, ratios
 
-STAGE = 1
+STAGE = 1               # codebook that is trained, from 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One block of the table: a model of `peers.SIZES`, clips at once B, frames T, rounds of turns."""
-    size: str
-    batch: int
-    length: int
+    """One block of the table."""
+    size: str               # key of `baselines.SIZES`
+    batch: int              # clips B
+    length: int             # frames T
     rounds: int = 5
 
 
@@ -35,69 +34,66 @@ SMOKE = [Case("tiny", 2, 48, 2)]
 
 
 def cases(device: torch.device, smoke: bool) -> list[Case]:
-    """What is measured on a device."""
+    """Return the cases that are measured on a device."""
     return SMOKE if smoke else GPU if device.type == "cuda" else CPU
 
 
-def measure(case: Case, device: torch.device, say: tp.Callable[[str], None]) -> dict[str, tp.Any]:
-    """One case: an update on a given stage and masks, each with its ratio; `machine`, its rates at the update's shapes;
-    `tokens`, the codec against cached tokens."""
-    size = peers.SIZES[case.size]
-    with peers.audiocrafts_own():
-        from audiocraft.models.lm_magnet import MagnetLMModel as Upstream
-        try:
-            theirs = peers.build(Upstream, size, case.length, device, torch.float32)
-        except Exception as error:          # whatever stops it belongs into the table
-            theirs = error
-    from ..models.lm_magnet import MagnetLMModel
+def measure(case: Case, device: torch.device, log: Log) -> dict[str, tp.Any]:
+    """Measure one case.
 
-    def ours(**changes: tp.Any) -> tp.Any:
-        model = peers.build(MagnetLMModel, size, case.length, device, torch.float32)
-        if not isinstance(theirs, Exception):
-            model.load_state_dict(theirs.state_dict())
-        for name, value in changes.items():
-            setattr(model.transformer, name, value)
-        return model
-
-    say(f"  {case.size}, batch {case.batch}, {case.length} frames: updates on stage {STAGE + 1}")
-    low = torch.bfloat16
-    runs = {"AudioCraft MAGNeT": _refusing(theirs) if isinstance(theirs, Exception) else _update(theirs, case, device, None),
-            "plugin": _update(ours(), case, device, None), "plugin, bfloat16": _update(ours(), case, device, low),
-            "plugin, accumulate=2": _update(ours(), case, device, None, parts=2),
-            "plugin, checkpointing=torch": _update(ours(checkpointing="torch"), case, device, None)}
-    if not isinstance(theirs, Exception):
-        runs["AudioCraft MAGNeT, bfloat16"] = _update(theirs, case, device, low)
-    if device.type == "cuda":               # on a CPU, compiling takes minutes
-        compiled = ours()
-        for layer in compiled.transformer.layers:
-            layer.compile(backend="inductor")
-        runs["plugin, bfloat16, compile=inductor"] = _update(compiled, case, device, low)
-    found: dict[str, tp.Any] = {"case": dataclasses.asdict(case), "update": take_turns(runs, case.rounds, device, say)}
+    Returns:
+        `update`: one update with a fixed stage and fixed masks; `tokens`: the codec compared with cached tokens; each as in
+        `measure_in_turn`, with its `_ratios` to a baseline; `machine`: rates of the machine at the update's shapes.
+    """
+    log(f"  {case.size}, batch {case.batch}, {case.length} frames: updates on stage {STAGE + 1}")
+    found: dict[str, tp.Any] = {"case": dataclasses.asdict(case)}
+    found["update"] = measure_in_turn(_updates(case, device), case.rounds, device, log)
     found["update_ratios"] = ratios(found["update"], "AudioCraft MAGNeT")
-    found["machine"] = rates.measure(size, case.batch, case.length, device, case.rounds)
+    size = baselines.SIZES[case.size]
+    found["machine"] = rates.measure_rates(case.batch * case.length, size.dim, device, case.rounds)
     with tempfile.TemporaryDirectory() as folder:
-        found["tokens"] = take_turns(_tokens(case, folder, device), case.rounds, device, lambda text: None)
+        found["tokens"] = measure_in_turn(_tokens(case, folder, device), case.rounds, device)
     found["tokens_ratios"] = ratios(found["tokens"], "bundled codec")
     return found
 
 
-def _refusing(error: Exception) -> tp.Callable[[], None]:
-    def run() -> None:
-        raise RuntimeError(f"cannot be built: {error}")
-    return run
+def _updates(case: Case, device: torch.device) -> dict[str, Run]:
+    size, half = baselines.SIZES[case.size], torch.bfloat16
+    upstream = baselines.upstream_magnet(size, case.length, device, torch.float32)
+
+    def ours(**settings: tp.Any) -> tp.Any:
+        model = baselines.plugin_magnet(upstream, size, case.length, device, torch.float32)
+        for name, value in settings.items():
+            setattr(model.transformer, name, value)
+        return model
+
+    def theirs(dtype: tp.Optional[torch.dtype]) -> Run:
+        failed = isinstance(upstream, Exception)
+        return baselines.failing(upstream) if failed else _update(upstream, case, device, dtype)
+
+    runs = {"AudioCraft MAGNeT": theirs(None), "plugin": _update(ours(), case, device, None),
+            "plugin, bfloat16": _update(ours(), case, device, half),
+            "plugin, accumulate=2": _update(ours(), case, device, None, parts=2),
+            "plugin, checkpointing=torch": _update(ours(checkpointing="torch"), case, device, None),
+            "AudioCraft MAGNeT, bfloat16": theirs(half)}
+    if device.type == "cuda":               # on a CPU, compiling takes minutes
+        compiled = ours()
+        for layer in compiled.transformer.layers:
+            layer.compile(backend="inductor")
+        runs["plugin, bfloat16, compile=inductor"] = _update(compiled, case, device, half)
+    return runs
 
 
-def _update(model: tp.Any, case: Case, device: torch.device, dtype: tp.Optional[torch.dtype], parts: int = 1
-            ) -> tp.Callable[[], None]:
-    """Forward, backward, clipping and AdamW on one batch of random tokens with given masks."""
+def _update(model: tp.Any, case: Case, device: torch.device, dtype: tp.Optional[torch.dtype], parts: int = 1) -> Run:
+    """Return an update: forward, backward, gradient clipping and AdamW, on one batch of random tokens and fixed masks."""
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
     generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(peers.CARD, (case.batch, peers.CODEBOOKS, case.length), generator=generator).to(device)
-    rates = schedules.mask_rate(torch.rand(case.batch, generator=generator))
-    mask = stage_mask(rates, case.length, 3, generator).to(device)
-    shown, targets = corrupt(tokens, STAGE, mask, peers.CARD), tokens[:, STAGE]
-    provider, texts = model.condition_provider, peers.captions(case.batch)
+    tokens = torch.randint(baselines.CARD, (case.batch, baselines.CODEBOOKS, case.length), generator=generator).to(device)
+    mask_rates = schedules.mask_rate(torch.rand(case.batch, generator=generator))
+    mask = stage_mask(mask_rates, case.length, 3, generator).to(device)
+    shown, targets = corrupt(tokens, STAGE, mask, baselines.CARD), tokens[:, STAGE]
+    provider, texts = model.condition_provider, baselines.captions(case.batch)
 
     def loss_of(rows: slice, conditions: dict) -> torch.Tensor:
         autocast = contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
@@ -119,8 +115,8 @@ def _update(model: tp.Any, case: Case, device: torch.device, dtype: tp.Optional[
     return run
 
 
-def _tokens(case: Case, folder: str, device: torch.device) -> dict[str, tp.Callable[[], tp.Any]]:
-    """The batch's audio as tokens: by the bundled codec, and from the disk."""
+def _tokens(case: Case, folder: str, device: torch.device) -> dict[str, Run]:
+    """Return two ways from the batch's audio to its tokens: the bundled codec, and the cache on disk."""
     from ..data.token_cache import cache_tokens
     from ..models.loaders import load_codec
     codec, cached = load_codec("//bundled/codec-16khz", device), load_codec("//bundled/codec-16khz", device)

@@ -1,1 +1,1 @@
-"""`magnet bench scale`: what a training step costs on many GPUs, computed from the configs before a job is queued."""
+"""`magnet bench scale`: what a training step costs on many GPUs, computed from the config before a job is queued."""

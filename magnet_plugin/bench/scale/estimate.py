@@ -1,233 +1,190 @@
-"""One training step of a recipe on so many GPUs: memory, time, network, and what bounds it."""
+"""Estimate the memory, the time and the network traffic of one training step of a recipe on N GPUs."""
 from __future__ import annotations
 
-import dataclasses
 import typing as tp
+from bisect import bisect
+from dataclasses import dataclass, replace
 
-from .costs import FLOAT, Kept, Precision, Step, flops, kept, moved
-from .hardware import GPU, HALVES, Assumptions, Traffic, all_reduce, gather, get_gpu, nodes_of
+from .costs import FLOAT, Passes, Precision, Step, Stored, flops, moved, stored
+from .hardware import GPU, HALVES, Assumptions, Traffic, all_reduce, gather, get_gpu, nodes_of, total
 from .recipes import Recipe
 
 
 class Optimizer(tp.NamedTuple):
-    """States of a parameter's size, bytes moved per parameter and update, a transient share of the parameters' bytes, and
-    kernels per tensor: torch's foreach kernels for Adam, AudioCraft's loop over tensors for D-Adaptation."""
-    states: int
-    moved: float
-    work: float
-    kernels: int
+    """Per trained parameter."""
+    states: int             # numbers stored
+    moved: int              # bytes read and written by an update
+    work: float             # temporary numbers
 
 
-OPTIMIZERS = {"adamw": Optimizer(2, 84, 1, 0), "adam": Optimizer(2, 76, 1, 0), "dadam": Optimizer(3, 188, 0, 20)}
-CLIP, EMA, UNSCALE = 12, 20, 8          # bytes moved per parameter
+OPTIMIZERS = {"adamw": Optimizer(2, 84, 1), "adam": Optimizer(2, 76, 1), "dadam": Optimizer(3, 188, 0)}
+CLIP, EMA, UNSCALE = 12, 20, 8          # bytes read and written per parameter
+MOST = 1 << 14          # clips per GPU
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Plan:
-    """Where a recipe is to run.
-
-    Attributes:
-        gpus: ranks.
-        gpu: key of `hardware.GPUS`.
-        batch: clips over all ranks.
-    """
+    """Where a recipe runs."""
     gpus: int
-    gpu: str
-    batch: int
+    gpu: str                # key of `hardware.GPUS`
+    batch: int              # clips over all GPUs
 
     def __post_init__(self) -> None:
         nodes_of(self.gpus)
         if self.batch < 1 or self.batch % self.gpus:
-            raise ValueError(f"--batch {self.batch} (dataset.batch_size) does not divide by --gpus {self.gpus}; set it to a "
-                             f"multiple of {self.gpus}")
+            raise ValueError(f"--batch {self.batch} (dataset.batch_size) is not divisible by --gpus {self.gpus}; "
+                             f"set it to a multiple of {self.gpus}")
 
     @property
     def clips(self) -> int:
-        """Of a rank."""
+        """Clips of one GPU."""
         return self.batch // self.gpus
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Estimate:
-    """What is computed for a plan; bytes and seconds of one rank and step.
-
-    Attributes:
-        memory: bytes by what they are for; they are not all there at the same time.
-        peak: the most bytes at a time.
-        fits: whether the peak leaves the reserve free.
-        most: clips per rank that fit, in one part.
-        accumulate: the least `optim.accumulate` with which the plan's clips fit; 0 where none does.
-        seconds: by what they go to: products, memory traffic, and network that nothing hides.
-        traffic: what a rank sends.
-        network: seconds of it, hidden or not.
-        host: seconds in which Python starts all kernels; the step takes at least as long.
-        products: seconds that the transformer's matrix products would take at the GPU's peak.
-    """
+    """One step on one GPU of a plan."""
     plan: Plan
-    memory: dict[str, float]
-    peak: float
-    fits: bool
-    most: int
-    accumulate: int
-    seconds: dict[str, float]
+    memory: dict[str, float]        # bytes by purpose; they do not all exist at the same time
+    peak: float                     # most bytes at a time
+    fits: bool                      # with the assumed reserve
+    most: int                       # clips per GPU that fit in one micro-batch
+    accumulate: int                 # smallest optim.accumulate with which the plan fits; 0: none
+    seconds: dict[str, float]       # of compute, memory traffic and exposed network traffic
     traffic: Traffic
-    network: float
-    host: float
-    products: float
-
-    @property
-    def share(self) -> float:
-        """Of the GPU's peak, that the transformer's matrix products reach over the whole step."""
-        return self.products / self.step
+    network: float                  # seconds of the traffic, exposed or not
+    peak_compute: float             # seconds of the transformer's matrix products at the GPU's peak
 
     @property
     def step(self) -> float:
-        return max(sum(self.seconds.values()), self.host)
+        return sum(self.seconds.values())
+
+    @property
+    def utilization(self) -> float:
+        """Share of the GPU's peak FLOP/s that the transformer's matrix products reach over the step."""
+        return self.peak_compute / self.step
 
     @property
     def bound(self) -> str:
         """What takes most of the step."""
-        return "host" if self.host >= sum(self.seconds.values()) else max(self.seconds, key=lambda name: self.seconds[name])
+        return max(self.seconds, key=lambda name: self.seconds[name])
 
 
 def estimate(recipe: Recipe, plan: Plan, assumed: Assumptions) -> Estimate:
-    """The step of a plan.
+    """Estimate a step of `recipe` under `plan`.
 
     Raises:
-        ValueError: a setting that cannot work, named with its remedy.
+        ValueError: if a setting is not supported; the message states what to set instead.
     """
     gpu = get_gpu(plan.gpu, recipe.precision)
     if recipe.optimizer not in OPTIMIZERS:
-        raise ValueError(f"optim.optimizer={recipe.optimizer}: the simulation knows {', '.join(OPTIMIZERS)}")
+        raise ValueError(f"optim.optimizer={recipe.optimizer} is not supported by the estimate; use {', '.join(OPTIMIZERS)}")
     if not 1 <= recipe.accumulate <= plan.clips:
-        raise ValueError(f"optim.accumulate={recipe.accumulate} must lie between 1 and the {plan.clips} clips of a rank")
+        raise ValueError(f"optim.accumulate={recipe.accumulate} must be between 1 and the {plan.clips} clips of one GPU")
     if recipe.fsdp and recipe.accumulate > 1:
-        raise ValueError("optim.accumulate above 1 is simulated without FSDP alone: set optim.accumulate=1")
-    parts, peak = memory(recipe, plan.clips, plan.gpus, gpu, assumed)
+        raise ValueError("optim.accumulate above 1 is not supported by the estimate with FSDP; set optim.accumulate=1")
     limit = gpu.memory * (1 - assumed.reserve)
 
     def fits(clips: int, accumulate: int) -> bool:
-        return memory(dataclasses.replace(recipe, accumulate=accumulate), clips, plan.gpus, gpu, assumed)[1] <= limit
+        return memory(replace(recipe, accumulate=accumulate), clips, plan.gpus, gpu, assumed)[1] <= limit
 
-    most = largest(lambda clips: fits(clips, 1))
-    in_parts = range(1, plan.clips + 1 if not recipe.fsdp else 2)
-    accumulate = next((parts for parts in in_parts if fits(plan.clips, parts)), 0)
+    parts, peak = memory(recipe, plan.clips, plan.gpus, gpu, assumed)
+    most = bisect(range(1, MOST + 1), False, key=lambda clips: not fits(clips, 1))
+    splits = range(1, 2 if recipe.fsdp else plan.clips + 1)
+    accumulate = next((split for split in splits if fits(plan.clips, split)), 0)
     return Estimate(plan, parts, peak, peak <= limit, most, accumulate, *times(recipe, plan, gpu, assumed))
 
 
-def largest(fits: tp.Callable[[int], bool], limit: int = 1 << 14) -> int:
-    """The largest number up to `limit` that fits, 0 for none; what fits is followed by nothing smaller that does not."""
-    low, high = 0, limit + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
-
-
 def precision_of(recipe: Recipe) -> Precision:
-    """Under FSDP the residual stream has the products' precision, under autocast that of the parameters."""
+    """Return the precision of activations: FSDP also rounds the residual stream, autocast does not."""
     half = recipe.precision in HALVES
     return Precision(2 if half and recipe.fsdp else FLOAT, 2 if half else FLOAT)
 
 
 def steps_of(recipe: Recipe, clips: int, gpu: GPU, assumed: Assumptions) -> list[Step]:
-    """A pass of the first stage and one of a later stage, whose context is restricted."""
-    flash = gpu.flash and recipe.precision in HALVES
-    return [Step(clips, assumed.text_tokens, stage, "flash" if flash else "blocked", apart=True) for stage in (0, 1)]
+    """Return a step of the first codebook and one of a later codebook, whose attention is restricted."""
+    flash = gpu.ampere and recipe.precision in HALVES
+    return [Step(clips, assumed.text_tokens, stage, flash, cuda=True) for stage in (0, 1)]
 
 
 def shard(recipe: Recipe, ranks: int) -> int:
-    """Parameters that a rank keeps: each of FSDP's units is split evenly, the last piece padded."""
+    """Count the parameters of one rank; FSDP splits each unit evenly and pads it."""
     return sum(-(-sum(unit) // ranks) for unit in recipe.units) if recipe.fsdp else recipe.parameters
 
 
 def memory(recipe: Recipe, clips: int, ranks: int, gpu: GPU, assumed: Assumptions) -> tuple[dict[str, float], float]:
-    """Bytes of a rank by what they are for, and the most of them at a time.
+    """Return the bytes of one rank by purpose, and their peak.
 
-    Gradients grow while activations go, the codec is through before the transformer begins, and the optimiser's work
-    starts when the activations are gone: the peak is the largest of these moments.
+    The peak is the largest of several moments: the codec has finished before the transformer starts, gradients grow while
+    activations are freed, and the optimizer runs after that.
     """
-    own, whole = shard(recipe, ranks), recipe.parameters
-    precision, optimizer = precision_of(recipe), OPTIMIZERS[recipe.optimizer]
-    part = -(-clips // recipe.accumulate)
-    found = [kept(recipe.shape, step, precision) for step in steps_of(recipe, part, gpu, assumed)]
-    most = max(found, key=lambda one: one.first)
-    fixed = {"weights": FLOAT * own, "optimiser": FLOAT * optimizer.states * own,
+    own, optimizer, precision = shard(recipe, ranks), OPTIMIZERS[recipe.optimizer], precision_of(recipe)
+    steps = steps_of(recipe, -(-clips // recipe.accumulate), gpu, assumed)
+    most = max((stored(recipe.shape, step, precision) for step in steps), key=lambda one: one.at_start)
+    fixed = {"weights": FLOAT * own, "optimizer": FLOAT * optimizer.states * own,
              "EMA": FLOAT * own if recipe.ema_every else 0, "text encoder": recipe.text.held, "codec": recipe.codec.held}
-    gathered = precision.compute * _unsharded(recipe) if recipe.fsdp else 0
+    sizes = sorted(map(sum, recipe.units), reverse=True)        # full_shard holds a unit and the next one
+    gathered = precision.compute * sum(sizes[:2] if recipe.fsdp == "full_shard" else sizes) if recipe.fsdp else 0
     encoding = max(recipe.codec.peak, recipe.text.peak) * clips
-    at_a_time = {**fixed, "gradients": FLOAT * own, "activations": most.layers, "logits": most.logits,
-                 "copies of the weights": gathered or most.weights, "codec's activations": encoding}
-    moments = [encoding, FLOAT * own * (1 + optimizer.work), *_backward(recipe, most, gathered, own, whole)]
-    return at_a_time, sum(fixed.values()) + max(moments)
+    parts = {**fixed, "gradients": FLOAT * own, "activations": most.layers, "logits": most.logits,
+             "weight copies": gathered or most.weights, "codec activations": encoding}
+    moments = [encoding, FLOAT * own * (1 + optimizer.work), *_backward(recipe, most, gathered, own)]
+    return parts, sum(fixed.values()) + max(moments)
 
 
-def _unsharded(recipe: Recipe) -> int:
-    """Parameters that FSDP holds whole at a time: all, or with `full_shard` two units, the next being gathered early."""
-    sizes = sorted(map(sum, recipe.units), reverse=True)
-    return sum(sizes[:2]) if recipe.fsdp == "full_shard" else sum(sizes)
+def _backward(recipe: Recipe, most: Stored, gathered: float, own: int) -> list[float]:
+    """Return the bytes at the start and at the end of the backward pass."""
+    if recipe.fsdp:                             # a unit's gradient is cast, reduced, and its shard kept
+        unit = max(map(sum, recipe.units)) * (precision_of(recipe).compute + recipe.reduce)
+        return [most.at_start - most.weights + gathered, FLOAT * own + gathered + most.at_end + unit]
+    shape, whole = recipe.shape, FLOAT * recipe.parameters
+    heads = FLOAT * shape.codebooks * shape.card * shape.dim                # zeros from `touch_all`
+    last = FLOAT * (shape.layer_weights + shape.codebooks * (shape.card + 1) * shape.dim)
+    before = whole if recipe.accumulate > 1 else 0                          # gradient of earlier micro-batches
+    return [before + most.at_start + heads, before + max(whole - last + most.at_end, 0), whole]
 
 
-def _backward(recipe: Recipe, most: Kept, gathered: float, own: int, whole: int) -> list[float]:
-    """Bytes when the backward pass begins and when it ends."""
-    shape = recipe.shape
-    if recipe.fsdp:
-        # A unit's gradient is cast to be reduced, and its shard is kept.
-        unit, size = max(map(sum, recipe.units)), precision_of(recipe).compute
-        return [most.first - most.weights + gathered,
-                FLOAT * own + gathered + most.last + (size + recipe.reduce) * unit]
-    before = FLOAT * whole if recipe.accumulate > 1 else 0                  # the gradient of the parts that are through
-    heads = FLOAT * shape.codebooks * shape.card * shape.dim               # zeros from `touch_all`
-    late = FLOAT * (shape.layer_weights + shape.codebooks * (shape.card + 1) * shape.dim)
-    return [before + most.first + heads, before + max(FLOAT * whole - late + most.last, 0), FLOAT * whole]
+def times(recipe: Recipe, plan: Plan, gpu: GPU, assumed: Assumptions) -> tuple[dict[str, float], Traffic, float, float]:
+    """Return the seconds by purpose, the traffic, the network's seconds, and the products' seconds at the peak.
 
-
-def times(recipe: Recipe, plan: Plan, gpu: GPU, assumed: Assumptions
-          ) -> tuple[dict[str, float], Traffic, float, float, float]:
-    """Seconds of a step by what they go to, what a rank sends, the network's seconds, the host's, and the products' at peak.
-
-    The stage is drawn uniformly: times are means over the stages. Gradients travel while the backward pass goes on where
-    `optim.eager_sync` lets them, FSDP's shards during both passes; what takes longer than these passes is not hidden.
+    Times are means over the codebooks, which are drawn uniformly.
     """
     shape, precision, clips = recipe.shape, precision_of(recipe), plan.clips
-    half = recipe.precision in HALVES
-    rate, bandwidth = assumed.efficiency * (gpu.half if half else gpu.float32), assumed.bandwidth * gpu.bandwidth
-    ahead, back, kernels = [0.0, 0.0], [0.0, 0.0], 0.0          # products and traffic, in seconds
-    for share, step in zip((1 / shape.codebooks, 1 - 1 / shape.codebooks), steps_of(recipe, clips, gpu, assumed)):
-        work, traffic = flops(shape, step), moved(shape, step, precision)
-        ahead = [ahead[0] + share * work.forward / rate, ahead[1] + share * traffic.forward / bandwidth]
-        back = [back[0] + share * work.backward / rate, back[1] + share * traffic.backward / bandwidth]
-        kernels += share * (traffic.kernels_forward + traffic.kernels_backward) * recipe.accumulate
+    rate = assumed.efficiency * (gpu.half if recipe.precision in HALVES else gpu.float32)
+    bandwidth = assumed.bandwidth * gpu.bandwidth
+    first, later = steps_of(recipe, clips, gpu, assumed)
+
+    def mean(cost: tp.Callable[[Step], Passes], unit: float) -> Passes:
+        pairs = zip(cost(first), cost(later))
+        return Passes(*((one + (shape.codebooks - 1) * two) / shape.codebooks / unit for one, two in pairs))
+
+    compute = mean(lambda step: flops(shape, step), rate)
+    traffic = mean(lambda step: moved(shape, step, precision), bandwidth)
     text, codec = recipe.text, recipe.codec
-    update = shard(recipe, plan.gpus) * (OPTIMIZERS[recipe.optimizer].moved + CLIP * recipe.clips
+    encoding = clips / assumed.efficiency * (text.flops / gpu.float32 + codec.flops / gpu.convolution)
+    encoding += codec.recurrent * assumed.recurrence
+    update = shard(recipe, plan.gpus) * (OPTIMIZERS[recipe.optimizer].moved + CLIP * recipe.clips_gradients
                                          + (EMA / recipe.ema_every if recipe.ema_every else 0)
                                          + UNSCALE * (recipe.precision == "float16"))
-    if recipe.fsdp:                             # a gradient is cast to be reduced
+    if recipe.fsdp:                             # gradients are cast before they are reduced
         update += recipe.parameters * (precision.compute + recipe.reduce)
-    first = clips * (text.flops / (assumed.efficiency * gpu.float32) + codec.flops / (assumed.efficiency * gpu.convolution))
-    sent, network, hidden = _network(recipe, plan.gpus, gpu, assumed, sum(ahead), sum(back))
-    seconds = {"compute": first + codec.recurrent * assumed.recurrence + ahead[0] + back[0],
-               "memory": ahead[1] + back[1] + (clips * (text.moved + codec.moved) + update) / bandwidth,
-               "network": network - hidden}
-    per_tensor = OPTIMIZERS[recipe.optimizer].kernels + (3 if plan.gpus > 1 and not recipe.fsdp else 0)
-    host = (kernels + per_tensor * recipe.tensors) * assumed.launch
-    return seconds, sent, network, host, (ahead[0] + back[0]) * assumed.efficiency
+    sent, network, hidden = _network(recipe, plan.gpus, gpu, assumed, *(a + b for a, b in zip(compute, traffic)))
+    seconds = {"compute": encoding + sum(compute), "network": network - hidden,
+               "memory": sum(traffic) + (clips * (text.moved + codec.moved) + update) / bandwidth}
+    return seconds, sent, network, sum(compute) * assumed.efficiency
 
 
-def _network(recipe: Recipe, ranks: int, gpu: GPU, assumed: Assumptions, ahead: float, back: float
+def _network(recipe: Recipe, ranks: int, gpu: GPU, assumed: Assumptions, forward: float, backward: float
              ) -> tuple[Traffic, float, float]:
-    """What a rank sends in a step, its seconds, and how many of them the passes hide."""
-    def total(parts: tp.Iterable[Traffic]) -> Traffic:
-        return sum(parts, Traffic())
-
-    if not recipe.fsdp:
+    """Return what one rank sends, its seconds, and how many of them overlap with the two passes."""
+    if not recipe.fsdp:                         # flashy reduces parameter by parameter
         sent = total(all_reduce(FLOAT * size, ranks) for unit in recipe.units for size in unit)
         seconds = sent.seconds(gpu, assumed.link)
-        return sent, seconds, min(seconds, back) if recipe.eager and recipe.accumulate == 1 else 0.0
+        return sent, seconds, min(seconds, backward) if recipe.eager and recipe.accumulate == 1 else 0.0
     sizes = [sum(unit) for unit in recipe.units]
     gathers = total(gather(precision_of(recipe).compute * size, ranks) for size in sizes)
     reduces = total(gather(recipe.reduce * size, ranks) for size in sizes)
-    if recipe.fsdp == "full_shard":
-        reduces += gathers                                                   # gathered again in the backward pass
-    there, again = gathers.seconds(gpu, assumed.link), reduces.seconds(gpu, assumed.link)
-    return gathers + reduces, there + again, min(there, ahead) + min(again, back)
+    if recipe.fsdp == "full_shard":             # gathers again in the backward pass
+        reduces = total([reduces, gathers])
+    there, back = gathers.seconds(gpu, assumed.link), reduces.seconds(gpu, assumed.link)
+    return total([gathers, reduces]), there + back, min(there, forward) + min(back, backward)

@@ -1,4 +1,4 @@
-"""What is measured beside the engine: AudioCraft's MAGNeT and MusicGen, and the bare matrix products."""
+"""Baselines: AudioCraft's MAGNeT and MusicGen with random weights, and the matrix products of a step on their own."""
 from __future__ import annotations
 
 import contextlib
@@ -9,7 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from ..engine.linear import LinearWeights, prepare_linear
-from ..modules.attention import Full
+from ..modules.attention import Context, Full
+from .measure import Run
 
 CAPTION = "an energetic folk tune in D major with a fiddle, a flute and a bodhran"
 CARD, CODEBOOKS = 2048, 4
@@ -17,7 +18,7 @@ CARD, CODEBOOKS = 2048, 4
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """A transformer: `dim` channels, `layers` layers, `heads` heads."""
+    """The size of a transformer."""
     dim: int
     layers: int
     heads: int
@@ -28,8 +29,8 @@ SIZES = {"tiny": Size(128, 4, 4), "dim512": Size(512, 6, 8), "dim1024": Size(102
 
 
 @contextlib.contextmanager
-def audiocrafts_own() -> tp.Iterator[None]:
-    """AudioCraft as it was before the plugin took its names."""
+def without_plugin() -> tp.Iterator[None]:
+    """Restore AudioCraft's own classes inside a `with` block."""
     from ..registry import register, unregister
     unregister()
     try:
@@ -38,9 +39,48 @@ def audiocrafts_own() -> tp.Iterator[None]:
         register()
 
 
+def upstream_magnet(size: Size, length: int, device: torch.device, dtype: torch.dtype) -> tp.Any:
+    """Build AudioCraft's MAGNeT, or return the exception if that fails on this machine."""
+    with without_plugin():
+        from audiocraft.models.lm_magnet import MagnetLMModel
+        try:
+            return build(MagnetLMModel, size, length, device, dtype)
+        except Exception as error:      # reported in the table, whatever it is
+            return error
+
+
+def upstream_musicgen(size: Size, length: int, device: torch.device, dtype: torch.dtype) -> tp.Any:
+    """Build AudioCraft's MusicGen."""
+    with without_plugin():
+        from audiocraft.models.lm import LMModel
+        return build(LMModel, size, length, device, dtype, causal=True)
+
+
+def plugin_magnet(upstream: tp.Any, size: Size, length: int, device: torch.device, dtype: torch.dtype) -> tp.Any:
+    """Build the plugin's MAGNeT with the weights of `upstream`, unless that is an exception."""
+    from ..models.lm_magnet import MagnetLMModel
+    model = build(MagnetLMModel, size, length, device, dtype)
+    if not isinstance(upstream, Exception):
+        model.load_state_dict(upstream.state_dict())
+    return model
+
+
+def failing(error: Exception) -> Run:
+    """Return a run that raises because the model could not be built."""
+    def run() -> None:
+        raise RuntimeError(f"cannot be built: {error}")
+    return run
+
+
 def build(klass: tp.Callable[..., torch.nn.Module], size: Size, length: int, device: torch.device, dtype: torch.dtype,
           causal: bool = False, seed: int = 0) -> tp.Any:
-    """A model with random weights, the published models' settings, and words in place of T5."""
+    """Build a model with random weights and the settings of the published models, with a word embedding instead of T5.
+
+    Args:
+        klass: the model's class.
+        length: frames T of a clip.
+        causal: for MusicGen, with its delay pattern.
+    """
     from audiocraft.modules.codebooks_patterns import DelayedPatternProvider, ParallelPatternProvider
     from audiocraft.modules.conditioners import ConditionFuser, ConditioningProvider
 
@@ -51,9 +91,9 @@ def build(klass: tp.Callable[..., torch.nn.Module], size: Size, length: int, dev
     pattern = DelayedPatternProvider(CODEBOOKS) if causal else ParallelPatternProvider(CODEBOOKS, empty_initial=-1)
     settings: dict[str, tp.Any] = {"causal": causal}
     if not causal:
-        # A second of `length` frames: AudioCraft's model wants both numbers whole.
+        # A clip of 1 s with `length` frames: AudioCraft's model requires integers for both.
         settings |= {"subcodes_context": 5, "compression_model_framerate": length, "segment_duration": 1, "span_len": 3}
-    # xformers on CUDA, as AudioCraft's own recipes have it; on a CPU its MAGNeT runs by the custom attention alone.
+    # xformers on CUDA, as in AudioCraft's recipes; on a CPU its MAGNeT only runs with the custom attention.
     efficient = device.type == "cuda" or causal
     model = klass(pattern_provider=pattern, condition_provider=provider, fuser=fuser, n_q=CODEBOOKS, card=CARD, dim=size.dim,
                   num_heads=size.heads, num_layers=size.layers, hidden_scale=4, norm="layer_norm", norm_first=True,
@@ -65,20 +105,22 @@ def build(klass: tp.Callable[..., torch.nn.Module], size: Size, length: int, dev
 
 
 def captions(batch: int) -> list[tp.Any]:
-    """Conditions for a batch."""
+    """Return the same caption for each clip of a batch."""
     from audiocraft.modules.conditioners import ConditioningAttributes
     return [ConditioningAttributes(text={"description": CAPTION}) for _ in range(batch)]
 
 
-def bare_products(size: Size, batch: int, length: int, context: tp.Any, device: torch.device, dtype: torch.dtype,
-                  packed: bool) -> tp.Callable[[], None]:
-    """The matrix products of one guided step at `length` frames, and nothing else: what no exact forward pass can avoid.
+def matrix_products(size: Size, batch: int, length: int, context: Context, device: torch.device, dtype: torch.dtype,
+                    packed: bool) -> Run:
+    """Return only the matrix products of one guided step: a lower bound for the time of any exact forward pass.
 
-    Both guidance branches go through the layers; the text is attended to in the conditional one; one head is applied.
-    Where the context is not full, its products along the band are left out: they are next to nothing.
+    The conditional and the unconditional branch go through the layers, only the conditional one attends to the text, and
+    one output head is applied. The small products of restricted attention are omitted.
 
     Args:
-        packed: multiply as the engine does, with weights laid out for the processor; otherwise by `linear`.
+        length: frames T.
+        context: of self-attention, `Full()` or `Band(width)`.
+        packed: whether to multiply as the fast path does, with packed weights, instead of with `F.linear`.
     """
     dim, rows = size.dim, 2 * batch
     generator = torch.Generator(device).manual_seed(0)

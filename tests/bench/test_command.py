@@ -1,0 +1,46 @@
+"""`magnet bench` on the command line."""
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from magnet_plugin.cli.main import main
+
+
+@pytest.mark.integ
+def test_smoke_runs_fill_every_row(tmp_path: Path) -> None:
+    """They measure all that the large runs do, from the same weights."""
+    for what in ("decode", "train", "startup"):
+        assert main(["bench", what, "--smoke", "--device", "cpu", "--out", str(tmp_path)]) == 0
+    records = {what: json.loads((tmp_path / f"{what}-cpu.json").read_text()) for what in ("decode", "train", "startup")}
+    assert "error" not in str([record["cases"] for record in records.values()])
+    (decode,), (train,), (startup,) = (record["cases"] for record in records.values())
+    assert set(decode["decode"]) == {"AudioCraft MAGNeT", "fast path", "reference path", "guidance_every=2",
+                                     "guidance_interval=0..0.8", "bfloat16", "int8"}
+    text = (tmp_path / "bench.md").read_text()
+    for name in [*decode["decode"], *decode["first stage"], *train["update"], "cache.tokens", *startup["commands"]]:
+        assert f"| {name} |" in text
+    made = records["decode"]["made_with"]
+    assert made["measured_on"] in text and made["torch"] in text
+    assert set(train["machine"]) == {"float32", "bfloat16", "moved"}
+    assert all(min(values) > 0 for values in train["machine"].values())
+    assert startup["commands"]["magnet generate"]["seconds"][0] > startup["commands"]["magnet --help"]["seconds"][0] > 0
+
+
+@pytest.mark.parametrize("arguments,named", [(["decode", "--only", "huge"], "--only huge"),
+                                             (["decode", "--device", "cuda"], "--device cuda"),
+                                             (["quality", "--table", "x"], "--table x"),
+                                             (["quality", "--only", "nothing"], "--only nothing")])
+def test_wrong_arguments(arguments: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                         monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main(["bench", *arguments, "--out", str(tmp_path)]) == 2
+    assert named in capsys.readouterr().err
+
+
+def test_help_does_not_import_torch() -> None:
+    script = "import sys\nfrom magnet_plugin.cli import bench, bench_scale\nprint('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
