@@ -1,4 +1,4 @@
-"""Running Dora for real, each test in a folder of its own."""
+"""Run Dora in a subprocess, with a Dora folder for each test, and read its results."""
 import json
 import os
 import re
@@ -12,14 +12,17 @@ DEBUG = ["solver=magnet/debug", "num_threads=2"]
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """What a job sees: no USER, as in containers, and a Dora folder of its own. The folk set's cache is shared."""
-    env = {key: value for key, value in os.environ.items() if key != "USER"}
-    return {**env, "AUDIOCRAFT_DORA_DIR": str(folder / "runs"), "PYTHONUNBUFFERED": "1"}
+    """Return the environment of a job whose Dora folder is `folder / "runs"`. All jobs share the cache of data sets."""
+    return {**os.environ, "AUDIOCRAFT_DORA_DIR": str(folder / "runs"), "PYTHONUNBUFFERED": "1"}
 
 
 def dora(folder: Path, *arguments: str, cwd: Path = ROOT, check: bool = True, python: str = sys.executable,
          **kwargs: tp.Any) -> subprocess.CompletedProcess:
-    """`dora ARGUMENTS`; a failure shows the end of its output."""
+    """Run `dora ARGUMENTS`.
+
+    Raises:
+        AssertionError: It failed and `check` is set; shows the end of its output.
+    """
     done = subprocess.run([python, "-m", "dora", *arguments], cwd=cwd, env=environment(folder), text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=400, **kwargs)
     assert not check or done.returncode == 0, done.stdout[-3000:]
