@@ -99,6 +99,22 @@ def test_without_resampling_only_the_scores_change() -> None:
             assert float(chosen(result)[b, m]) == pytest.approx(expected, abs=1e-6)
 
 
+def test_both_draws_of_a_rescored_step_use_the_same_noise() -> None:
+    """Where the models agree, the rescored tokens are those of the candidate; other steps draw no noise."""
+    own = probs(8, B, T)
+    sampler = Sampler(use_sampling=True, generator=torch.Generator().manual_seed(0))
+    everywhere = torch.arange(T).expand(B, T)
+    agreeing = rescoring(lambda tokens, stage: own, stages=(1,))
+    noise = agreeing.noise(sampler, own, step(stage=1))
+    sampled = sampler.sample(own.log(), own, noise)
+    tokens = torch.zeros(B, K, T, dtype=torch.long)
+    masked = torch.ones(B, T, dtype=torch.bool)
+    candidate = Candidate.fill(tokens, 1, masked, everywhere, sampled, own, torch.tensor(True))
+    result = agreeing.rescore(candidate, step(stage=1), sampler, noise)
+    assert torch.equal(result.tokens, candidate.tokens) and result.tokens[:, 1].unique().numel() > 2
+    assert agreeing.noise(sampler, own, step(stage=0)) is None
+
+
 def test_annealing_only_ever_sharpens() -> None:
     logits = torch.randn(B, T, CARD, generator=torch.Generator().manual_seed(6))
     theirs, own = logits.softmax(-1), torch.full((B, T, CARD), 1 / CARD)

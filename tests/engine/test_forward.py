@@ -35,8 +35,8 @@ def lively(**changes: tp.Any) -> tp.Any:
     return model
 
 
-def texts_for(model: tp.Any) -> list[tp.Any]:
-    return conditions(*TEXTS) if model.condition_provider.conditioners else []
+def texts_for(model: tp.Any, texts: tp.Sequence[tp.Optional[str]] = TEXTS) -> list[tp.Any]:
+    return conditions(*texts) if model.condition_provider.conditioners else []
 
 
 @pytest.fixture(params=VARIANTS, ids=lambda name: name.replace(" ", "-"))
@@ -48,10 +48,11 @@ def model(request: pytest.FixtureRequest) -> tp.Any:
 
 
 @torch.no_grad()
-def logits(model: tp.Any, seed: int = 0, **options: tp.Any) -> list[torch.Tensor]:
+def logits(model: tp.Any, seed: int = 0, texts: tp.Sequence[tp.Optional[str]] = TEXTS, **options: tp.Any
+           ) -> list[torch.Tensor]:
     """Guided logits of all stages and three coefficients, at some frames and at all."""
     generator = torch.Generator().manual_seed(seed)
-    predict = predictor(model, texts_for(model), len(TEXTS), GenerationOptions(**options))
+    predict = predictor(model, texts_for(model, texts), len(TEXTS), GenerationOptions(**options))
     found, device = [], next(model.parameters()).device
     for stage in range(model.n_q):
         tokens = torch.randint(0, model.card + 1, (len(TEXTS), model.n_q, LENGTH), generator=generator)
@@ -173,6 +174,9 @@ def test_captured_graphs_give_the_same_logits_and_are_reused() -> None:
     assert (capture.captured, capture.replayed) == (4, 24)
     assert off(logits(model, seed=1, engine="lean"), logits(model, seed=1, engine="plain")) < 1e-5
     assert (capture.captured, capture.replayed) == (4, 48)
+    other = {"seed": 1, "texts": TEXTS[::-1]}                   # Same shapes: the graphs have to read the new text.
+    assert off(logits(model, engine="lean", **other), logits(model, engine="plain", **other)) < 1e-5
+    assert (capture.captured, capture.replayed) == (4, 72)
 
 
 def test_graph_cache_copies_changed_inputs_and_evicts_the_oldest() -> None:
