@@ -8,8 +8,8 @@ SPLITS = "train=.9 valid=.05 evaluate=.05"
 SPLITS_HELP = f"splits and their shares, relative to the sum (default: {SPLITS}); `generate` is taken from the last one"
 SCAN_DESCRIPTION = """\
 Writes AudioCraft manifests for your own audio (.wav, .flac, .ogg, .mp3) and reports unreadable files and missing
-captions. The audio itself is not changed or copied. Captions come from the CSV column `description`, else from a .json
-file next to the audio (field `description`), else from a .txt file next to it."""
+captions. The audio itself is not changed: the output folder links to it. Captions come from the CSV column
+`description`, else from a .json file next to the audio (field `description`), else from a .txt file next to it."""
 FOLK_DESCRIPTION = """\
 Renders the built-in data set: folk tunes and chorales from music21's corpus, played on General MIDI instruments, with
 captions that name instrument, key, tempo and kind of tune. The same arguments give the same files."""
