@@ -20,8 +20,9 @@ def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
 
     def add(name: str, text: str, run: tp.Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
         one = whats.add_parser(name, parents=[common], help=text, description=text[0].upper() + text[1:] + ".")
-        one.add_argument("--out", type=Path, default=RESULTS, metavar="DIR",
-                         help="folder of the JSON files and bench.md (default: docs/results)")
+        if name != "scale":
+            one.add_argument("--out", type=Path, default=RESULTS, metavar="DIR",
+                             help="folder of the JSON files and bench.md (default: docs/results)")
         one.set_defaults(run=run)
         return one
 
