@@ -1,5 +1,5 @@
 """Real solvers with fixed batches, stages and masks, in one process or in several that form a process group."""
-import multiprocessing
+import contextlib
 import os
 import tempfile
 import traceback
@@ -17,6 +17,7 @@ from magnet_plugin.modules import hybrid_targets, masking, schedules
 from magnet_plugin.solvers import builders, hybrid_magnet, magnet
 
 from ..conftest import compose
+from . import forked
 from .small_models import conditions
 
 magnet_plugin.register()
@@ -37,21 +38,30 @@ def run_ranks(world_size: int, function: tp.Callable, *arguments: tp.Any, backen
 
     The processes form a process group, unless there is only one or `backend` is empty.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
     with tempfile.TemporaryDirectory() as name:
-        ranks = [context.Process(target=_run_rank, args=(rank, world_size, name, function, arguments, backend), daemon=True)
-                 for rank in range(world_size)]
+        folder = Path(name)
+        with start_ranks(world_size, function, *arguments, backend=backend, folder=folder) as ranks:
+            for rank in ranks:
+                rank.join(240)
+            errors = "\n".join(path.read_text() for path in sorted(folder.glob("error.*")))
+            assert [rank.exitcode for rank in ranks] == [0] * world_size, errors
+        return [torch.load(folder / f"result.{rank}", weights_only=False) for rank in range(world_size)]
+
+
+@contextlib.contextmanager
+def start_ranks(world_size: int, function: tp.Callable, *arguments: tp.Any, folder: Path, backend: str = "gloo"
+                ) -> tp.Iterator[list]:
+    """Start the processes of `run_ranks`, which write results and errors to a folder. Kills them at the end."""
+    ranks = [forked.CONTEXT.Process(target=_run_rank, args=(rank, world_size, str(folder), function, arguments, backend))
+             for rank in range(world_size)]
+    for rank in ranks:
+        rank.start()
+    try:
+        yield ranks
+    finally:
         for rank in ranks:
-            rank.start()
-        for rank in ranks:
-            rank.join(240)
-        late = [rank for rank in ranks if rank.is_alive()]
-        for rank in late:
             rank.kill()
-        errors = [path.read_text() for path in sorted(Path(name).glob("*.txt"))]
-        assert not late and not any(rank.exitcode for rank in ranks), "\n".join(errors) or f"{late} do not end"
-        return [torch.load(Path(name) / f"{rank}.pt", weights_only=False) for rank in range(world_size)]
+            rank.join()
 
 
 def _run_rank(rank: int, world_size: int, folder: str, function: tp.Callable, arguments: tuple, backend: str) -> None:
@@ -62,9 +72,9 @@ def _run_rank(rank: int, world_size: int, folder: str, function: tp.Callable, ar
             torch.cuda.set_device(rank)
         if world_size > 1 and backend:
             torch.distributed.init_process_group(backend, f"file://{folder}/meeting", rank=rank, world_size=world_size)
-        torch.save(function(*arguments), Path(folder) / f"{rank}.pt")
+        torch.save(function(*arguments), Path(folder) / f"result.{rank}")
     except BaseException:
-        Path(folder, f"{rank}.txt").write_text(f"rank {rank}\n{traceback.format_exc()}")
+        Path(folder, f"error.{rank}").write_text(f"rank {rank}\n{traceback.format_exc()}")
         raise
 
 
