@@ -149,6 +149,7 @@ class Heartbeat:
                                      for rank in range(self.world_size))
                 text = f"waited longer than distrib.timeout={self.timeout:g} s for the other ranks; {statuses}"
                 logger.error("It %s. The log of the rank that is behind has the cause.", text)
+            self._beat()                                        # so that peers report the present status
             for connection in self.connections.values():
                 connection.send(failed=text)
         self._closed = True
@@ -210,6 +211,7 @@ class Heartbeat:
         logger.error("Rank %d of %d %s. Its last status: %s. See its log for the cause: %s", rank, self.world_size, reason,
                      self._status_of(rank), self.log_of(rank))
         self._lost.set()
+        self._beat()
         for other, connection in self.connections.items():
             if other != rank:
                 connection.send(lost=rank, reason=reason)

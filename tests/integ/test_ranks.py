@@ -119,14 +119,14 @@ FAILURE = """
 import importlib.abc, os, sys
 class Fail(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name == "magnet_plugin.solvers.hybrid_magnet":      # imported after the solver below
-            solver = sys.modules["magnet_plugin.solvers.magnet"]
-            original = solver.stage_and_generator
+        if name == "magnet_plugin.solvers.magnet":             # imports the function below by name
+            from magnet_plugin.distributed import seeds
+            original = seeds.stage_and_generator
             def failing(seed, epoch, step, *rest):
                 if epoch == 2 and step == 1 and os.environ.get("RANK") == "1":
                     raise ValueError("a clip that only this rank has")
                 return original(seed, epoch, step, *rest)
-            solver.stage_and_generator = failing
+            seeds.stage_and_generator = failing
 sys.meta_path.insert(0, Fail())
 """
 
@@ -153,9 +153,9 @@ def test_sharded_ranks_train_until_one_fails_and_load_by_signature(tmp_path: Pat
     done = subprocess.run([sys.executable, "-m", "dora", "run", "--ddp_workers", "2", "-d", *overrides], cwd=ROOT,
                           env={**environment(tmp_path), "PYTHONPATH": path}, text=True, timeout=300,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert done.returncode and (tmp_path / "runs" / "xps").exists(), done.stdout[-3000:]
     [folder] = (tmp_path / "runs" / "xps").iterdir()
     first, second = ((folder / f"solver.log.{rank}").read_text() for rank in range(2))
-    assert done.returncode
     for log in (done.stdout, first):
         assert "Rank 1 of 2 failed: ValueError: a clip that only this rank has" in log
         assert "train, epoch 2, update 2 of 4" in log and "solver.log.1" in log and "worker_1.log" in log
@@ -178,6 +178,7 @@ def lost(folder: Path, signum: int) -> None:
 
     def run_step(idx: int, batch: tp.Any, metrics: dict) -> dict:
         if solver.epoch == 2 and solver.is_training and idx == 1 and flashy.distrib.rank() == 1:
+            time.sleep(1.5)                                         # until the status has been sent
             os.kill(os.getpid(), signum)
         return step(idx, batch, metrics)
     solver.run_step = run_step
