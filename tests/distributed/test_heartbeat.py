@@ -33,7 +33,8 @@ class Group:
             thread.join()
 
     def break_connections(self, rank: int) -> None:
-        """What the kernel does for a killed process."""
+        """What the kernel does for a killed process, whose own thread reports nothing any more."""
+        self.ranks[rank]._closed = True
         for connection in self.ranks[rank].connections.values():
             connection.sock.shutdown(socket.SHUT_RDWR)
 
