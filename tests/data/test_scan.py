@@ -111,8 +111,8 @@ def test_files_with_the_same_stem_keep_their_own_captions(tmp_path: Path) -> Non
 
 
 def test_short_files_are_skipped(audio: Path, tmp_path: Path) -> None:
-    report = scan(audio, tmp_path / "out", SPLITS, min_duration=3.5, progress=False)
-    assert len(metadata_of(report)) == 3 and len(report.too_short) == 3
+    report = scan(audio, tmp_path / "out", SPLITS, min_duration=2.5, progress=False)
+    assert len(metadata_of(report)) == 4 and len(report.too_short) == 2
 
 
 def test_nothing_usable(tmp_path: Path) -> None:
