@@ -38,13 +38,13 @@ def test_git_save_runs_the_committed_state(records: Records, clone: Path, monkey
     monkeypatch.setenv("MAGNET_GIT_SAVE", "true")
     command = ("launch", "--no_tail", *SHORT, "transformer_lm.card=1024")
     sheep = submitted(records, dora(records.folder, *command, cwd=clone).stdout)
-    with open(clone / "magnet_plugin" / "solver.py", "a") as file:
+    with open(clone / "magnet_plugin" / "solvers" / "magnet.py", "a") as file:
         file.write("# not committed\n")
     refused = dora(records.folder, "launch", "--no_tail", *SHORT, "label=dirty", cwd=clone, check=False)
-    assert refused.returncode and "solver.py" in refused.stdout and "--no_git_save" in refused.stdout
+    assert refused.returncode and "solvers/magnet.py" in refused.stdout and "--no_git_save" in refused.stdout
     assert records.over(sheep) == "FAILED"
     log = sheep.log.read_text()
-    assert re.search(r'File "\S+/runs/codes/[0-9a-f]{40}/magnet_plugin/solver.py"', log)
+    assert re.search(r'File "\S+/runs/codes/[0-9a-f]{40}/magnet_plugin/solvers/magnet.py"', log)
     assert "set transformer_lm.card=512" in log
 
 
