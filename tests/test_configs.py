@@ -52,6 +52,16 @@ def test_composes_and_builds(solver: str) -> None:
         assert not isinstance(built, MagnetLMModel)
 
 
+@pytest.mark.parametrize("group", ["conditioner", "dset"])
+def test_all_choices_of_a_group_compose(group: str) -> None:
+    import omegaconf
+    for path in sorted((CONFIG / group).rglob("*.yaml")):
+        if path.stem != "default":                # the groups' own bases
+            name = path.relative_to(CONFIG / group).with_suffix("")
+            cfg = compose("solver=magnet", f"{group}={name}")
+            omegaconf.OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+
 @pytest.mark.parametrize("solver", PAPER)
 def test_the_papers_recipes(solver: str) -> None:
     cfg = compose(f"solver={solver}", *DATA)
