@@ -1,10 +1,11 @@
-"""The `magnet` command. Thin: it reads arguments, calls `api` and `checkpoints`, and writes files.
+"""The `magnet` command: parses arguments, runs the command and prints errors.
 
 `magnet --help` imports neither torch nor AudioCraft; each command imports what it needs when it runs.
 """
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import random
 import sys
@@ -13,7 +14,9 @@ import typing as tp
 import warnings
 from pathlib import Path
 
-from ..decoding.options import CHOICES
+from .. import environment
+from ..decoding.options import CHOICES, GenerationOptions
+from ..decoding.rescoring_options import DEFAULT_WEIGHT
 from .bench import add_parser as add_bench_parser
 from .data import add_parser as add_data_parser
 from .doctor import describe
@@ -28,7 +31,9 @@ MODEL = "//bundled/magnet-16khz"
 #: Arguments of `magnet generate` that `set_generation_params` takes by the same names.
 PARAMS = ("temperature", "top_p", "top_k", "max_cfg_coef", "min_cfg_coef", "decoding_steps", "span_arrangement", "duration",
           "engine", "precision", "rescorer", "rescorer_weight", "prompt_model", "prompt_duration")
-#: What a user can mend: told in one line. Anything else is a fault of the program and keeps its traceback.
+#: Fields of GenerationOptions by name; the help shows their defaults.
+FIELDS = {field.name: field for field in dataclasses.fields(GenerationOptions)}
+#: Errors that the user can fix are printed in one line. Any other exception is a bug and keeps its traceback.
 EXPECTED = (ValueError, OSError, ModuleNotFoundError)
 
 
@@ -55,6 +60,7 @@ def load_model(args: argparse.Namespace) -> MAGNeT:
         if device.type == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"--device {args.device}: torch sees no CUDA device; `magnet doctor` tells more")
     print(f"Loading {args.model} …", file=sys.stderr, flush=True)
+    environment.defer_imports()
     from .. import MAGNeT
     try:
         model = MAGNeT.get_pretrained(args.model, device=args.device)
@@ -64,6 +70,26 @@ def load_model(args: argparse.Namespace) -> MAGNeT:
     chosen = {name: value for name, value in given.items() if value is not None}
     model.set_generation_params(use_sampling=not args.greedy, **chosen)
     return model
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Check what can be checked without importing torch, so that a mistyped value is reported at once.
+
+    Raises:
+        ValueError: a decoding option is out of range, or a file or bundled model does not exist.
+    """
+    given = {"temp" if name == "temperature" else name: getattr(args, name) for name in PARAMS}
+    fields = {name: value for name, value in given.items() if name in FIELDS and value is not None}
+    GenerationOptions(**fields)
+    if args.duration is not None and not args.duration > 0:
+        raise ValueError(f"--duration {args.duration:g} must be above 0 seconds")
+    if args.continue_from and not args.continue_from.is_file():
+        raise ValueError(f"--continue-from {args.continue_from}: no such file")
+    if args.prompt_seconds is not None and not args.prompt_seconds > 0:
+        raise ValueError(f"--prompt-seconds {args.prompt_seconds:g} must be above 0")
+    local = args.model.startswith(("/", "./", "../")) and not args.model.startswith("//")
+    if local and not Path(args.model).exists():
+        raise ValueError(f"--model {args.model}: no such file or folder")
 
 
 def read_prompt(path: Path, seconds: float | None, duration: float) -> tuple[torch.Tensor, int]:
@@ -106,6 +132,7 @@ def generate(args: argparse.Namespace) -> int:
                          "or --unconditional N, or --continue-from AUDIO")
     if args.prompt_seconds is not None and not args.continue_from:
         raise ValueError("--prompt-seconds needs --continue-from AUDIO")
+    check_options(args)
     model = load_model(args)
     prompt = read_prompt(args.continue_from, args.prompt_seconds, model.duration) if args.continue_from else None
     texts = args.text or [None] * (args.unconditional or 1)
@@ -142,6 +169,7 @@ def generate_one(model: MAGNeT, text: str | None, seed: int, out: Path, prompt: 
 
 def export(args: argparse.Namespace) -> int:
     """`magnet export`: a release folder of a trained model."""
+    environment.defer_imports()
     from .. import register
     from ..models import checkpoints
     register()
@@ -169,68 +197,84 @@ def demo(args: argparse.Namespace) -> int:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks and warnings")
+    common.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks and all warnings")
     top = argparse.ArgumentParser("magnet", parents=[common],
                                   description="MAGNeT for AudioCraft: text to music by masked decoding.",
-                                  epilog="Training is Dora's: dora -P magnet_plugin run solver=magnet")
+                                  epilog="To train a model: dora -P magnet_plugin run solver=magnet")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    add_generate(commands.add_parser("generate", parents=[common], help="text to WAV files"))
-    one = commands.add_parser("export", parents=[common], help="write a release folder of a trained model")
-    one.add_argument("source", metavar="SOURCE", help="//sig/SIGNATURE, a checkpoint, or a run's folder")
+    add_generate(commands.add_parser("generate", parents=[common], help="generate WAV files from text"))
+    one = commands.add_parser("export", parents=[common], help="export a trained model as a release folder")
+    one.add_argument("source", metavar="SOURCE", help="//sig/SIGNATURE, a checkpoint or the folder of a Dora run")
     one.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
-    one.add_argument("--half", action="store_true", help="store float16, half the size")
+    one.add_argument("--half", action="store_true", help="store the weights in float16, at half the size")
     one.set_defaults(run=export)
-    one = commands.add_parser("doctor", parents=[common], help="versions, devices, attention kernels, what is amiss")
+    one = commands.add_parser("doctor", parents=[common], help="check versions, devices, kernels and folders")
     one.set_defaults(run=doctor)
     add_data_parser(commands, common)
     add_bench_parser(commands, common)
     add_report_parser(commands, common)
-    one = commands.add_parser("demo", parents=[common], help="fine-tune for a minute, export, generate, show")
-    one.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="folder for all of it (demo)")
-    one.add_argument("--model", default=MODEL, help=f"model to start from ({MODEL})")
+    one = commands.add_parser("demo", parents=[common], help="fine-tune, export, generate clips and write an HTML page")
+    one.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="output folder. Default: %(default)s")
+    one.add_argument("--model", default=MODEL, help="model to fine-tune. Default: %(default)s")
     one.add_argument("--override", action="append", default=[], metavar="KEY=VALUE",
-                     help="setting of the training run, as a model of another size needs; may be repeated")
+                     help="config override of the training run; may be repeated")
     one.set_defaults(run=demo)
     return top
 
 
 def add_generate(one: argparse.ArgumentParser) -> None:
-    """Arguments of `magnet generate`."""
-    one.add_argument("text", nargs="*", metavar="TEXT", help="what to play; one clip each")
+    """Add the arguments of `magnet generate`."""
+    one.add_argument("text", nargs="*", metavar="TEXT", help="description of the music; one clip is generated per TEXT")
     one.add_argument("--model", default=MODEL, metavar="NAME",
-                     help=f"//bundled/NAME, //sig/SIGNATURE, a release folder or a hub name ({MODEL})")
-    one.add_argument("--out", type=Path, default=Path("outputs"), metavar="DIR", help="for WAV and JSON (outputs)")
-    one.add_argument("--seed", type=int, help="of the first clip, the next has one more; drawn and told if left out")
-    one.add_argument("--duration", type=float, metavar="SECONDS", help="up to what the model was trained on (that)")
-    one.add_argument("--unconditional", type=int, metavar="N", help="N clips without a text")
-    one.add_argument("--continue-from", type=Path, metavar="AUDIO", help="go on from this file")
-    one.add_argument("--prompt-seconds", type=float, metavar="P", help="use only so much of its beginning")
-    one.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, …; cuda where there is one, if left out")
-    group = one.add_argument_group("decoding", "what is left out is as in the paper")
-    group.add_argument("--temperature", type=float, help="at the start of each stage (3.0)")
-    group.add_argument("--top-p", type=float, help="0 switches it off (0.9)")
-    group.add_argument("--top-k", type=int, help="0 keeps all tokens (0)")
-    group.add_argument("--max-cfg-coef", type=float, help="guidance while all is masked (10)")
-    group.add_argument("--min-cfg-coef", type=float, help="guidance once nothing is (1)")
-    group.add_argument("--decoding-steps", type=steps, metavar="N,N,…", help="one per codebook (20,10,10,10)")
-    group.add_argument("--span-arrangement", choices=CHOICES["span_arrangement"], help="(stride1)")
-    group.add_argument("--engine", choices=CHOICES["engine"], help="lean, the model's own (plain), or what fits (auto)")
-    group.add_argument("--precision", choices=CHOICES["precision"], help="of the matrix products; others than model are "
-                       "faster and approximate (model)")
-    group.add_argument("--greedy", action="store_true", help="take the likeliest tokens instead of sampling")
-    group = one.add_argument_group("other models", "on the same codec, by the names that --model takes")
-    group.add_argument("--rescorer", metavar="NAME", help="a MusicGen, AudioGen or MAGNeT that has a say in what is kept")
-    group.add_argument("--rescorer-weight", type=float, metavar="W", help="MAGNeT's own share, from 0 to 1 (0.7)")
-    group.add_argument("--prompt-model", metavar="NAME", help="a MusicGen or AudioGen that writes the first seconds")
-    group.add_argument("--prompt-duration", type=float, metavar="SECONDS", help="so many; also of a hybrid model (1)")
+                     help="//bundled/NAME, //sig/SIGNATURE, a release folder or a Hugging Face name. Default: %(default)s")
+    one.add_argument("--out", type=Path, default=Path("outputs"), metavar="DIR",
+                     help="folder for WAV and JSON files. Default: %(default)s")
+    one.add_argument("--seed", type=int,
+                     help="seed of the first clip; later clips use seed+1, seed+2, … Random (and printed) by default")
+    one.add_argument("--duration", type=float, metavar="SECONDS", help="length of each clip in seconds. Default and "
+                     "maximum: the length the model was trained on")
+    one.add_argument("--unconditional", type=int, metavar="N", help="generate N clips without a text")
+    one.add_argument("--continue-from", type=Path, metavar="AUDIO", help="audio file to continue")
+    one.add_argument("--prompt-seconds", type=float, metavar="P",
+                     help="use only the first P seconds of --continue-from. Default: the whole file")
+    one.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, … Default: cuda if available, otherwise cpu")
+    add_decoding(one.add_argument_group("decoding options"))
+    group = one.add_argument_group("auxiliary models", "They must use the same codec, and are named as in --model.")
+    group.add_argument("--rescorer", metavar="NAME", help="MusicGen, AudioGen or MAGNeT whose token probabilities are mixed "
+                       "with the model's own")
+    group.add_argument("--rescorer-weight", type=float, metavar="W", help="weight of MAGNeT's own probabilities, from 0 to "
+                       f"1. Default: {DEFAULT_WEIGHT} with a rescorer")
+    group.add_argument("--prompt-model", metavar="NAME", help="MusicGen or AudioGen that generates the first seconds")
+    group.add_argument("--prompt-duration", type=float, metavar="SECONDS", help="seconds generated autoregressively before "
+                       "parallel decoding starts. Default: 1 for hybrid models, at most half of the clip")
     one.set_defaults(run=generate)
+
+
+def add_decoding(group: argparse._ArgumentGroup) -> None:
+    """Add the options of `GenerationOptions`, with its types, choices and defaults."""
+    def add(option: str, text: str, field: str = "", metavar: str | None = None) -> None:
+        name = field or option.removeprefix("--").replace("-", "_")
+        default = FIELDS[name].default
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        group.add_argument(option, type=steps if isinstance(default, tuple) else type(default), metavar=metavar,
+                           choices=CHOICES.get(name), help=f"{text}. Default: {shown}")
+    add("--temperature", "softmax temperature at the start of each stage", "temp")
+    add("--top-p", "sample from the most likely tokens that together reach this probability; 0 disables it")
+    add("--top-k", "sample from the K most likely tokens; 0 uses all of them")
+    add("--max-cfg-coef", "guidance scale when everything is masked; 1 means no guidance")
+    add("--min-cfg-coef", "guidance scale when nothing is masked")
+    add("--decoding-steps", "decoding steps of each codebook", metavar="N,N,…")
+    add("--span-arrangement", "overlapping spans (stride1) or spans on a fixed grid (nonoverlap)")
+    add("--engine", "fast path (lean), reference path (plain), or the fast path where it supports the model (auto)")
+    add("--precision", "precision of the linear layers; values other than model are approximate and faster")
+    group.add_argument("--greedy", action="store_true", help="take the most likely tokens instead of sampling")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        0, or 1 where `doctor` found a problem, or 2 after an error that the user can mend (told on stderr in one line).
+        0 on success, 1 if `doctor` found a problem, 2 after an error that the user can fix (one line on stderr).
     """
     args = parser().parse_args(argv)
     debug = getattr(args, "debug", False)

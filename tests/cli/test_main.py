@@ -22,7 +22,7 @@ def run(*args: str) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize("args", [["--help"], ["generate", "--help"], ["data", "folk", "--help"], ["demo", "--help"],
                                   ["grid-report", "--help"]])
 def test_help_imports_nothing_heavy(args):
-    code = ("import sys\nfrom magnet_plugin.cli import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit as done:\n"
+    code = ("import sys\nfrom magnet_plugin.cli.main import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit as done:\n"
             "    assert done.code == 0\n"
             "heavy = {'torch', 'audiocraft', 'numpy', 'matplotlib', 'omegaconf'} & sys.modules.keys()\n"
             "assert not heavy, heavy")
@@ -191,8 +191,8 @@ def test_doctor_runs_the_kernels_and_sees_a_wrong_one(monkeypatch):
 def test_doctor_models_and_folders(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(doctor.environment, "PACKAGE", tmp_path)
-    (tmp_path / "zoo" / "codec-16khz").mkdir(parents=True)
-    (tmp_path / "zoo" / "codec-16khz" / "state").write_bytes(bytes(1_500_000))
+    (tmp_path / "models" / "bundled" / "codec-16khz").mkdir(parents=True)
+    (tmp_path / "models" / "bundled" / "codec-16khz" / "state").write_bytes(bytes(1_500_000))
     found = {finding.name: finding for finding in doctor.models()}
     assert found["//bundled/codec-16khz"][::2] == ("ok", "1.5 MB")
     assert found["//bundled/magnet-16khz"].state == "problem" and found["//bundled/magnet-16khz"].remedy
@@ -224,3 +224,34 @@ def test_doctor_as_a_command():
                  "cpu bfloat16"):
         assert f" {name} " in done.stdout, name
     assert "ok       import audiocraft" in done.stdout and "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("args, message", [
+    (["--top-p", "2"], "top_p=2.0 is outside"), (["--duration", "-1"], "--duration -1 must be above 0"),
+    (["--continue-from", "none.wav"], "no such file"), (["--model", "/none/here"], "no such file or folder")])
+def test_invalid_options_are_reported_without_importing_torch(args, message):
+    code = ("import sys\nfrom magnet_plugin.cli import main\nassert main.main(sys.argv[1:]) == 2\n"
+            "assert not {'torch', 'audiocraft', 'numpy'} & sys.modules.keys()")
+    done = subprocess.run([sys.executable, "-c", code, "generate", "x", *args], capture_output=True, text=True)
+    assert done.returncode == 0 and message in done.stderr, done.stderr
+
+
+def test_deferred_packages_load_on_first_use():
+    code = """
+import sys
+from magnet_plugin import environment, register
+environment.defer_imports()
+register()
+assert not {"xformers", "spacy", "transformers", "librosa", "torchmetrics"} & sys.modules.keys()
+from audiocraft.modules import chroma, conditioners
+from audiocraft.solvers import builders
+standins = [n for n, m in list(sys.modules.items()) for v in list(vars(m).values()) if type(v).__name__ == "_Deferred"]
+assert standins and all(name.startswith("audiocraft.") for name in standins), standins
+assert conditioners.T5Tokenizer.from_pretrained.__self__.__name__ == "T5Tokenizer"
+assert chroma.filters.chroma(sr=16000, n_fft=512).shape == (12, 257)
+import audiocraft.metrics, transformers
+assert builders.metrics.FrechetAudioDistanceMetric is audiocraft.metrics.FrechetAudioDistanceMetric
+assert type(transformers.T5EncoderModel) is type(conditioners.T5EncoderModel._load())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
