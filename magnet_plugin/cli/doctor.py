@@ -1,9 +1,10 @@
-"""`magnet doctor`: what is installed, which kernels run, where things are kept, and what to do about what is amiss.
+"""`magnet doctor`: check versions, devices, attention kernels, tools, models and folders, with a remedy for each problem.
 
-It does not touch the network, and each check stands alone: one that fails does not hide the others.
+It does not use the network. Checks are independent: one that fails does not hide the others.
 """
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import os
 import platform
@@ -16,17 +17,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .. import __version__, environment
+from .errors import describe
 
 NEEDED = {"torch": "torch", "torchaudio": "torchaudio", "audiocraft": "audiocraft", "dora": "dora-search",
-          "flashy": "flashy"}        # import name: package
+          "flashy": "flashy"}        # Package of each import name.
 BUNDLED = ("codec-16khz", "magnet-16khz")
-FRAMES = 500                    # ten seconds of music
+FRAMES = 500                    # Ten seconds of music.
 STATES = ("ok", "note", "problem")
-TOLERANCES = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 4e-2}       # against a float32 mask, for values near 1
+TOLERANCES = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 4e-2}       # Compared with a float32 mask, for values near 1.
 
 
 class Finding(tp.NamedTuple):
-    """One line of the report. `state` is one of STATES; `remedy` says what to do, unless all is well."""
+    """One line of the report. `state` is one of STATES; `remedy` says what to do if it is not "ok"."""
     state: str
     name: str
     text: str
@@ -36,22 +38,14 @@ class Finding(tp.NamedTuple):
 Check = tp.Callable[[], Iterator[Finding]]
 
 
-def describe(error: BaseException) -> str:
-    """An error and what caused it, in one line."""
-    parts: list[str] = []
-    cause: BaseException | None = error
-    while cause is not None:
-        text = " ".join(str(cause).split())
-        if parts or not text:
-            text = f"{type(cause).__name__}{': ' if text else ''}{text}"
-        if text not in parts:                       # layers of one library often hand the same error on
-            parts.append(text)
-        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
-    return "; caused by ".join(parts)
+def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
+    """Add `magnet doctor`."""
+    one = commands.add_parser("doctor", parents=[common], help="check versions, devices, kernels and folders")
+    one.set_defaults(run=lambda args: examine())
 
 
 def versions() -> Iterator[Finding]:
-    """Python, this plugin, and what it stands on."""
+    """Check Python, this plugin and its main requirements."""
     fits = (3, 10) <= sys.version_info[:2] < (3, 13)
     machine = f"{platform.system()} {platform.machine()}"
     yield Finding("ok" if fits else "problem", "python", f"{platform.python_version()} on {machine}",
@@ -70,7 +64,7 @@ def versions() -> Iterator[Finding]:
 
 
 def imports() -> Iterator[Finding]:
-    """AudioCraft, imported and taken over."""
+    """Import AudioCraft and register the plugin."""
     started = time.perf_counter()
     from .. import register
     register()
@@ -78,7 +72,7 @@ def imports() -> Iterator[Finding]:
 
 
 def devices() -> Iterator[Finding]:
-    """Processors that torch can use."""
+    """List the devices that torch can use."""
     import torch
     yield Finding("ok", "cpu", f"{environment.default_threads()} of {os.cpu_count()} cores for this process")
     for index in range(torch.cuda.device_count()):
@@ -87,28 +81,28 @@ def devices() -> Iterator[Finding]:
                       f"capability {facts.major}.{facts.minor}, torch built for CUDA {torch.version.cuda}")
     if not torch.cuda.is_available():
         unused = shutil.which("nvidia-smi") is not None
-        yield Finding("note" if unused else "ok", "cuda", f"torch {torch.__version__} sees no CUDA device",
-                      "nvidia-smi is here: compare its driver with the CUDA that torch is built for "
-                      f"({torch.version.cuda or 'none'})" if unused else "")
+        yield Finding("note" if unused else "ok", "cuda", f"torch {torch.__version__} finds no CUDA device",
+                      "nvidia-smi is installed: compare its driver version with the CUDA version that torch is built "
+                      f"for ({torch.version.cuda or 'none'})" if unused else "")
     if torch.backends.mps.is_available():
-        yield Finding("note", "mps", "Apple GPU: works by --device mps, experimental")
+        yield Finding("note", "mps", "Apple GPU; --device mps is experimental")
 
 
 def attention() -> Iterator[Finding]:
-    """The kernel of each context, device and dtype, run on a few frames and compared with a plain mask."""
+    """Run the kernel of each context, device and dtype and compare it with a dense mask."""
     import torch
 
     from ..modules.attention import available_backends
     backends = available_backends()
     yield Finding("ok" if "xformers" in backends else "note", "backends", ", ".join(backends),
-                  "" if "xformers" in backends else "torch runs everything; xformers cannot be imported")
+                  "" if "xformers" in backends else "xformers cannot be imported; torch's kernels are used")
     for device in ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]:
         for name in TOLERANCES:
             yield _kernels(device, name)
 
 
 def _kernels(device: str, name: str) -> Finding:
-    """What Full and Band(5) run on a device in a dtype, and whether it is right."""
+    """Check the kernels of Full and Band(5) on a device in a dtype."""
     import torch
 
     from ..modules.attention import Band, Context, Full, attend, choose
@@ -136,28 +130,28 @@ def _kernels(device: str, name: str) -> Finding:
 
 
 def tools() -> Iterator[Finding]:
-    """Programs outside of Python."""
+    """Look for the programs that are used."""
     found = shutil.which("ffmpeg")
     if found:
         yield Finding("ok", "ffmpeg", found)
     else:
         try:
             import imageio_ffmpeg
-            yield Finding("ok", "ffmpeg", f"imageio-ffmpeg's, lent to AudioCraft: {imageio_ffmpeg.get_ffmpeg_exe()}")
+            yield Finding("ok", "ffmpeg", f"{imageio_ffmpeg.get_ffmpeg_exe()} (from imageio-ffmpeg)")
         except (ImportError, RuntimeError) as error:
-            yield Finding("problem", "ffmpeg", f"none ({describe(error)}); AudioCraft writes audio with it",
+            yield Finding("problem", "ffmpeg", f"not found ({describe(error)}); AudioCraft needs it to write audio",
                           "pip install imageio-ffmpeg, or install ffmpeg")
     missing = [name for name in ("srun", "sbatch") if not shutil.which(name)]
     yield Finding("note" if missing else "ok", "SLURM",
-                  f"no {' and no '.join(missing)} on PATH" if missing else f"srun and sbatch in {shutil.which('srun')}",
-                  "only needed to submit to a cluster; `dora run` trains on this machine" if missing else "")
+                  f"{' and '.join(missing)} not on PATH" if missing else f"srun and sbatch in {shutil.which('srun')}",
+                  "only needed to submit jobs to a cluster; `dora run` trains on this machine" if missing else "")
 
 
 def folders() -> Iterator[Finding]:
-    """Where runs and made data go."""
+    """Check the folders of runs and caches."""
     yield _folder("cache folder", environment.cache_dir(), "MAGNET_CACHE")
     import logging
-    logging.getLogger("audiocraft.environment").setLevel(logging.ERROR)     # it warns of each look at its settings
+    logging.getLogger("audiocraft.environment").setLevel(logging.ERROR)     # It warns each time its settings are read.
     environment.register_resolvers()
     environment.point_audiocraft_here()
     from audiocraft.environment import AudioCraftEnvironment
@@ -167,68 +161,68 @@ def folders() -> Iterator[Finding]:
 def _folder(name: str, path: Path, variable: str) -> Finding:
     existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
     if existing.is_dir() and os.access(existing, os.W_OK):
-        return Finding("ok", name, f"{path}{'' if path.exists() else ' (made when it is needed)'}")
-    return Finding("problem", name, f"{path} cannot be written", f"set {variable} to a folder that can")
+        return Finding("ok", name, f"{path}{'' if path.exists() else ' (created when needed)'}")
+    return Finding("problem", name, f"{path} is not writable", f"set {variable} to a writable folder")
 
 
 def models() -> Iterator[Finding]:
-    """What can be used without a download."""
-    zoo = environment.PACKAGE / "models" / "bundled"
-    here = sorted(path for path in zoo.iterdir() if path.is_dir() and path.name[0] != "_") if zoo.is_dir() else []
+    """List the models that need no download."""
+    bundled = environment.PACKAGE / "models" / "bundled"
+    here = sorted(path for path in bundled.glob("*") if path.is_dir())
     for folder in here:
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         yield Finding("ok", f"//bundled/{folder.name}", f"{size / 1e6:.1f} MB")
     for name in sorted(set(BUNDLED) - {path.name for path in here}):
-        yield Finding("problem", f"//bundled/{name}", f"not in {zoo}", "install the plugin anew")
+        yield Finding("problem", f"//bundled/{name}", f"not in {bundled}", "reinstall the plugin")
     yield _t5()
 
 
 def _t5() -> Finding:
-    """T5, the text encoder of the published models."""
-    remedy = "only the published models need it (conditioner=text2music); the first use fetches it"
+    """Look for T5, the text encoder of the published models, in the cache."""
+    remedy = "only the published models need it (conditioner=text2music); it is downloaded on first use"
     try:
         from huggingface_hub import try_to_load_from_cache
     except ImportError as error:
-        return Finding("note", "T5 text encoder", f"cannot look: {describe(error)}", remedy)
+        return Finding("note", "T5 text encoder", f"cannot check: {describe(error)}", remedy)
     for repo in ("t5-base", "google-t5/t5-base"):
         files = [try_to_load_from_cache(repo, name) for name in ("model.safetensors", "pytorch_model.bin")]
         found = next((file for file in files if isinstance(file, str)), None)
         if found:
             return Finding("ok", "T5 text encoder", found)
-    return Finding("note", "T5 text encoder", "not on this machine", remedy)
+    return Finding("note", "T5 text encoder", "not downloaded", remedy)
 
 
-CHECKS: dict[str, Check] = {"Versions": versions, "Devices": devices, "Attention, as auto chooses": attention,
+CHECKS: dict[str, Check] = {"Versions": versions, "Devices": devices, "Attention kernels": attention,
                             "Tools": tools, "Models": models, "AudioCraft": imports, "Folders": folders}
 
 
 def examine(checks: tp.Mapping[str, Check] | None = None, out: tp.TextIO | None = None) -> int:
-    """Run the checks and print each finding as it comes.
+    """Run the checks and print each finding.
 
     Args:
-        checks: title to check; all of them if left out.
-        out: where to print; standard output if left out.
+        checks: checks by title. Default: all of them.
+        out: where to print. Default: standard output.
     Returns:
-        1 if there was a problem, else 0.
+        1 if there is a problem, otherwise 0.
     """
     counts = dict.fromkeys(STATES, 0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for title, check in (CHECKS if checks is None else checks).items():
             print(f"\n{title}", file=out, flush=True)
-            for finding in _survive(check):
+            for finding in _findings_of(check):
                 counts[finding.state] += 1
                 print(f"  {finding.state:<8} {finding.name:<23} {finding.text}", file=out, flush=True)
                 if finding.remedy:
                     print(f"  {'':<8} {'':<23} -> {finding.remedy}", file=out, flush=True)
-    print("\nProblems: {problem}, notes: {note}, fine: {ok}".format(**counts), file=out)
+    print("\nProblems: {problem}, notes: {note}, ok: {ok}".format(**counts), file=out)
     return 1 if counts["problem"] else 0
 
 
-def _survive(check: Check) -> Iterator[Finding]:
-    """The findings of a check; its failure is one of them. A broken install fails in any way it likes."""
+def _findings_of(check: Check) -> Iterator[Finding]:
+    """Yield the findings of a check; any exception becomes one, because a broken installation can fail in any way."""
     try:
         yield from check()
     except Exception as error:
         text = f"{type(error).__name__}: {describe(error)}"
-        yield Finding("problem", check.__name__, text, "install anew what it names")
+        yield Finding("problem", check.__name__, text, "reinstall the package that the error names")

@@ -9,14 +9,16 @@ Everything that is saved, averaged (EMA) or exchanged uses plain tensors with th
 """
 import hashlib
 import inspect
+import sys
 import typing as tp
 from dataclasses import dataclass
 
 import flashy
 import torch
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.tensor import DTensor
+
+if tp.TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 #: fsdp.sharding_strategy -> whether layers release their gathered weights between the forward and the backward pass.
 STRATEGIES = {"shard_grad_op": False, "full_shard": True}
@@ -71,6 +73,7 @@ def shard(model: tp.Any, sharding: Sharding, device: str) -> None:
     Raises:
         ValueError: there is no process group, or torch is too old.
     """
+    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
     if not torch.distributed.is_initialized():
         raise ValueError("fsdp.use=true needs a process group: train with `dora run`, and load a trained model with "
@@ -92,9 +95,15 @@ def shard(model: tp.Any, sharding: Sharding, device: str) -> None:
     model.__dict__["_fsdp"] = model                 # AudioCraft's mark of a sharded model
 
 
+def is_sharded(tensor: tp.Any) -> tp.TypeGuard["DTensor"]:
+    """Whether a tensor is a DTensor. Importing that class takes seconds, so it is only looked for if it was imported."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
+
+
 def local_part(tensor: torch.Tensor) -> torch.Tensor:
     """Return this rank's part of a tensor, sharing its memory; for a plain tensor, the tensor itself, detached."""
-    return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()
+    return (tensor.to_local() if is_sharded(tensor) else tensor).detach()
 
 
 def sync_gradients(model: nn.Module) -> None:
@@ -106,7 +115,7 @@ def sync_gradients(model: nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    flashy.distrib.average_tensors(p.grad for p in model.parameters() if p.grad is not None and not isinstance(p, DTensor))
+    flashy.distrib.average_tensors(p.grad for p in model.parameters() if p.grad is not None and not is_sharded(p))
     flashy.distrib.average_tensors(model.buffers())
 
 
@@ -121,7 +130,7 @@ def clip_grad_norm(model: nn.Module, max_norm: float) -> torch.Tensor:
     device = gradients[0].device
     sharded, whole = torch.zeros((), device=device), torch.zeros((), device=device)
     for gradient in gradients:
-        total = sharded if isinstance(gradient, DTensor) else whole
+        total = sharded if is_sharded(gradient) else whole
         total += local_part(gradient).float().square().sum()
     torch.distributed.all_reduce(sharded)
     norm = (sharded + whole).sqrt()
@@ -179,7 +188,7 @@ class ShardedState(nn.Module):
         """Gather the weights of all ranks on the CPU of rank 0; other ranks get an empty dict. A collective operation."""
         gathered: State = {}
         for name, value in self.model.state_dict().items():
-            full = (value.full_tensor() if isinstance(value, DTensor) else value).detach()
+            full = (value.full_tensor() if is_sharded(value) else value).detach()
             if flashy.distrib.is_rank_zero():
                 gathered[name] = full.to("cpu", dtype if full.is_floating_point() else None, copy=True)
         return gathered
@@ -189,7 +198,7 @@ def _own_part(value: torch.Tensor, own: torch.Tensor) -> tp.Optional[torch.Tenso
     """Return this rank's part of `value`, which may be a shard or a whole tensor; None if its shape matches neither."""
     if value.shape == local_part(own).shape:
         return value
-    if value.shape != own.shape or not isinstance(own, DTensor):
+    if value.shape != own.shape or not is_sharded(own):
         return None
     pieces, rank = value.chunk(own.device_mesh.size()), own.device_mesh.get_local_rank()
     return pieces[rank] if rank < len(pieces) else value[:0]
@@ -216,8 +225,9 @@ class ShardedOptimizerState:
 
 def _with_layout_of(parameter: torch.Tensor, value: tp.Any) -> tp.Any:
     """Return a shard as a DTensor with the layout of a sharded parameter; scalars and other values as they are."""
-    if not isinstance(parameter, DTensor) or not isinstance(value, torch.Tensor) or value.dim() == 0:
+    if not is_sharded(parameter) or not isinstance(value, torch.Tensor) or value.dim() == 0:
         return value
+    from torch.distributed.tensor import DTensor
     return DTensor.from_local(value.to(parameter.device), parameter.device_mesh, parameter.placements, run_check=False,
                               shape=parameter.shape, stride=parameter.stride())
 

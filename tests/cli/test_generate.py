@@ -1,0 +1,53 @@
+"""`magnet generate`: its options and prompts."""
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from magnet_plugin.cli import generate, main
+
+
+def test_steps():
+    assert generate.steps("20,10, 5") == [20, 10, 5]
+    with pytest.raises(SystemExit) as done:
+        main.main(["generate", "x", "--decoding-steps", "20;10"])
+    assert done.value.code == 2
+
+
+def wav_file(path: Path, seconds: float, rate: int = 8000, channels: int = 2) -> Path:
+    ramp = np.linspace(0, 0.5, round(seconds * rate))
+    soundfile.write(path, np.stack([ramp] * channels, axis=1), rate)
+    return path
+
+
+def test_prompt_is_read_with_its_rate_and_cut(tmp_path):
+    path = wav_file(tmp_path / "prompt.wav", 2.0)
+    wav, rate = generate.read_prompt(path, None, 5.0)
+    assert (list(wav.shape), rate) == ([2, 16000], 8000)
+    cut, _ = generate.read_prompt(path, 0.5, 5.0)
+    assert cut.shape[-1] == 4000 and (cut == wav[:, :4000]).all()
+
+
+def test_prompt_that_leaves_nothing_to_generate(tmp_path):
+    with pytest.raises(ValueError, match="lasts 2.00 s"):
+        generate.read_prompt(wav_file(tmp_path / "prompt.wav", 2.0), None, 2.0)
+
+
+def test_prompt_that_is_no_audio(tmp_path):
+    (tmp_path / "text.wav").write_text("no audio")
+    with pytest.raises(ValueError, match="cannot read this file as audio"):
+        generate.read_prompt(tmp_path / "text.wav", None, 5.0)
+
+
+@pytest.mark.parametrize("args, message", [
+    (["--top-p", "2"], "top_p=2.0 is outside"), (["--duration", "-1"], "--duration -1 must be above 0"),
+    (["--continue-from", "none.wav"], "no such file"), (["--model", "/none/here"], "no such file or folder"),
+    (["--prompt-seconds", "0", "--continue-from", __file__], "--prompt-seconds 0 must be above 0")])
+def test_invalid_options_are_reported_without_importing_torch(args, message):
+    code = ("import sys\nfrom magnet_plugin.cli import main\nassert main.main(sys.argv[1:]) == 2\n"
+            "assert not {'torch', 'audiocraft', 'numpy'} & sys.modules.keys()")
+    done = subprocess.run([sys.executable, "-c", code, "generate", "x", *args], capture_output=True, text=True)
+    assert done.returncode == 0 and message in done.stderr, done.stderr
