@@ -1,4 +1,7 @@
-"""register(): put the plugin's solvers, model and loaders where AudioCraft looks for its own. Undone by unregister()."""
+"""register() replaces parts of AudioCraft with the plugin's; unregister() restores them.
+
+`_patches` is the table of everything that is replaced, with the reason for each entry.
+"""
 import dataclasses
 import functools
 import importlib
@@ -13,20 +16,29 @@ _MISSING = object()
 _undo: list[tuple[tp.Any, str, tp.Any]] = []
 
 
-class _LazyTrain(types.ModuleType):
-    """`audiocraft.train` that becomes `magnet_plugin.train` when it is first used: that one composes the configs."""
+class Patch(tp.NamedTuple):
+    """One replacement.
 
-    def __getattr__(self, name: str) -> tp.Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(importlib.import_module("magnet_plugin.train"), name)
+    Attributes:
+        owners: modules, classes or dicts whose entry `name` is replaced.
+        name: attribute or key.
+        value: what takes its place.
+        reason: what the replacement adds or repairs, and what would make it unnecessary.
+    """
+    owners: tuple[tp.Any, ...]
+    name: str
+    value: tp.Any
+    reason: str
 
 
 def register() -> None:
-    """Take over AudioCraft's `magnet` and `audio_magnet` solvers, its `transformer_lm_magnet` model and `MAGNeT`;
-    add the `hybrid_magnet` solver.
+    """Replace AudioCraft's MAGNeT: its solvers, its language model, its API class and its loaders.
 
-    Calling it again changes nothing. The global attention backend of AudioCraft is left alone.
+    Also adds the `hybrid_magnet` solver. Calling it again has no effect. AudioCraft's global attention backend is not
+    changed.
+
+    Raises:
+        ModuleNotFoundError: AudioCraft is not installed.
     """
     if _undo:
         return
@@ -35,24 +47,22 @@ def register() -> None:
     _register_defaults()
     environment.point_audiocraft_here()
     environment.provide_ffmpeg()
-    import audiocraft
-    lazy = _LazyTrain("audiocraft.train")
-    _put(sys.modules, "audiocraft.train", lazy)
-    _put(audiocraft, "train", lazy)
     try:
-        _take_models()
-        _take_loaders()
-        _take_solvers()
+        _replace_train()
+        for patch in _patches():
+            for owner in patch.owners:
+                _replace(owner, patch.name, patch.value)
+        _add_safe_globals()
     except BaseException:
         unregister()
         raise
 
 
 def unregister() -> None:
-    """Put back what `register()` replaced."""
+    """Restore what `register()` replaced. Environment variables and OmegaConf resolvers stay."""
     if not _undo:
         return
-    _forbid_globals()
+    _remove_safe_globals()
     while _undo:
         owner, name, value = _undo.pop()
         if isinstance(owner, dict):
@@ -61,6 +71,81 @@ def unregister() -> None:
             delattr(owner, name)
         else:
             setattr(owner, name, value)
+
+
+def _patches() -> list[Patch]:
+    """The table of replacements. Versions refer to AudioCraft 1.3.0 and its public head, 1.4.0a2."""
+    from audiocraft import models, solvers
+    from audiocraft.models import builders, lm_magnet, loaders, magnet
+    from audiocraft.solvers import base
+    from audiocraft.solvers import builders as solver_builders
+    from audiocraft.solvers import magnet as solver_magnet
+    from audiocraft.solvers.compression import CompressionSolver
+    from audiocraft.utils import checkpoint
+
+    from .distributed import fsdp
+    from .models import builders as our_builders
+    from .models import loaders as our_loaders
+    from .models import magnet as our_api
+    from .models.lm_magnet import MagnetLMModel
+    from .solvers import builders as our_solvers
+    from .solvers import magnet as our_solver
+    load_codec = our_loaders.load_codec
+    get_codec = _with_bundled_codecs(models.CompressionModel.get_pretrained, load_codec)
+    get_solver = functools.partial(our_solvers.get_solver, fallback=solver_builders.get_solver)
+    return [
+        Patch((models, magnet), "MAGNeT", our_api.MAGNeT,
+              "The plugin's API: any device, rescorers, hybrid models, seeds. Part of the plugin's purpose."),
+        Patch((models, builders, lm_magnet), "MagnetLMModel", MagnetLMModel,
+              "AudioCraft's model only runs with xformers on CUDA and fails for most lengths."),
+        Patch((builders,), "get_lm_model", our_builders.get_lm_model,
+              "Builds the plugin's MAGNeT and hybrid models. Unnecessary if AudioCraft had a registry of models."),
+        Patch((builders,), "get_conditioner_provider", our_builders.get_conditioner_provider,
+              "Adds the conditioner `words`. Unnecessary if AudioCraft had a registry of conditioners."),
+        Patch((loaders, magnet), "load_lm_model_magnet", our_loaders.load_magnet_lm,
+              "AudioCraft's loader switches the attention backend of the whole process to xformers."),
+        Patch((checkpoint,), "resolve_checkpoint_path", _resolver(checkpoint.resolve_checkpoint_path),
+              "Adds //bundled/NAME and release folders to the names of checkpoints."),
+        Patch((checkpoint,), "load_checkpoint", _loader(checkpoint),
+              "Checkpoints with omegaconf objects do not load since torch 2.6 changed weights_only; loads them safely."),
+        Patch((CompressionSolver,), "model_from_checkpoint", staticmethod(_codec_loader(load_codec)),
+              "AudioCraft loads codecs with a plain torch.load, which fails for its own checkpoints since torch 2.6."),
+        Patch((models.CompressionModel,), "get_pretrained", staticmethod(get_codec),
+              "The codec files of bundled models refer to //bundled/codec-16khz, a name that AudioCraft looks up on the hub."),
+        Patch((solvers, solver_builders), "get_solver", get_solver,
+              "Adds the plugin's solvers and `cache.tokens`. Unnecessary if AudioCraft had a registry of solvers."),
+        Patch((base,), "model_hash", fsdp.model_hash,
+              "AudioCraft's hash of the weights cannot read the sharded tensors of `fully_shard`."),
+        Patch((solver_magnet,), "MagnetSolver", our_solver.MagnetSolver, "For code that imports the class by name."),
+        Patch((solver_magnet,), "AudioMagnetSolver", our_solver.AudioMagnetSolver, "Like MagnetSolver."),
+    ]
+
+
+class _LazyTrain(types.ModuleType):
+    """Stands for `audiocraft.train`. `magnet_plugin.train` is imported on first use, because that composes the config."""
+
+    def __getattr__(self, name: str) -> tp.Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(importlib.import_module("magnet_plugin.train"), name)
+
+
+def _replace_train() -> None:
+    """Make `audiocraft.train` resolve to the plugin's: AudioCraft's own needs a config folder that its wheel lacks."""
+    import audiocraft
+    train = _LazyTrain("audiocraft.train")
+    _replace(sys.modules, "audiocraft.train", train)
+    _replace(audiocraft, "train", train)
+
+
+def _replace(owner: tp.Any, name: str, value: tp.Any) -> None:
+    """Set an attribute, or an entry of a dict, and remember the previous value."""
+    if isinstance(owner, dict):
+        _undo.append((owner, name, owner.get(name, _MISSING)))
+        owner[name] = value
+    else:
+        _undo.append((owner, name, vars(owner).get(name, _MISSING)))
+        setattr(owner, name, value)
 
 
 def _register_defaults() -> None:
@@ -75,55 +160,15 @@ def _register_defaults() -> None:
             replace=True)
 
 
-def _put(owner: tp.Any, name: str, value: tp.Any) -> None:
-    """Set an attribute, or an entry of a dict, and remember what stood there."""
-    if isinstance(owner, dict):
-        _undo.append((owner, name, owner.get(name, _MISSING)))
-        owner[name] = value
-    else:
-        _undo.append((owner, name, vars(owner).get(name, _MISSING)))
-        setattr(owner, name, value)
-
-
-def _take_models() -> None:
-    from audiocraft import models
-    from audiocraft.models import builders as upstream
-    from audiocraft.models import lm_magnet, loaders, magnet
-
-    from .models import builders
-    from .models import lm_magnet as lm
-    from .models import loaders as loading
-    from .models import magnet as api
-    for owner in (models, magnet):
-        _put(owner, "MAGNeT", api.MAGNeT)
-    for owner in (models, upstream, lm_magnet):
-        _put(owner, "MagnetLMModel", lm.MagnetLMModel)
-    _put(upstream, "get_lm_model", builders.get_lm_model)
-    _put(upstream, "get_conditioner_provider", builders.get_conditioner_provider)
-    for owner in (loaders, magnet):
-        _put(owner, "load_lm_model_magnet", loading.load_magnet_lm)
-
-
-def _take_loaders() -> None:
-    """Checkpoints: safe loading on torch 2.6 and later, and the names //bundled/NAME and release folders."""
+def _add_safe_globals() -> None:
+    """Let torch load what AudioCraft's checkpoints contain: AudioCraft calls torch.load itself in several places."""
     import torch
-    from audiocraft.models import CompressionModel
-    from audiocraft.solvers.compression import CompressionSolver
-    from audiocraft.utils import checkpoint
 
     from .models import checkpoints
-    from .models import loaders as loading
-    _put(checkpoint, "resolve_checkpoint_path", _resolver(checkpoint.resolve_checkpoint_path))
-    _put(checkpoint, "load_checkpoint", _loader(checkpoint))
-    _put(CompressionSolver, "model_from_checkpoint", staticmethod(_codec_loader(loading.load_codec)))
-    # The bundled models' codec files refer to //bundled/codec-16khz, a name that AudioCraft would look up on the hub.
-    get_pretrained = _with_bundled_codecs(CompressionModel.get_pretrained, loading.load_codec)
-    _put(CompressionModel, "get_pretrained", staticmethod(get_pretrained))
-    # AudioCraft calls torch.load itself in several places; what its checkpoints hold has to be allowed for those too.
     torch.serialization.add_safe_globals(checkpoints.SAFE_GLOBALS)
 
 
-def _forbid_globals() -> None:
+def _remove_safe_globals() -> None:
     import torch
 
     from .models import checkpoints
@@ -139,7 +184,7 @@ def _resolver(fallback: tp.Callable) -> tp.Callable:
     @functools.wraps(fallback)
     def resolve(sig_or_path: tp.Union[str, Path], name: tp.Optional[str] = None, use_fsdp: bool = False
                 ) -> tp.Optional[Path]:
-        if name is not None or use_fsdp:         # one epoch's checkpoint, or one rank's shard
+        if name is not None or use_fsdp:         # The checkpoint of one epoch, or the shard of one rank.
             return fallback(sig_or_path, name, use_fsdp)
         return checkpoints.resolve(sig_or_path)
     return resolve
@@ -168,19 +213,3 @@ def _with_bundled_codecs(fallback: tp.Callable, load_codec: tp.Callable) -> tp.C
     def get_pretrained(name: tp.Union[str, Path], device: tp.Any = "cpu") -> tp.Any:
         return (load_codec if str(name).startswith("//bundled/") else fallback)(name, device)
     return get_pretrained
-
-
-def _take_solvers() -> None:
-    from audiocraft import solvers
-    from audiocraft.solvers import base, magnet
-    from audiocraft.solvers import builders as upstream
-
-    from .distributed import fsdp
-    from .solvers import builders
-    from .solvers import magnet as solver
-    get_solver = functools.partial(builders.get_solver, fallback=upstream.get_solver)
-    for owner in (solvers, upstream):
-        _put(owner, "get_solver", get_solver)
-    _put(base, "model_hash", fsdp.model_hash)      # AudioCraft's cannot read weights in shards
-    _put(magnet, "MagnetSolver", solver.MagnetSolver)
-    _put(magnet, "AudioMagnetSolver", solver.AudioMagnetSolver)
