@@ -111,7 +111,7 @@ def _patches() -> list[Patch]:
         Patch((CompressionSolver,), "model_from_checkpoint", staticmethod(_codec_loader(load_codec)),
               "AudioCraft loads codecs with a plain torch.load, which fails for its own checkpoints since torch 2.6."),
         Patch((models.CompressionModel,), "get_pretrained", staticmethod(get_codec),
-              "The codec files of bundled models refer to //bundled/codec-16khz, a name that AudioCraft looks up on the hub."),
+              "Codec files of bundled models refer to //bundled/codec-16khz, which AudioCraft looks up on the hub."),
         Patch((solvers, solver_builders), "get_solver", get_solver,
               "Adds the plugin's solvers and `cache.tokens`. Unnecessary if AudioCraft had a registry of solvers."),
         Patch((base,), "model_hash", fsdp.model_hash,
