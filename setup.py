@@ -48,6 +48,7 @@ setup(
         "einops>=0.7",
         "julius>=0.2.7",
         "tqdm>=4.66",
+        "jinja2>=3.1",             # the HTML page of `magnet demo`
         "filelock>=3.12",
         "loky>=3.4",               # worker processes that do not import the caller's main module again
         "av>=14",

@@ -1,1 +1,1 @@
-"""What a person sees in a browser: the demo and its page."""
+"""Generated clips as files, and `magnet demo` with the HTML page it writes."""

@@ -1,220 +1,184 @@
-"""`magnet demo`: fine-tune, export, load, generate, and a page to hear it on. `make demo` is this.
+"""`magnet demo`: fine-tune a model, export it, load it, generate clips, and write a page that plays them.
 
-All that it makes lies in one folder: data set and tokens, Dora's runs, release folder, clips and index.html.
+Everything is written to one folder: the data set and its tokens, Dora's runs, the release folder, the clips and index.html.
 """
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import shlex
-import subprocess
-import sys
 import time
 import typing as tp
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .. import environment
+from ..decoding.options import GenerationOptions, default_steps
 from ..metrics.pictures import pyplot
-from . import page
+from . import fine_tuning
+from .clips import save_clip, slug
+from .fine_tuning import CLIPS, SAMPLE_RATE, SECONDS
+from .page import Clip, Section, Table, write_page
+from .spectrogram import draw_spectrogram
 
 if tp.TYPE_CHECKING:
+    from dora import XP
+
     from ..models.magnet import MAGNeT
 
-CLIPS, SAMPLE_RATE, SECONDS = 200, 16000, 5.0      # of the data set; Hz; length of each clip
 PROMPTS = (
     "a fast reel in D major played on the violin",
     "a slow air in G major played on the flute",
     "fast banjo jig in A major",
     "a chorale in C major played on the organ",
 )
-#: About a minute on two cores. It starts from a trained model, hence the low rate and the short warm-up. Validation
-#: takes four batches, as each batch scores one codebook.
-TRAINING = (
-    "optim.epochs=4", "optim.updates_per_epoch=15", "optim.lr=2e-4", "schedule.cosine.warmup=10",
-    "logging.log_updates=5", "dataset.batch_size=8", "dataset.num_workers=0", "dataset.valid.num_samples=32",
-    "dataset.evaluate.num_samples=32", "dataset.evaluate.batch_size=8", "dataset.generate.num_samples=2",
-    "dataset.generate.batch_size=2",
-)
+RELEASE = "release"             # folder of the exported model
 
 
-class Epoch(tp.NamedTuple):
-    """Its number, losses in nats per masked token, and how long training and validation took, in seconds."""
-    number: int
-    train: float
-    valid: float
-    seconds: float
+class StageTimer:
+    """Announces stages and measures how long they take.
 
-
-class Clock:
-    """Names each stage as it starts and keeps how long it took, in seconds."""
+    Attributes:
+        seconds: duration of each stage by name.
+    """
 
     def __init__(self) -> None:
-        self.times: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
 
     @contextlib.contextmanager
-    def stage(self, name: str, what: str) -> Iterator[None]:
-        """Time a stage; `what` is told at its start."""
-        print(f"\n== {len(self.times) + 1}. {what}", flush=True)
+    def stage(self, name: str, description: str) -> Iterator[None]:
+        """Print the description, and measure the body of the `with` statement."""
+        print(f"\n== {len(self.seconds) + 1}. {description}", flush=True)
         started = time.perf_counter()
         yield
-        self.times[name] = time.perf_counter() - started
-        print(f"   {name}: {self.times[name]:.1f} s", flush=True)
+        self.seconds[name] = time.perf_counter() - started
+        print(f"   {name}: {self.seconds[name]:.1f} s", flush=True)
 
 
-def quoted(value: str | Path) -> str:
-    """A value as Hydra reads it literally, whatever characters a path has.
-
-    >>> print(quoted("/home/me/my runs"))
-    '/home/me/my runs'
-    """
-    return "'" + str(value).replace("'", "\\'") + "'"
-
-
-def training_settings(out: Path, model: str, overrides: Sequence[str]) -> list[str]:
-    """Arguments of `dora run` with data and tokens in `out`; `overrides` come last and win."""
-    if os.path.exists(model):
-        model = os.path.abspath(model)              # the run changes folders
-    return ["solver=magnet", f"continue_from={quoted(model)}", f"datasource.folk.out={quoted(out / 'folk')}",
-            f"cache.tokens={quoted(out / 'tokens')}",
-            f"datasource.folk.clips={CLIPS}", f"datasource.folk.duration={SECONDS:g}", *TRAINING, *overrides]
-
-
-def train(runs: Path, settings: Sequence[str]) -> None:
-    """`dora run` with Dora's folder at `runs`, its output shown; a run that is there is resumed, a finished one left.
+def check_arguments(out: Path, model: str) -> None:
+    """Check what can be checked before the work starts.
 
     Raises:
-        ValueError: the run failed; its own output says why.
-    """
-    command = [sys.executable, "-m", "dora", "-P", "magnet_plugin", "run", *settings]
-    print(f"   AUDIOCRAFT_DORA_DIR={shlex.quote(str(runs))} {shlex.join(['dora', *command[3:]])}", flush=True)
-    # The run changes folders; what was on the path of this process has to stay on its path, written out in full.
-    path = os.pathsep.join([str(environment.PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(command, env={**os.environ, "AUDIOCRAFT_DORA_DIR": str(runs), "PYTHONPATH": path})
-    if done.returncode:
-        raise ValueError(f"the training run ended with exit code {done.returncode}; its output above says why")
-
-
-def find_run(runs: Path, settings: Sequence[str]) -> Path:
-    """Folder of the run with these settings, which is named by Dora's signature.
-
-    Raises:
-        ValueError: it is not there or has no epoch behind it.
-    """
-    from .. import train as entry
-    folder = runs / "xps" / entry.main.get_xp(list(settings)).sig
-    if not (folder / "history.json").is_file():
-        raise ValueError(f"{folder} holds no finished epoch; delete it and start again")
-    return folder
-
-
-def losses(run: Path) -> list[Epoch]:
-    """What a run's history.json holds of each epoch."""
-    history = json.loads((run / "history.json").read_text())
-    return [Epoch(number + 1, epoch["train"]["ce"], epoch["valid"]["ce"],
-                  epoch["train"]["duration"] + epoch["valid"]["duration"]) for number, epoch in enumerate(history)]
-
-
-def check(out: Path, model: str) -> None:
-    """Fail before the work instead of after it.
-
-    Raises:
-        ValueError: the model is not there, matplotlib is missing, or `out` is a file.
+        ValueError: the model does not exist, matplotlib is missing, or `out` is a file.
     """
     try:
         pyplot("the demo's spectrograms need matplotlib")
     except ImportError as error:
         raise ValueError(str(error)) from error
     if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file; name a folder")
+        raise ValueError(f"--out {out} is a file; give a folder")
     if model.startswith("//bundled/"):
         from ..models.checkpoints import bundled
         bundled(model.removeprefix("//bundled/"))
     elif model.startswith(("/", ".")) and not model.startswith("//") and not Path(model).exists():
-        raise ValueError(f"--model {model}: nothing is there")
+        raise ValueError(f"--model {model} does not exist; give a release folder, a checkpoint or a model name")
 
 
-def make_clips(model: MAGNeT, out: Path, prompts: Sequence[str] = PROMPTS) -> list[page.Clip]:
-    """Generate each prompt with a progress bar and a fixed seed; write WAV, JSON and picture.
+def make_clips(model: MAGNeT, out: Path, prompts: Sequence[str] = PROMPTS) -> list[Clip]:
+    """Generate one clip per prompt with a fixed seed, and write its WAV, JSON and PNG files.
 
-    A clip of an earlier demo in the same folder is replaced.
+    Args:
+        model: the model.
+        out: folder of the files; those of an earlier demo are overwritten.
+        prompts: descriptions; the seed of each is its index.
     """
     from ..models.magnet import settings
     clips = []
-    for number, text in enumerate(prompts):
-        print(f"   {number + 1}/{len(prompts)} {text}", flush=True)
+    for seed, text in enumerate(prompts):
+        print(f"   {seed + 1}/{len(prompts)} {text}", flush=True)
         started = time.perf_counter()
-        wav = model.generate([text], progress=True, seed=number)[0].float().cpu().numpy()      # [channels, samples]
-        took = time.perf_counter() - started
-        path = out / f"{number + 1}-{page.slug(text)}.wav"
-        page.save_clip(path, wav, model.sample_rate, {"text": text, "seed": number, "took_seconds": round(took, 3),
-                                                      "settings": settings(model)})
-        page.draw_spectrogram(path.with_suffix(".png"), wav, model.sample_rate)
-        clips.append(page.Clip(text=text, seed=number, audio=path.name, picture=path.with_suffix(".png").name,
-                               duration=wav.shape[-1] / model.sample_rate, took=took))
+        wav = model.generate([text], progress=True, seed=seed)[0].float().cpu().numpy()        # [channels, samples]
+        elapsed = time.perf_counter() - started
+        path = out / f"{seed + 1}-{slug(text)}.wav"
+        picture = path.with_suffix(".png")
+        save_clip(path, wav, model.sample_rate, {"text": text, "seed": seed, "took_seconds": round(elapsed, 3),
+                                                 "settings": {**settings(model), "model": Path(model.name).name}})
+        draw_spectrogram(picture, wav, model.sample_rate)
+        clips.append(Clip(text=text, seed=seed, audio=path.name, picture=picture.name,
+                          duration=wav.shape[-1] / model.sample_rate, elapsed=elapsed))
     return clips
 
 
-def tables(model: MAGNeT, clips: Sequence[page.Clip], times: dict[str, float],
-           history: Sequence[Epoch], training: Sequence[str]) -> list[page.Table]:
-    """Losses, times and settings, for the page."""
-    from ..models.magnet import settings
-    audio, took = sum(clip.duration for clip in clips), sum(clip.took for clip in clips)
-    rows: list[page.Row] = [(name, f"{seconds:.1f} s") for name, seconds in times.items()]
-    rows += [("all together", f"{sum(times.values()):.1f} s"),
-             ("speed", f"{audio / took:.2f} seconds of audio per second")]
-    return [
-        page.Table("Loss", [(epoch.number, f"{epoch.train:.3f}", f"{epoch.valid:.3f}", f"{epoch.seconds:.1f}")
-                            for epoch in history], ("epoch", "training", "validation", "seconds"),
-                   "Cross entropy of masked tokens in nats, from the run's history.json. Validation takes an average "
-                   "over the updates, so its first line is still close to the model that the run started from."),
-        page.Table("Time", rows, note="Of the latest demo in this folder. A data set that is there is not rendered "
-                   "again, and a finished run is not trained again."),
-        page.Table("Settings of generation", [(name, value) for name, value in settings(model).items()]),
-        page.Table("Settings of training", [item.partition("=")[::2] for item in training]),
-    ]
+def changed_options(options: GenerationOptions) -> list[tuple[str, tp.Any]]:
+    """List the decoding settings that differ from their defaults.
+
+    >>> changed_options(GenerationOptions(top_p=0.8))
+    [('top_p', 0.8)]
+    """
+    defaults = GenerationOptions(decoding_steps=default_steps(len(options.decoding_steps)))
+    return [(name, value) for name, value in options.plain().items() if value != defaults.plain()[name]]
+
+
+def describe_clips(model: str, clips: Sequence[Clip]) -> list[str]:
+    """Write the introduction of the page: what can be heard and seen.
+
+    Args:
+        model: the model that the training run started from.
+        clips: the clips on the page.
+    """
+    return [f"You hear {len(clips)} clips of {clips[0].duration:.0f} seconds. A MAGNeT model generated each of them from "
+            f"the text above its player, after it was fine-tuned from {fine_tuning.shorten(model)} on this machine.",
+            f"The training data were {CLIPS} clips of traditional tunes, played on synthesised instruments. The pictures "
+            "are spectrograms: time runs from left to right, frequency from bottom to top, and bright lines are notes and "
+            "their overtones."]
+
+
+def describe_training(experiment: XP, run: Path, out: Path) -> Section:
+    """Describe the training run for the page: losses of its epochs, and the settings that differ from the defaults."""
+    losses = [(epoch.number, f"{epoch.train:.3f}", f"{epoch.valid:.3f}", f"{epoch.seconds:.1f}")
+              for epoch in fine_tuning.read_epochs(run)]
+    return Section("Training run", [
+        f"Dora's signature of the run is {run.name}. Settings that are not listed have the defaults of their config.",
+        "The loss is the cross entropy of masked tokens, in nats. Validation uses a moving average of the weights."],
+        [Table("Loss", losses, ("epoch", "training", "validation", "seconds")),
+         Table("Settings", fine_tuning.changed_settings(experiment, out))])
+
+
+def describe_generation(model: MAGNeT, clips: Sequence[Clip], seconds: tp.Mapping[str, float]) -> Section:
+    """Describe for the page how the clips were generated, and how long each stage of the demo took."""
+    audio, elapsed = sum(clip.duration for clip in clips), sum(clip.elapsed for clip in clips)
+    times = [(name, f"{value:.1f} s") for name, value in seconds.items()]
+    return Section("Generation", [
+        "Decoding settings that are not listed have their default values. The times are those of the latest demo in this "
+        "folder; it reuses a data set and a finished training run that exist.",
+        "To generate the first clip again, run this command in the folder of this page:"],
+        [Table("Settings", [("model", f"{RELEASE}, exported from the training run"), ("device", model.device),
+                            ("seconds of audio per second", f"{audio / elapsed:.2f}"), *changed_options(model.options)]),
+         Table("Time", [*times, ("total", f"{sum(seconds.values()):.1f} s")])],
+        command=f'magnet generate "{clips[0].text}" --seed {clips[0].seed} --model ./{RELEASE}')
 
 
 def run_demo(out: Path, model: str, overrides: Sequence[str] = ()) -> Path:
-    """Data set, training, export, loading, clips, page.
+    """Run all stages of the demo.
 
     Args:
-        out: folder for all of it; a finished run in it is not trained again.
-        model: what to fine-tune: what both `continue_from` and `get_pretrained` take.
-        overrides: `key=value` settings of the run, as a model of another size needs.
+        out: folder for all files; a finished training run in it is not repeated.
+        model: the model to fine-tune, a name that `get_pretrained` and `continue_from` both accept.
+        overrides: `key=value` settings of the training run; a model of another size needs `model_scale=...`.
     Returns:
-        The page.
+        Path of the page.
     Raises:
-        ValueError: something is missing, or a stage failed.
+        ValueError: an argument is invalid, or a stage failed.
     """
     out = Path(out).expanduser().resolve()
-    check(out, model)
+    check_arguments(out, model)
     out.mkdir(parents=True, exist_ok=True)
-    data, runs, clock = out / "folk", out / "dora", Clock()
-    training = training_settings(out, model, overrides)
-    with clock.stage("render", f"Rendering {CLIPS} clips of folk tunes to {data}"):
+    timer, settings = StageTimer(), fine_tuning.run_settings(out, model, overrides)
+    with timer.stage("data set", f"Rendering {CLIPS} clips of folk tunes to {out / 'folk'}"):
         from ..data.folk.dataset import make_folk
-        make_folk(data, clips=CLIPS, seed=0, sample_rate=SAMPLE_RATE, duration=SECONDS)
-    with clock.stage("train", f"Fine-tuning {model} on them with `dora run`"):
-        train(runs, training)
-    with clock.stage("import", "Importing AudioCraft, the plugin in its place"):
+        make_folk(out / "folk", clips=CLIPS, seed=0, sample_rate=SAMPLE_RATE, duration=SECONDS)
+    with timer.stage("training", f"Fine-tuning {model} on them"):
+        fine_tuning.train(out / "dora", settings)
+    with timer.stage("imports", "Importing AudioCraft and the plugin"):
         from .. import register
         from ..models import checkpoints
         register()
-    with clock.stage("export", "Exporting the run as a release folder, reloaded and compared"):
-        run = find_run(runs, training)
-        release = checkpoints.export(str(run), out / "release", half=True)
-    with clock.stage("load", f"Loading {release} by audiocraft.models.MAGNeT.get_pretrained"):
-        from audiocraft.models import MAGNeT as Model
-        magnet = Model.get_pretrained(str(release))
-    with clock.stage("generate", f"Generating {len(PROMPTS)} clips on {magnet.device}"):
+    with timer.stage("export", "Exporting and checking the trained model"):
+        experiment, run = fine_tuning.find_experiment(out / "dora", settings)
+        release = checkpoints.export(str(run), out / RELEASE, half=True)
+    with timer.stage("loading", f"Loading {release} with audiocraft.models.MAGNeT.get_pretrained"):
+        from audiocraft.models import MAGNeT as RegisteredMAGNeT
+        magnet = RegisteredMAGNeT.get_pretrained(str(release))
+    with timer.stage("generation", f"Generating {len(PROMPTS)} clips on {magnet.device}"):
         clips = make_clips(magnet, out)
-    intro = [f"Four clips by a MAGNeT that was fine-tuned from {model} on this machine by Dora's run "
-             f"{run.name}, then exported and loaded again. The texts and seeds are fixed.",
-             "Each clip is decoded in parallel from masked tokens, codebook after codebook; the lines in a picture are "
-             "notes and their overtones."]
-    index = page.write_page(out / "index.html", "MAGNeT demo", intro, clips,
-                            tables(magnet, clips, clock.times, losses(run), training))
-    print(f"\nDone in {sum(clock.times.values()):.0f} s. The page: {index}", flush=True)
+    index = write_page(out / "index.html", "MAGNeT demo", describe_clips(model, clips), clips, [
+        describe_training(experiment, run, out), describe_generation(magnet, clips, timer.seconds)])
+    print(f"\nFinished in {sum(timer.seconds.values()):.0f} s. Open {index} in a browser.", flush=True)
     return index

@@ -186,7 +186,7 @@ def generate_one(model: MAGNeT, text: str | None, seed: int, out: Path, prompt: 
                  prompt_file: Path | None = None) -> Path:
     """Generate one clip with a progress bar, write WAV and JSON under a new name, and return the WAV's path."""
     from .. import __version__
-    from ..app import page
+    from ..app import clips
     from ..models.magnet import settings
     started = time.perf_counter()
     if prompt is not None:
@@ -200,6 +200,6 @@ def generate_one(model: MAGNeT, text: str | None, seed: int, out: Path, prompt: 
                                 "settings": settings(model)}
     if prompt is not None:
         metadata["continued_from"] = {"file": str(prompt_file), "seconds": round(prompt[0].shape[-1] / prompt[1], 4)}
-    path = page.reserve(out, text or ("continuation" if prompt is not None else "unconditional"))
-    page.save_clip(path, wav[0].float().cpu().numpy(), model.sample_rate, metadata)
+    path = clips.reserve(out, text or ("continuation" if prompt is not None else "unconditional"))
+    clips.save_clip(path, wav[0].float().cpu().numpy(), model.sample_rate, metadata)
     return path

@@ -1,4 +1,5 @@
 """`magnet generate`: its options and prompts."""
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -51,3 +52,24 @@ def test_invalid_options_are_reported_without_importing_torch(args, message):
             "assert not {'torch', 'audiocraft', 'numpy'} & sys.modules.keys()")
     done = subprocess.run([sys.executable, "-c", code, "generate", "x", *args], capture_output=True, text=True)
     assert done.returncode == 0 and message in done.stderr, done.stderr
+
+
+@pytest.mark.integ
+def test_text_seed_and_settings_determine_the_audio(tmp_path, capsys):
+    def run(*args: str) -> list[Path]:
+        short = ["--decoding-steps", "3,1,1,1", "--duration", "1.5"]
+        assert main.main(["generate", *short, "--out", str(tmp_path), *args]) == 0
+        return [Path(line) for line in capsys.readouterr().out.splitlines()]
+    options = ["--span-arrangement", "nonoverlap", "--top-p", "0.7"]
+    one, two = run("a reel", "a reel", "--seed", "5", *options)
+    assert one != two and one.read_bytes() != two.read_bytes()
+    metadata = json.loads(two.with_suffix(".json").read_text())
+    assert metadata["text"] == "a reel" and metadata["seed"] == 6 and metadata["took_seconds"] > 0
+    expected = {"decoding_steps": [3, 1, 1, 1], "top_p": 0.7, "span_arrangement": "nonoverlap", "duration": 1.5}
+    assert {name: metadata["settings"][name] for name in expected} == expected
+    assert soundfile.info(two).frames == 24000
+    (again,) = run("a reel", "--seed", "6", *options)
+    assert again not in (one, two) and again.read_bytes() == two.read_bytes()
+    (more,) = run("--continue-from", str(two), "--prompt-seconds", "0.5", "--greedy")
+    assert json.loads(more.with_suffix(".json").read_text())["continued_from"]["seconds"] == 0.5
+    assert len(run("--unconditional", "2")) == 2
