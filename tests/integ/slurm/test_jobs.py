@@ -81,7 +81,7 @@ def test_preempted_and_requeued_jobs_end_as_if_undisturbed(records: Records, clu
     job = sheep.job.job_id
     records.follow(sheep, "Train | Epoch 2 | 6/30")
     cluster.run("scancel", "--signal=USR1", job)
-    records.follow(sheep, "SIGUSR1: the state is saved; requeueing the job")
+    records.follow(sheep, "SIGUSR1: the state is saved. Requeueing the job")
     records.follow(sheep, "Train | Epoch 3 | 9/30")
     cluster.run("scontrol", "requeue", job)
     assert records.over(sheep) == "COMPLETED" and records.over(twin) == "COMPLETED"
@@ -107,7 +107,7 @@ def test_two_ranks_launched_from_elsewhere_are_preempted(records: Records, clust
     sheep = submitted(records, out.stdout)
     records.follow(sheep, "Train | Epoch 2 | 6/30")
     cluster.run("scancel", "--signal=TERM", sheep.job.job_id)
-    records.follow(sheep, "SIGTERM: the state is saved; requeueing the job")
+    records.follow(sheep, "SIGTERM: the state is saved. Requeueing the job")
     assert records.over(sheep) == "COMPLETED"
     second = Path(str(sheep.log).replace("_0_log", "_1_log")).read_text()
     for log in (sheep.log.read_text(), second):
