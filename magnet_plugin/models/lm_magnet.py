@@ -15,7 +15,7 @@ from ..decoding.rescoring import Rescorer, Rescoring
 from ..modules.attention import Band, Context, Full
 from .conditions import ConditionTensors, embed
 from .generation import Generation, frames
-from .predictors import predictor
+from .predictors import compute_dtype, predictor
 from .transformer import ContextAttentionLayer
 
 
@@ -187,7 +187,5 @@ class MagnetLMModel(LMModel):
 
     def describe(self) -> str:
         """Dtype and attention backend, for errors."""
-        dtype = next(self.parameters()).dtype
-        if torch.is_autocast_enabled():
-            dtype = torch.get_autocast_gpu_dtype()
+        dtype = compute_dtype(next(self.parameters()))
         return f"(dtype {str(dtype).removeprefix('torch.')}, attention backend {self.attention_backend})"

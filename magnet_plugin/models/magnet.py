@@ -114,9 +114,10 @@ class MAGNeT(BaseGenModel):
         return duration
 
     def set_preset(self, name: str) -> None:
-        """Use the paper's settings: `music-10s`, `music-30s` or `sound-10s`."""
-        options = preset(name, rescorer_weight=weight_of(None, self._default_rescorer))
-        self._apply(options, self._default_rescorer, None, PromptOptions(), {})
+        """Use the paper's settings: `music-10s`, `music-30s` or `sound-10s`. Everything else returns to its default."""
+        settings = preset(name).plain()
+        del settings["rescorer_weight"]             # Depends on whether there is a default rescorer.
+        self.set_generation_params(temperature=settings.pop("temp"), **settings)
 
     def _apply(self, options: GenerationOptions, rescorer: tp.Optional[Source], prompt_model: tp.Optional[Source],
                prompt_options: PromptOptions, style: tp.Mapping[str, tp.Any]) -> None:

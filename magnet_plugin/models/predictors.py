@@ -50,10 +50,8 @@ def _fast_forward(model: tp.Any, tensors: ConditionTensors, guided: bool, option
     if options.engine == "plain":
         return None
     weight = next(model.parameters())
-    autocast = torch.is_autocast_enabled(weight.device.type)
-    dtype = torch.get_autocast_dtype(weight.device.type) if autocast else weight.dtype
     try:
-        engine = engine_for(model, options.precision, dtype)
+        engine = engine_for(model, options.precision, compute_dtype(weight))
     except UnsupportedModel as error:
         if options.engine == "lean" or options.precision != "model":
             raise ValueError(f"engine={options.engine}, precision={options.precision}: {error}; set engine=plain and "
@@ -66,3 +64,9 @@ def _fast_forward(model: tp.Any, tensors: ConditionTensors, guided: bool, option
         return engine.session(None)
     source = source.to(weight.dtype)
     return engine.session(*source.chunk(2)) if guided else engine.session(source)
+
+
+def compute_dtype(weight: torch.Tensor) -> torch.dtype:
+    """Return the dtype that linear layers with this weight compute in: that of autocast if it is enabled."""
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype

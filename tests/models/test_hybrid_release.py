@@ -80,6 +80,8 @@ def test_settings_of_the_prompt_are_checked(hybrid_folder: Path, release_folder:
                           ({"prompt_temperature": 0.0}, "prompt_temperature"), ({"prompt_cfg_coef": -2}, "prompt_cfg_coef")):
         with pytest.raises(ValueError, match=word):
             model.set_generation_params(**options)
+    model.set_preset("music-10s")
+    assert model.prompt_params["prompt_frames"] == 50, "a preset keeps the default prompt of a hybrid model"
     model.set_generation_params(duration=0.4)
     assert model.prompt_params["prompt_frames"] == 10, "at most half of the clip, unless asked for"
     for extra in ({"cfg_coef": 3.0}, {"two_step_cfg": True}):
