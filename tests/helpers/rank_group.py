@@ -10,9 +10,9 @@ import flashy
 import torch
 from dora.conf import DoraConfig
 from dora.xp import XP
+from torch.distributed.tensor import DTensor
 
 import magnet_plugin
-from magnet_plugin.distributed.fsdp import DTensor
 from magnet_plugin.modules import hybrid_targets, masking, schedules
 from magnet_plugin.solvers import builders, hybrid_magnet, magnet
 
