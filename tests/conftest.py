@@ -66,6 +66,8 @@ def release_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from audiocraft.models import builders
 
     from magnet_plugin.models import checkpoints
+
+    from .helpers.weights import scale_weights
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("release")
     codec_cfg = compose("solver=compression/tiny_16khz", "device=cpu", "rvq.bins=64", "seanet.n_filters=4",
@@ -74,24 +76,20 @@ def release_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     codec.quantizer(torch.randn(8, 16, 128), 50)          # fills the codebooks
     checkpoints.release(codec.state_dict(), codec_cfg, folder / checkpoints.CODEC_FILE)
     cfg = compose("solver=magnet/debug", "device=cpu", "transformer_lm.card=64")
-    lm = builders.get_lm_model(cfg)
-    with torch.no_grad():
-        for name, parameter in lm.named_parameters():
-            if name.startswith(("transformer", "emb")) and parameter.dim() > 1:
-                parameter.mul_(6)
+    lm = scale_weights(builders.get_lm_model(cfg))
     checkpoints.release(lm.state_dict(), cfg, folder / checkpoints.LM_FILE)
     return folder
 
 
 @pytest.fixture
 def dora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tp.Any:
-    """A Dora folder that has nothing; see `toygrid`."""
+    """A Dora folder that has nothing; see `helpers.toy_grids`."""
     from .helpers.toy_grids import Dora
     return Dora(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def mixed(dora: tp.Any) -> tp.Any:
-    """A grid with jobs of every kind; see `toygrid.mixed`."""
+    """A grid with jobs of every kind; see `helpers.toy_grids.mixed`."""
     from .helpers.toy_grids import mixed
     return mixed(dora)

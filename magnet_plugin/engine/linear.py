@@ -15,7 +15,6 @@ from torch.nn import functional as F
 logger = logging.getLogger(__name__)
 LinearLayer = tp.Callable[[torch.Tensor], torch.Tensor]
 ACTIVATIONS: dict[str, tp.Callable[[torch.Tensor], torch.Tensor]] = {"none": lambda x: x, "relu": F.relu, "gelu": F.gelu}
-PRECISIONS = ("model", "bfloat16", "float16", "int8")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from audiocraft.modules.conditioners import ConditioningAttributes
 from ..decoding.rescoring import Rescorer
 from . import builders, checkpoints
 from .conditions import check_text_only
-from .lm_magnet import frames
+from .generation import frames
 from .loaders import Device, build_lm, load_codec, load_magnet_lm
 from .prompt_models import PromptModel
 from .rescorers import rescorer_of

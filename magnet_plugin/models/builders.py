@@ -13,8 +13,8 @@ from ..decoding.options import GenerationOptions, PromptOptions
 from ..decoding.rescoring_options import weight_of
 from ..distributed.fsdp import Sharding
 from .conditioners import WordsConditioner
+from .generation import frames
 from .lm_hybrid import HybridMagnetLMModel
-from .lm_magnet import frames
 
 MAGNET_LM, HYBRID_LM = "transformer_lm_magnet", "transformer_lm_hybrid_magnet"
 # Kept here because register() replaces them.

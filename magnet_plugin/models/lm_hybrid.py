@@ -8,7 +8,6 @@ import typing as tp
 import torch
 from audiocraft.models.lm import LMOutput
 from audiocraft.modules.conditioners import ConditioningAttributes
-from audiocraft.modules.transformer import create_sin_embedding
 from torch.nn import functional as F
 
 from ..decoding.autoregressive import decode_prompt
@@ -69,13 +68,10 @@ class HybridMagnetLMModel(MagnetLMModel):
             return super().forward(sequence, conditions, condition_tensors, stage, one_head)
         if condition_tensors is None or conditions:
             raise ValueError("a forward pass by columns needs condition_tensors, not conditions")
-        x = tp.cast(torch.Tensor, sum(emb(sequence[:, k]) for k, emb in enumerate(self.emb)))
-        x, cross_source = self.fuser(x, condition_tensors)
-        transformer = self.transformer
-        x = x + transformer.positional_scale * create_sin_embedding(
-            columns.positions[..., None], self.dim, max_period=transformer.max_period, dtype=x.dtype)
-        for layer in transformer.layers:
-            x = transformer._apply_layer(layer, x, cross_attention_src=cross_source, src_mask=columns.context)
+        x, cross_source = self.fuser(self.embed_tokens(sequence), condition_tensors)
+        x = x + self.embed_positions(columns.positions, x.dtype)
+        for layer in self.transformer.layers:
+            x = self.transformer._apply_layer(layer, x, cross_attention_src=cross_source, src_mask=columns.context)
         x = x if self.out_norm is None else self.out_norm(x)
         return self.heads(x, stage, one_head)
 

@@ -66,11 +66,14 @@ class MagnetLMModel(LMModel):
         K, T = sequence.shape[1:]
         if self.n_q != K:
             raise ValueError(f"the tokens have {K} codebooks, but the model has {self.n_q}")
-        x = sum(emb(sequence[:, k]) for k, emb in enumerate(self.emb))
-        x, cross_source = self.fuser(x, condition_tensors)
+        x, cross_source = self.fuser(self.embed_tokens(sequence), condition_tensors)
         x = self.transformer(x, cross_attention_src=cross_source, src_mask=self.context(stage))
         x = x[:, -T:]                             # Without prepended conditions.
         return x if self.out_norm is None else self.out_norm(x)
+
+    def embed_tokens(self, sequence: torch.Tensor) -> torch.Tensor:
+        """Add up the embeddings of all codebooks: tokens [B, K, T] -> [B, T, dim]."""
+        return tp.cast(torch.Tensor, sum(emb(sequence[:, k]) for k, emb in enumerate(self.emb)))
 
     def heads(self, x: torch.Tensor, stage: int, one_head: bool) -> torch.Tensor:
         """Apply the head of `stage`, [B, T, dim] -> [B, T, card], or all heads, -> [B, K, T, card]."""
@@ -166,10 +169,13 @@ class MagnetLMModel(LMModel):
 
     def position_embeddings(self, length: int) -> torch.Tensor:
         """What is added to the embeddings of frames 0 to length - 1, [T, dim]."""
-        weight, body = next(self.parameters()), self.transformer
-        places = torch.arange(length, device=weight.device).view(1, -1, 1)
-        embedding = create_sin_embedding(places, self.dim, max_period=body.max_period, dtype=weight.dtype)
-        return body.positional_scale * embedding[0]
+        weight = next(self.parameters())
+        return self.embed_positions(torch.arange(length, device=weight.device)[None], weight.dtype)[0]
+
+    def embed_positions(self, positions: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Compute the scaled sinusoidal embeddings of positions: Long [B, T] -> [B, T, dim]."""
+        embedding = create_sin_embedding(positions[..., None], self.dim, max_period=self.transformer.max_period, dtype=dtype)
+        return self.transformer.positional_scale * embedding
 
     def _known_tokens(self, prompt: tp.Optional[torch.Tensor], conditions: tp.Sequence[ConditioningAttributes],
                       num_samples: tp.Optional[int], length: int) -> KnownTokens:

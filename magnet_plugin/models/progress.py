@@ -3,7 +3,7 @@ import typing as tp
 
 from tqdm import tqdm
 
-Callback = tp.Callable[[int, int], None]
+from ..decoding.magnet import Callback
 
 
 class Progress:

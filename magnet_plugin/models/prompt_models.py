@@ -10,6 +10,7 @@ import torch
 from audiocraft.models.lm import LMModel
 from audiocraft.modules.conditioners import ConditioningAttributes
 
+from ..decoding.magnet import Callback
 from .conditions import conditions_for
 from .rescorers import check_causal
 
@@ -39,7 +40,7 @@ class PromptModel:
     @torch.no_grad()
     def generate(self, conditions: tp.Sequence[ConditioningAttributes], batch: int, length: int, seed: Seed = None,
                  prompt: tp.Optional[torch.Tensor] = None,
-                 callback: tp.Optional[tp.Callable[[int, int], None]] = None) -> torch.Tensor:
+                 callback: tp.Optional[Callback] = None) -> torch.Tensor:
         """Generate the first `length` frames autoregressively with a KV cache.
 
         Args:

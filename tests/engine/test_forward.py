@@ -11,6 +11,7 @@ from magnet_plugin.engine.forward import engine_for
 from magnet_plugin.models import predictors
 from magnet_plugin.models.predictors import predictor
 from tests.helpers.small_models import MagnetLMModel, build, conditions
+from tests.helpers.weights import scale_weights
 
 LENGTH = 50
 TEXTS = ("a reel in D", "a slow long waltz on the flute with a drone", None)
@@ -25,14 +26,7 @@ VARIANTS: dict[str, dict[str, tp.Any]] = {
 def lively(**changes: tp.Any) -> tp.Any:
     """A model whose outputs vary, with biases that matter."""
     changes.pop("two_norms", None)
-    model = build(MagnetLMModel, **changes)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.startswith(("transformer", "emb")) and parameter.dim() > 1:
-                parameter.mul_(6)
-            elif name.endswith("bias"):
-                parameter.normal_()
-    return model
+    return scale_weights(build(MagnetLMModel, **changes), biases=True)
 
 
 def texts_for(model: tp.Any, texts: tp.Sequence[tp.Optional[str]] = TEXTS) -> list[tp.Any]:

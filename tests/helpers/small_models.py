@@ -16,6 +16,8 @@ from magnet_plugin.models.conditioners import WordsConditioner  # noqa: E402
 from magnet_plugin.models.lm_hybrid import HybridMagnetLMModel  # noqa: E402
 from magnet_plugin.models.lm_magnet import MagnetLMModel  # noqa: E402
 
+from .weights import scale_weights  # noqa: E402
+
 __all__ = ["HybridMagnetLMModel", "MagnetLMModel", "UpstreamMagnet", "UpstreamMusicGen", "UpstreamSolver", "build",
            "conditions", "lively", "twins"]
 
@@ -50,23 +52,13 @@ class UpstreamMusicGen(LMModel):
 
 def lively(klass: type, scale: float = 6.0, **changes: tp.Any) -> tp.Any:
     """`build`, its weights scaled up so that outputs differ."""
-    model = build(klass, **changes)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.startswith(("transformer", "emb")) and parameter.dim() > 1:
-                parameter.mul_(scale)
-    return model
+    return scale_weights(build(klass, **changes), scale)
 
 
 def twins(length: int = 96, seed: int = 0, scale: float = 6.0, **changes: tp.Any) -> tuple[tp.Any, tp.Any]:
     """AudioCraft's model and ours with the same weights, scaled up so that their outputs are lively."""
     theirs, ours = build(UpstreamMagnet, length, seed, **changes), build(MagnetLMModel, length, seed + 1, **changes)
-    with torch.no_grad():
-        for name, parameter in theirs.named_parameters():
-            if name.startswith(("transformer", "emb")) and parameter.dim() > 1:
-                parameter.mul_(scale)
-            elif name.endswith("bias"):
-                parameter.normal_()
+    scale_weights(theirs, scale, biases=True)
     ours.load_state_dict(theirs.state_dict())
     return theirs, ours
 

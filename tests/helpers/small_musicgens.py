@@ -10,16 +10,14 @@ from audiocraft.modules.conditioners import ConditionFuser, ConditioningProvider
 
 from magnet_plugin.models.conditioners import WordsConditioner
 
+from .weights import scale_weights
+
 DIM = 32
 
 
 def lively(model: tp.Any, scale: float = 6.0) -> tp.Any:
-    """Weights scaled up, so that outputs depend on inputs by more than rounding."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.startswith(("transformer", "emb", "linears")) and parameter.dim() > 1:
-                parameter.mul_(scale)
-    return model
+    """Scale the weights, those of the heads too, so that outputs depend on inputs by more than rounding."""
+    return scale_weights(model, scale, prefixes=("transformer", "emb", "linears"))
 
 
 def build_musicgen(n_q: int = 4, card: int = 16, seed: int = 0, conditioned: bool = True,

@@ -10,7 +10,7 @@ from tests.helpers.small_models import conditions
 from tests.helpers.small_musicgens import build_musicgen, musicgen_folder
 
 magnet_plugin.register()
-from magnet_plugin.models import auxiliary as partners  # noqa: E402
+from magnet_plugin.models import auxiliary  # noqa: E402
 from magnet_plugin.models.auxiliary import TokenFormat, check_token_format, load_rescorer  # noqa: E402
 from magnet_plugin.models.loaders import load_codec  # noqa: E402
 from magnet_plugin.models.rescorers import MaskedRescorer  # noqa: E402
@@ -94,9 +94,9 @@ def test_sources_without_a_usable_model_are_refused(release_folder: Path, tmp_pa
 def test_a_name_is_loaded_once_whatever_its_roles(musicgen: Path, release_folder: Path, monkeypatch: pytest.MonkeyPatch
                                                   ) -> None:
     built: list[str] = []
-    build = partners.build_lm
-    monkeypatch.setattr(partners, "build_lm", lambda *args: (built.append(args[1]), build(*args))[1])
-    both = partners.AuxiliaryModels(load_codec(release_folder), "cpu")
+    build = auxiliary.build_lm
+    monkeypatch.setattr(auxiliary, "build_lm", lambda *args: (built.append(args[1]), build(*args))[1])
+    both = auxiliary.AuxiliaryModels(load_codec(release_folder), "cpu")
     assert both.rescorer(musicgen).lm is both.prompt_model(str(musicgen)).lm      # type: ignore[attr-defined]
     assert both.rescorer(str(musicgen)).name == f"rescorer {musicgen}"
     assert built == [str(musicgen)]

@@ -17,6 +17,7 @@ from magnet_plugin.models.lm_hybrid import HybridMagnetLMModel  # noqa: E402
 from magnet_plugin.models.magnet import MAGNeT, settings  # noqa: E402
 
 from ..conftest import compose  # noqa: E402
+from ..helpers.weights import scale_weights  # noqa: E402
 
 SMALL = ["device=cpu", "model_scale=xsmall", "transformer_lm.card=64", "dataset.segment_duration=2"]
 
@@ -28,11 +29,7 @@ def hybrid_folder(release_folder: Path, tmp_path_factory: pytest.TempPathFactory
     shutil.copy(release_folder / checkpoints.CODEC_FILE, folder)
     torch.manual_seed(0)
     cfg = compose("solver=magnet/hybrid", *SMALL)
-    lm = builders.get_lm_model(cfg)
-    with torch.no_grad():
-        for name, parameter in lm.named_parameters():
-            if name.startswith(("transformer", "emb")) and parameter.dim() > 1:
-                parameter.mul_(6)
+    lm = scale_weights(builders.get_lm_model(cfg))
     checkpoints.release(lm.state_dict(), cfg, folder / checkpoints.LM_FILE)
     return folder
 

@@ -3,18 +3,14 @@ import copy
 import typing as tp
 
 import pytest
-import torch
 
 from ..helpers.rank_group import HYBRID, make_solver
+from ..helpers.weights import scale_weights
 
 
 def _build(folder: tp.Any, *overrides: str, base: str) -> tp.Any:
     solver = make_solver(folder, *overrides, base=base)
-    with torch.no_grad():                        # scale the initial weights, so that outputs differ clearly between tokens
-        for name, parameter in solver.model.named_parameters():
-            if name.startswith(("transformer", "emb")) and parameter.dim() > 1:
-                parameter.mul_(6)
-    solver.model.eval()
+    scale_weights(solver.model).eval()
     return solver
 
 
