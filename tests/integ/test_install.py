@@ -1,4 +1,4 @@
-"""The package as users get it: a wheel in a new environment, and the README's commands."""
+"""The package as users install it: a wheel in a new environment, and the README's commands."""
 import re
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .runs import DEBUG, ROOT, dora, history, signature
+from .runs import DEBUG, ROOT, dora, history
 
 pytestmark = pytest.mark.integ
 
@@ -38,15 +38,16 @@ def test_the_wheel_holds_the_codec_once(wheel: Path) -> None:
     assert len(sizes) == 4 and sum(size > 10_000 for size in sizes) == 1
 
 
-def test_a_wheel_trains_from_any_directory(wheel: Path, tmp_path: Path) -> None:
-    """A new environment that sees this one's packages, but the plugin from the wheel alone."""
+def test_a_wheel_trains_from_any_directory(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new environment uses this one's packages, but takes the plugin only from the wheel."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     site = next(path for path in map(Path, sys.path) if (path / "audiocraft").is_dir())
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env")], check=True)
     own = next((tmp_path / "env" / "lib").glob("python*/site-packages"))
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(own)
     (own / "shared.pth").write_text(f"{site}\n")
-    # The checkout's own editable install is named by a .pth of that folder, which a .pth does not follow.
+    # Python does not read the .pth files of a folder that a .pth file adds, so the editable install stays invisible.
     python = str(tmp_path / "env" / "bin" / "python")
     found = subprocess.run([python, "-c", "import magnet_plugin; print(magnet_plugin.__file__)"], cwd=tmp_path,
                            capture_output=True, text=True, check=True).stdout
@@ -54,10 +55,16 @@ def test_a_wheel_trains_from_any_directory(wheel: Path, tmp_path: Path) -> None:
     one_epoch = [*DEBUG, "optim.epochs=1", "optim.updates_per_epoch=2"]
     package = ("-P", "magnet_plugin")
     dora(tmp_path, *package, "run", *one_epoch, cwd=tmp_path, python=python)
-    assert len(history(tmp_path, signature(tmp_path, *one_epoch, cwd=tmp_path, package=package))) == 1
+    assert epochs(tmp_path) == 1
     grids = dora(tmp_path, *package, "grid", cwd=tmp_path, python=python).stdout
     offered = set(grids.split("Potential grids are:")[1].replace(",", " ").split())
     assert offered >= {"magnet.ablate_span", "magnet.tiny.ablate_span", "magnet.magnet_32khz", "magnet.tiny.ablate_steps"}
+
+
+def epochs(folder: Path) -> int:
+    """Number of epochs of the only run in a folder."""
+    (run,) = (folder / "runs" / "xps").iterdir()
+    return len(history(folder, run.name))
 
 
 def commands() -> list[str]:
@@ -81,7 +88,7 @@ def test_the_readmes_training_command_shortened(tmp_path: Path) -> None:
              "dataset.train.num_samples=2", "dataset.valid.num_samples=2", "dataset.evaluate.num_samples=2",
              "dataset.generate.num_samples=1", "dataset.generate.batch_size=1", "datasource.folk.clips=48"]
     dora(tmp_path, *package, "run", *short)
-    assert len(history(tmp_path, signature(tmp_path, *short, package=tuple(package)))) == 1
+    assert epochs(tmp_path) == 1
 
 
 def test_make_install_does_nothing_the_second_time(tmp_path: Path) -> None:
