@@ -1,4 +1,4 @@
-"""Small models for tests, and AudioCraft's own MAGNeT beside the plugin's."""
+"""Small models for tests: the plugin's, and AudioCraft's own to compare them with."""
 import typing as tp
 
 import torch
@@ -19,7 +19,7 @@ from magnet_plugin.models.lm_magnet import MagnetLMModel  # noqa: E402
 from .weights import scale_weights  # noqa: E402
 
 __all__ = ["HybridMagnetLMModel", "MagnetLMModel", "UpstreamMagnet", "UpstreamMusicGen", "UpstreamSolver", "build",
-           "conditions", "lively", "twins"]
+           "build_scaled", "conditions", "twins"]
 
 K, CARD, DIM = 4, 40, 64
 
@@ -50,13 +50,13 @@ class UpstreamMusicGen(LMModel):
         super().__init__(**{**kwargs, "causal": True})
 
 
-def lively(klass: type, scale: float = 6.0, **changes: tp.Any) -> tp.Any:
-    """`build`, its weights scaled up so that outputs differ."""
-    return scale_weights(build(klass, **changes), scale)
+def build_scaled(klass: type, scale: float = 6.0, biases: bool = False, **changes: tp.Any) -> tp.Any:
+    """`build`, with larger weights and optionally random biases; see `scale_weights`."""
+    return scale_weights(build(klass, **changes), scale, biases)
 
 
 def twins(length: int = 96, seed: int = 0, scale: float = 6.0, **changes: tp.Any) -> tuple[tp.Any, tp.Any]:
-    """AudioCraft's model and ours with the same weights, scaled up so that their outputs are lively."""
+    """AudioCraft's model and the plugin's with the same weights, which are scaled up; see `scale_weights`."""
     theirs, ours = build(UpstreamMagnet, length, seed, **changes), build(MagnetLMModel, length, seed + 1, **changes)
     scale_weights(theirs, scale, biases=True)
     ours.load_state_dict(theirs.state_dict())

@@ -15,8 +15,8 @@ from .weights import scale_weights
 DIM = 32
 
 
-def lively(model: tp.Any, scale: float = 6.0) -> tp.Any:
-    """Scale the weights, those of the heads too, so that outputs depend on inputs by more than rounding."""
+def scale_all_weights(model: tp.Any, scale: float = 6.0) -> tp.Any:
+    """Scale the weights, including those of the heads; see `scale_weights`."""
     return scale_weights(model, scale, prefixes=("transformer", "emb", "linears"))
 
 
@@ -34,7 +34,7 @@ def build_musicgen(n_q: int = 4, card: int = 16, seed: int = 0, conditioned: boo
     settings.update(changes)
     model = LMModel(pattern_provider=pattern or DelayedPatternProvider(n_q), condition_provider=provider, fuser=fuser,
                     n_q=n_q, card=card, **settings)
-    return lively(model).eval()
+    return scale_all_weights(model).eval()
 
 
 def musicgen_folder(folder: Path, codec_folder: Path, *overrides: str) -> Path:
@@ -47,7 +47,7 @@ def musicgen_folder(folder: Path, codec_folder: Path, *overrides: str) -> Path:
                   "transformer_lm.num_heads=2", "transformer_lm.num_layers=2",
                   "dataset.segment_duration=30", *overrides)          # MusicGen refuses less than 18 s
     torch.manual_seed(5)
-    lm = lively(builders.get_lm_model(cfg))
+    lm = scale_all_weights(builders.get_lm_model(cfg))
     checkpoints.release(lm.state_dict(), cfg, folder / checkpoints.LM_FILE)
     shutil.copy(codec_folder / checkpoints.CODEC_FILE, folder / checkpoints.CODEC_FILE)
     return folder

@@ -1,18 +1,23 @@
-"""The hybrid model's decoding: prompt, cache, and the iterations after it."""
+"""Generation with the hybrid model: the autoregressive prompt, its KV cache, and the parallel steps that follow."""
 import typing as tp
 
 import pytest
 import torch
 
-from magnet_plugin.decoding.autoregressive import column, decode_prompt
-from magnet_plugin.decoding.known_tokens import KnownTokens
-from magnet_plugin.decoding.magnet import NonFiniteLogits
-from magnet_plugin.decoding.options import PromptOptions
+from magnet_plugin.decoding.autoregressive import column
 from magnet_plugin.models.lm_hybrid import HybridDecoder
 from magnet_plugin.modules.guidance import GuidedPredictor
 from magnet_plugin.modules.hybrid_layout import Layout
 
-from ..helpers.small_models import CARD, HybridMagnetLMModel, K, MagnetLMModel, UpstreamMusicGen, conditions, lively
+from ..helpers.small_models import (
+    CARD,
+    HybridMagnetLMModel,
+    K,
+    MagnetLMModel,
+    UpstreamMusicGen,
+    build_scaled,
+    conditions,
+)
 
 T = 22
 TEXTS = conditions("a fast reel", "waltz in d major played on the violin")
@@ -21,81 +26,11 @@ FEW: dict[str, tp.Any] = {"decoding_steps": [4, 3, 2, 2], "max_gen_len": T}
 
 @pytest.fixture(scope="module")
 def model() -> tp.Any:
-    return lively(HybridMagnetLMModel)
-
-
-def empty(batch: int, length: int = T) -> KnownTokens:
-    return KnownTokens.from_prompt(torch.zeros(batch, K, 0, dtype=torch.long), length)
+    return build_scaled(HybridMagnetLMModel)
 
 
 def some_tokens(batch: int = 2) -> torch.Tensor:
     return torch.randint(0, CARD, (batch, K, T), generator=torch.Generator().manual_seed(1))
-
-
-class Diagonals:
-    """Stands in for a model: the next token of codebook k is a function of all that was written, kept in a log."""
-
-    def __init__(self) -> None:
-        self.columns: list[torch.Tensor] = []
-
-    def __call__(self, written: torch.Tensor, guidance: float) -> torch.Tensor:
-        self.columns.append(written.clone())
-        total = torch.stack(self.columns).sum(0) * torch.arange(1, len(self.columns) + 1).sum()
-        return 50.0 * torch.nn.functional.one_hot((total + torch.arange(K)) % CARD, CARD).float()
-
-
-@pytest.mark.parametrize("steps", [0, 1, 3, 10, T, T + K - 1])
-def test_write_equals_a_loop_over_the_delay_pattern(steps: int) -> None:
-    oracle = Diagonals()
-    got = decode_prompt(oracle, empty(2), steps, PromptOptions(), special=CARD, generator=torch.Generator().manual_seed(0))
-    replay = Diagonals()
-    tokens = torch.full((2, K, T), CARD)
-    for step in range(steps):
-        before = torch.tensor([[int(tokens[b, k, step - 1 - k]) if 0 <= step - 1 - k < T else CARD for k in range(K)]
-                               for b in range(2)])
-        best = replay(before, 3.0).argmax(-1)
-        for k in range(K):
-            if 0 <= step - k < T:
-                tokens[:, k, step - k] = best[:, k]
-    known = torch.tensor([[k + t < steps for t in range(T)] for k in range(K)]).expand(2, K, T)
-    assert torch.equal(got.known, known) and torch.equal(got.tokens[known], tokens[known])
-    assert len(oracle.columns) == steps
-
-
-def test_write_keeps_what_is_given_and_reads_it() -> None:
-    given = KnownTokens(some_tokens(), torch.rand(2, K, T, generator=torch.Generator().manual_seed(2)) < 0.3)
-    oracle = Diagonals()
-    got = decode_prompt(oracle, given, 12, PromptOptions(), special=CARD, use_sampling=False)
-    assert torch.equal(got.tokens[given.known], given.tokens[given.known])
-    prefix = Layout.single(12, 2, T, K).prefix
-    assert torch.equal(got.known, given.known | prefix)
-    for step in range(1, 12):
-        assert torch.equal(oracle.columns[step], column(got.tokens, step, CARD))
-
-
-def test_temperature_and_top_k() -> None:
-    def flat(written: torch.Tensor, guidance: float) -> torch.Tensor:
-        return torch.linspace(0, 3, CARD).expand(*written.shape, CARD)
-
-    def drawn(**options: tp.Any) -> torch.Tensor:
-        return decode_prompt(flat, empty(64), 8, PromptOptions(**options), special=CARD,
-                     generator=torch.Generator().manual_seed(0)).tokens[:, 0, :8]
-
-    assert drawn(top_k=3).min() == CARD - 3 and drawn(top_k=0).min() < 5
-    assert drawn(temperature=0.001, top_k=0).min() == CARD - 1
-    # Frequencies are those of the softmax.
-    share = (drawn(top_k=2) == CARD - 1).float().mean()
-    assert abs(float(share) - 1 / (1 + torch.exp(torch.tensor(-3 / (CARD - 1))))) < 0.08
-
-
-def test_non_finite_logits_name_the_step() -> None:
-    def broken(written: torch.Tensor, guidance: float) -> torch.Tensor:
-        broken.calls += 1                                                              # type: ignore[attr-defined]
-        return torch.full((1, K, CARD), float("nan") if broken.calls == 3 else 0.0)    # type: ignore[attr-defined]
-
-    broken.calls = 0                                                                   # type: ignore[attr-defined]
-    with pytest.raises(NonFiniteLogits, match="prompt step 2"):
-        decode_prompt(broken, empty(1), 5, PromptOptions(), special=CARD)
 
 
 @pytest.mark.parametrize("switch", [1, 2, 7, T, T + K - 1])
@@ -144,7 +79,7 @@ def test_steps_are_taken_in_order(model: tp.Any) -> None:
 
 
 def test_fully_autoregressive_and_greedy_it_is_audiocrafts_musicgen(model: tp.Any) -> None:
-    theirs = lively(UpstreamMusicGen, seed=5)
+    theirs = build_scaled(UpstreamMusicGen, seed=5)
     theirs.load_state_dict(model.state_dict())
     for texts, prompt in ((TEXTS, None), (TEXTS, some_tokens()[..., :5])):
         expected = theirs.generate(prompt, texts, max_gen_len=T, use_sampling=False, cfg_coef=3.0)
@@ -153,7 +88,7 @@ def test_fully_autoregressive_and_greedy_it_is_audiocrafts_musicgen(model: tp.An
 
 
 def test_no_prompt_is_a_plain_magnet_in_either_engine(model: tp.Any) -> None:
-    plain = lively(MagnetLMModel, seed=5)
+    plain = build_scaled(MagnetLMModel, seed=5)
     plain.load_state_dict(model.state_dict())
     for engine in ("lean", "plain"):
         assert torch.equal(model.generate(None, TEXTS, seed=3, engine=engine, **FEW),
@@ -197,7 +132,7 @@ def test_guidance_of_the_prompt_matters_and_one_is_the_conditional_model(model: 
     def prompts(**options: tp.Any) -> torch.Tensor:
         return model.generate(None, TEXTS, prompt_frames=T, use_sampling=False, **options, **FEW)
 
-    theirs = lively(UpstreamMusicGen, seed=5)
+    theirs = build_scaled(UpstreamMusicGen, seed=5)
     theirs.load_state_dict(model.state_dict())
     assert torch.equal(prompts(prompt_cfg_coef=1.0),
                        theirs.generate(None, TEXTS, max_gen_len=T, use_sampling=False, cfg_coef=1.0))

@@ -7,7 +7,16 @@ from audiocraft.modules.conditioners import ConditionFuser
 from magnet_plugin.modules.hybrid_layout import Layout
 from magnet_plugin.modules.hybrid_targets import choose_targets
 
-from ..helpers.small_models import CARD, HybridMagnetLMModel, K, MagnetLMModel, UpstreamMusicGen, build, conditions, lively
+from ..helpers.small_models import (
+    CARD,
+    HybridMagnetLMModel,
+    K,
+    MagnetLMModel,
+    UpstreamMusicGen,
+    build,
+    build_scaled,
+    conditions,
+)
 
 T = 24
 TEXTS = conditions("a fast reel", "waltz in d major played on the violin")
@@ -23,7 +32,8 @@ VARIANTS: dict[str, dict] = {"published": {}, "biases": {"bias_ff": True, "bias_
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_switch_zero_is_a_plain_magnet(variant: str) -> None:
-    hybrid, plain = lively(HybridMagnetLMModel, **VARIANTS[variant]), lively(MagnetLMModel, seed=5, **VARIANTS[variant])
+    hybrid, plain = (build_scaled(klass, seed=seed, **VARIANTS[variant])
+                     for seed, klass in enumerate((HybridMagnetLMModel, MagnetLMModel)))
     plain.load_state_dict(hybrid.state_dict())
     tokens, tensors = some_tokens(special=True), plain.embed_conditions(TEXTS)
     for stage in range(K):
@@ -41,7 +51,8 @@ def test_switch_zero_is_a_plain_magnet(variant: str) -> None:
 
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "unrestricted"])
 def test_switch_t_is_audiocrafts_musicgen(variant: str) -> None:
-    hybrid, theirs = lively(HybridMagnetLMModel, **VARIANTS[variant]), lively(UpstreamMusicGen, seed=5, **VARIANTS[variant])
+    hybrid, theirs = (build_scaled(klass, seed=seed, **VARIANTS[variant])
+                      for seed, klass in enumerate((HybridMagnetLMModel, UpstreamMusicGen)))
     assert {k: v.shape for k, v in theirs.state_dict().items()} == {k: v.shape for k, v in hybrid.state_dict().items()}
     theirs.load_state_dict(hybrid.state_dict())
     tokens, tensors = some_tokens(), hybrid.embed_conditions(TEXTS)
@@ -61,7 +72,7 @@ def test_switch_t_is_audiocrafts_musicgen(variant: str) -> None:
 @pytest.mark.parametrize("n", [1, 3, 9, T])
 def test_the_prefix_is_a_musicgen_at_every_switch_and_stage(n: int) -> None:
     """What is written autoregressively depends neither on the stage nor on anything after the switch."""
-    hybrid, theirs = lively(HybridMagnetLMModel), lively(UpstreamMusicGen, seed=5)
+    hybrid, theirs = build_scaled(HybridMagnetLMModel), build_scaled(UpstreamMusicGen, seed=5)
     theirs.load_state_dict(hybrid.state_dict())
     tokens, tensors = some_tokens(), hybrid.embed_conditions(TEXTS)
     layout = Layout.of(torch.tensor([n, max(0, n - 1)]), T, K)
@@ -77,7 +88,7 @@ def test_the_prefix_is_a_musicgen_at_every_switch_and_stage(n: int) -> None:
 @pytest.mark.parametrize("stage", range(K))
 def test_each_prediction_depends_on_what_it_may_see(stage: int) -> None:
     """By gradient with respect to each token's embedding, for every predicted token; one layer, so the mask is the reach."""
-    model = lively(HybridMagnetLMModel, num_layers=1, conditioned=False)
+    model = build_scaled(HybridMagnetLMModel, num_layers=1, conditioned=False)
     n, length, width = 7, 14, model.subcodes_context
     layout = Layout.single(n, 1, length, K)
     tokens = torch.randint(0, CARD, (1, K, length), generator=torch.Generator().manual_seed(0))
@@ -109,7 +120,7 @@ def test_each_prediction_depends_on_what_it_may_see(stage: int) -> None:
 
 def test_settings_that_cannot_share_a_sequence_are_refused() -> None:
     with pytest.raises(ValueError, match="positional_embedding=sin"):
-        lively(HybridMagnetLMModel, positional_embedding="rope")
+        build_scaled(HybridMagnetLMModel, positional_embedding="rope")
     model = build(HybridMagnetLMModel)
     common = dict(condition_provider=model.condition_provider, n_q=K, card=CARD, dim=64, num_heads=4, num_layers=1)
     with pytest.raises(ValueError, match="codebooks_pattern.modeling=delay"):

@@ -1,4 +1,4 @@
-"""Rescoring and the cascade in place: in the loop with functions for models, and through the API with released formats."""
+"""Rescoring and prompt models in `MAGNeT.generate`, on released models."""
 import json
 import typing as tp
 from pathlib import Path
@@ -7,118 +7,7 @@ import pytest
 import torch
 
 import magnet_plugin
-from magnet_plugin.decoding.known_tokens import KnownTokens
-from magnet_plugin.decoding.magnet import NonFiniteLogits, decode
-from magnet_plugin.decoding.options import GenerationOptions
-from magnet_plugin.decoding.rescoring import NO_RESCORING, Rescoring, Score
-from tests.decoding.test_magnet import CARD, STEPS, K, nothing, oracle
-from tests.helpers.oracles import AllFrames, Oracle
 from tests.helpers.small_musicgens import build_musicgen, musicgen_folder
-
-ARRANGEMENTS = ("stride1", "nonoverlap")
-
-
-def opinions(batch: int, length: int, seed: int = 5) -> Score:
-    """Probabilities that depend on stage and position."""
-    table = (2 * torch.randn(K, batch, length, CARD, generator=torch.Generator().manual_seed(seed))).softmax(-1)
-    return lambda tokens, stage: table[stage]
-
-
-def run(predict: AllFrames, given: KnownTokens, score: tp.Optional[Score] = None, **options: tp.Any) -> torch.Tensor:
-    settings = GenerationOptions(**{"decoding_steps": STEPS, **options})
-    rescoring = NO_RESCORING if score is None or not settings.rescores else Rescoring(score, settings)
-    return decode(Oracle(predict), given, settings, mask_id=CARD, span_len=3, generator=torch.Generator().manual_seed(0),
-                  rescoring=rescoring)
-
-
-def some_known(batch: int, length: int) -> KnownTokens:
-    known = torch.rand(batch, K, length, generator=torch.Generator().manual_seed(2)) < 0.2
-    return KnownTokens(torch.full((batch, K, length), 7), known)
-
-
-@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
-@pytest.mark.parametrize("sampling", [True, False])
-def test_weight_one_is_bit_identical_and_the_next_weight_below_is_close(arrangement: str, sampling: bool) -> None:
-    """Where a rescorer is asked, candidate and kept tokens are drawn with the same noise: a small share of an opinion,
-    whatever it is, changes little."""
-    predict, given = oracle(2, 40), some_known(2, 40)
-    how: dict[str, tp.Any] = {"span_arrangement": arrangement, "use_sampling": sampling}
-
-    def untouchable(tokens: torch.Tensor, stage: int) -> torch.Tensor:
-        raise AssertionError("asked at w = 1")
-
-    alone = run(predict, given, **how)
-    assert torch.equal(run(predict, given, untouchable, rescorer_weight=1.0, **how), alone)
-    near, other = (run(predict, given, opinions(2, 40, seed=seed), rescorer_weight=1 - 1e-7, **how) for seed in (3, 4))
-    assert (near == other).float().mean() > 0.99
-    if not sampling:
-        assert (near == alone).float().mean() > 0.99
-    assert (run(predict, given, opinions(2, 40), rescorer_weight=0.2, **how) == alone).float().mean() < 0.9
-
-
-@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
-def test_at_weight_zero_the_rescorer_decides_all_unknown_tokens(arrangement: str) -> None:
-    given = some_known(2, 31)
-    wanted = torch.randint(0, CARD, (2, K, 31), generator=torch.Generator().manual_seed(4))
-    tokens = run(oracle(2, 31), given, lambda tokens, stage: torch.nn.functional.one_hot(wanted[:, stage], CARD).float(),
-                 rescorer_weight=0.0, span_arrangement=arrangement)
-    assert torch.equal(tokens, torch.where(given.known, given.tokens, wanted))
-
-
-def test_what_the_rescorer_reads() -> None:
-    """A whole candidate: no mask up to the stage, and above it only what is unknown is masked."""
-    given, seen = some_known(2, 25), []
-    table = opinions(2, 25)
-
-    def check(tokens: torch.Tensor, stage: int) -> torch.Tensor:
-        seen.append(stage)
-        assert (tokens[:, :stage + 1] != CARD).all()
-        assert torch.equal(tokens[:, stage + 1:] == CARD, ~given.known[:, stage + 1:])
-        assert (tokens[given.known] == 7).all()
-        return table(tokens, stage)
-
-    run(oracle(2, 25), given, check, rescorer_weight=0.5)
-    assert seen == [stage for stage in range(K) for _ in range(STEPS[stage])]
-    seen.clear()
-    run(oracle(2, 25), given, check, rescorer_weight=0.5, rescorer_stages=(0, 2), rescorer_every=2)
-    assert seen == [0, 0, 0, 2]
-
-
-@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
-def test_the_combination_decides_what_is_masked_again(arrangement: str) -> None:
-    """MAGNeT is equally sure everywhere; the rescorer finds all of its tokens in some frames unlikely."""
-    length, masked = 24, []
-    certain = torch.full((1, length, CARD), -30.0)
-    certain[..., 3] = 30.0
-    disliked = torch.zeros(length, dtype=torch.bool)
-    disliked[9:15] = True
-
-    def predict(tokens: torch.Tensor, stage: int, guidance: float) -> torch.Tensor:
-        masked.append(tokens[0, stage] == CARD)
-        return certain
-
-    def score(tokens: torch.Tensor, stage: int) -> torch.Tensor:
-        probs = torch.zeros(1, length, CARD)
-        probs[..., 3] = torch.where(disliked, 0.01, 0.99)
-        probs[..., 4] = 1 - probs[..., 3]
-        return probs
-
-    tokens = run(predict, nothing(1, length), score, rescorer_weight=0.5, rescorer_resample=False,
-                 decoding_steps=(8, 1, 1, 1), span_arrangement=arrangement)
-    assert (tokens == 3).all(), "without resampling MAGNeT's tokens stay"
-    second = [mask for mask in masked[:8] if mask.sum() <= 9]
-    assert second and all((disliked | ~mask)[mask].float().mean() >= 0.6 for mask in second)
-    assert all(disliked[mask].any() for mask in second)
-
-
-def test_non_finite_scores_of_a_rescorer_are_reported() -> None:
-    table = opinions(1, 12)
-
-    def broken(tokens: torch.Tensor, stage: int) -> torch.Tensor:
-        return table(tokens, stage) * (float("nan") if stage == 1 else 1)
-
-    with pytest.raises(NonFiniteLogits, match="stage 1, step 0"):
-        run(oracle(1, 12), nothing(1, 12), broken, rescorer_weight=0.5)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import torch
 
 import magnet_plugin
 from tests.helpers.small_models import build, conditions
-from tests.helpers.small_musicgens import build_musicgen, lively
+from tests.helpers.small_musicgens import build_musicgen, scale_all_weights
 
 magnet_plugin.register()
 from audiocraft.modules.codebooks_patterns import (  # noqa: E402
@@ -174,7 +174,7 @@ def test_no_text_is_no_condition() -> None:
 
 def magnet(**changes: tp.Any) -> tp.Any:
     """Another MAGNeT, with the tests' vocabulary."""
-    return lively(build(MagnetLMModel, 40, seed=3, card=CARD, dim=64, **changes))
+    return scale_all_weights(build(MagnetLMModel, 40, seed=3, card=CARD, dim=64, **changes))
 
 
 @pytest.mark.parametrize("stage", [0, 2])

@@ -1,0 +1,108 @@
+"""The kernels of attention: masks of blocks, memory, arguments of xformers, and results on CUDA."""
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from magnet_plugin.modules import attention, attention_kernels
+from magnet_plugin.modules.attention import Band, Full, attend
+
+from ..helpers.attention import random_qkv, reference_attention
+
+
+def test_every_query_of_a_block_has_a_key():
+    """Queries after the end of the clip too: in some kernels, a softmax over no keys is NaN, and so is its gradient."""
+    for seq_len, width in [(1500, 5), (1500, 0), (251, 5), (498, 13)]:
+        block = attention_kernels.block_length(seq_len, width)
+        mask = attention_kernels._block_mask(seq_len, width, block, block + 2 * width, torch.device("cpu"))
+        assert mask.shape[1] * block >= seq_len and mask.any(-1).all(), f"{seq_len=} {width=}"
+
+
+class LargestTensor(TorchDispatchMode):
+    """Records the number of elements of the largest tensor that any operation returned."""
+    def __init__(self):
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for x in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(x, torch.Tensor):
+                self.numel = max(self.numel, x.numel())
+        return out
+
+
+def test_the_memory_of_a_band_grows_linearly_with_the_length():
+    largest = {}
+    for seq_len in (1500, 3000):
+        q, k, v = random_qkv(1, 1, seq_len, 8, leaf=True)
+        with LargestTensor() as seen:
+            attend(q, k, v, Band(5)).sum().backward()
+        largest[seq_len] = seen.numel
+    assert largest[1500] < 1500 * 1500 / 20
+    assert largest[3000] < 2.2 * largest[1500]
+    with LargestTensor() as dense:  # a kernel with a mask over all pairs is measured as such
+        attention_kernels._torch_dense(q, k, v, Band(5), 0.0)
+    assert dense.numel >= 3000 * 3000
+
+
+@pytest.mark.parametrize("kernel", ["xformers-full", "xformers-local", "xformers-bias"])
+@pytest.mark.parametrize("seq_len", [3, 16, 251])
+def test_xformers_is_called_with_its_layout_and_the_right_bias(kernel, seq_len, monkeypatch):
+    """The formula that xformers documents stands in for its CUDA operators."""
+    ops = pytest.importorskip("xformers.ops")
+
+    def formula(query, key, value, attn_bias=None, p=0.0):
+        q, k, v = (x.transpose(1, 2) for x in (query, key, value))  # [B, T, H, D] -> [B, H, T, D]
+        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+        if isinstance(attn_bias, torch.Tensor):
+            assert attn_bias.shape == scores.shape and attn_bias.stride(-2) % 8 == 0 and attn_bias.stride(-1) == 1
+            scores = scores + attn_bias
+        elif attn_bias is not None:
+            scores = scores + attn_bias.materialize(scores.shape)
+        return (scores.softmax(-1) @ v).transpose(1, 2)
+
+    monkeypatch.setattr(ops, "memory_efficient_attention", formula)
+    monkeypatch.setattr(attention, "choose", lambda *args: kernel)
+    context = Full() if kernel == "xformers-full" else Band(1)
+    q, k, v = random_qkv(2, 3, seq_len, 8)
+    assert (attend(q, k, v, context) - reference_attention(q, k, v, context)).abs().max() < 1e-5
+
+
+# Half precision: the error of one rounding (2^-11, 2^-8) times the few roundings of values up to about 4.
+GPU_TOLERANCE = {torch.float16: 5e-3, torch.bfloat16: 4e-2, torch.float32: 1e-4}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", list(GPU_TOLERANCE), ids=str)
+@pytest.mark.parametrize("context", [Full(), Band(5), Band(0)], ids=str)
+@pytest.mark.parametrize("backend", ["auto", "torch", "xformers", "torch-dense", "torch-blocked", "xformers-bias"])
+def test_kernels_on_cuda_equal_the_formula(backend, context, dtype, monkeypatch):
+    if backend not in attention.BACKENDS:  # a kernel that `choose` would not choose here
+        if isinstance(context, Full) and backend == "torch-blocked":
+            pytest.skip("blocks are for bands")
+        kernel = backend
+        monkeypatch.setattr(attention, "choose", lambda *args: kernel)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+    tolerance = GPU_TOLERANCE[dtype]
+    for seq_len in (251, 498, 500, 1500):
+        ours = random_qkv(2, 4, seq_len, 64, seed=seq_len, dtype=dtype, device="cuda", leaf=True)
+        theirs = [x.detach().float().requires_grad_() for x in ours]
+        weight = torch.randn(ours[0].shape, generator=torch.Generator().manual_seed(1)).to("cuda")
+        out, expected = attend(*ours, context, backend), reference_attention(*theirs, context)
+        assert out.dtype == dtype
+        assert (out.float() - expected).abs().max() < tolerance, f"{seq_len=}"
+        (out.float() * weight).sum().backward()
+        (expected * weight).sum().backward()
+        for a, b, name in zip(ours, theirs, "qkv", strict=True):
+            bound = 4 * tolerance * max(1.0, b.grad.abs().max().item())
+            assert (a.grad.float() - b.grad).abs().max() < bound, f"{seq_len=} gradient of {name}"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("context", [Full(), Band(5)], ids=str)
+def test_the_receptive_field_on_cuda_is_the_context(context):
+    for backend in ("auto", "torch", "xformers"):
+        q, k, v = random_qkv(1, 2, 500, 64, dtype=torch.float16, device="cuda", leaf=True)
+        attend(q, k, v, context, backend)[:, :, 200].float().pow(2).sum().backward()
+        reached = (v.grad.abs().amax((0, 1, 3)) > 0).cpu()
+        assert torch.equal(reached, context.dense(500, 500)[200]), backend
