@@ -1,4 +1,4 @@
-"""MAGNeT for AudioCraft (arXiv 2401.04577): train, sweep and play masked audio models.
+"""MAGNeT for AudioCraft (arXiv 2401.04577): train, tune and run masked audio models.
 
 >>> from magnet_plugin import MAGNeT                      # registers the plugin with AudioCraft
 >>> model = MAGNeT.get_pretrained("//bundled/magnet-16khz")
@@ -12,24 +12,27 @@ import typing as tp
 __version__ = "0.1.0"
 __all__ = ["GenerationOptions", "MAGNeT", "MagnetLMModel", "register", "unregister"]
 
-_HOMES = {"MAGNeT": "models.magnet", "MagnetLMModel": "models.lm_magnet", "GenerationOptions": "decoding.options"}
+_LAZY_NAMES = {"MAGNeT": "models.magnet", "MagnetLMModel": "models.lm_magnet", "GenerationOptions": "decoding.options"}
 
 
 def register() -> None:
-    """Put the plugin's MAGNeT in the place of AudioCraft's own; calling it again changes nothing."""
+    """Replace AudioCraft's MAGNeT with the plugin's. Idempotent."""
     from . import registry
     registry.register()
 
 
 def unregister() -> None:
-    """Undo `register()`."""
+    """Restore what `register()` replaced.
+
+    OmegaConf's resolvers and the environment variables AUDIOCRAFT_CONFIG, USER and PATH keep what `register()` set.
+    """
     from . import registry
     registry.unregister()
 
 
 def __getattr__(name: str) -> tp.Any:
-    if name not in _HOMES:
+    if name not in _LAZY_NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "MAGNeT":
         register()
-    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    return getattr(importlib.import_module(f".{_LAZY_NAMES[name]}", __name__), name)

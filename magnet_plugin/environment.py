@@ -1,10 +1,12 @@
-"""Where things are on this machine: configs, caches, runs, an ffmpeg. Imports nothing heavy."""
+"""Paths, environment variables and files of this machine. Imports nothing heavy."""
+import contextlib
 import getpass
 import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,13 @@ def require_audiocraft() -> None:
 
 
 def config_dir() -> Path:
-    """The Hydra configs: inside the package in a wheel, beside it in a checkout."""
+    """The Hydra configs: inside the package in a wheel, next to it in a checkout."""
     inside = PACKAGE / "config"
     return inside if inside.is_dir() else PACKAGE.parent / "config"
 
 
 def grids_package() -> str:
-    """Name of the package of grids, importable from any directory: in a checkout it lies beside this one, not in it."""
+    """Import the package of grids from any directory and return its name. In a checkout it lies next to this package."""
     name = f"{__package__}.grids"
     if not (PACKAGE / "grids").is_dir() and name not in sys.modules:
         home = PACKAGE.parent / "grids"
@@ -43,13 +45,27 @@ def grids_package() -> str:
 
 
 def cache_dir(name: str = "") -> Path:
-    """Folder for what is made on this machine: rendered data sets, parsed tunes. MAGNET_CACHE moves it."""
+    """Folder for generated files, such as rendered data sets and parsed tunes. MAGNET_CACHE overrides its location."""
     root = os.environ.get("MAGNET_CACHE") or Path(os.environ.get("HOME", "/tmp")) / ".cache" / "magnet_plugin"
     return Path(root).expanduser() / name
 
 
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path next to `path`, and rename it to `path` if the block succeeds.
+
+    Other processes see the old file or the complete new one, and may write the same file at the same time.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def default_device() -> str:
-    """`cuda` where torch sees one, else `cpu`."""
+    """`cuda` if available, else `cpu`."""
     import torch
     return "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -70,7 +86,7 @@ def register_resolvers() -> None:
 
 
 def point_audiocraft_here() -> None:
-    """Name the teams file and the user, which AudioCraft reads when it loads data, models or its configs."""
+    """Set AUDIOCRAFT_CONFIG and USER, which AudioCraft reads when it loads data, models or its configs."""
     team = config_dir() / "teams" / f"{os.environ.get('AUDIOCRAFT_TEAM', 'default')}.yaml"
     if team.exists():
         os.environ.setdefault("AUDIOCRAFT_CONFIG", str(team))
@@ -81,8 +97,8 @@ def point_audiocraft_here() -> None:
             os.environ["USER"] = "anyone"
 
 
-def provide_ffmpeg() -> None:
-    """AudioCraft writes every audio file through an `ffmpeg` on PATH; lend it imageio-ffmpeg's where there is none."""
+def ensure_ffmpeg() -> None:
+    """Put an `ffmpeg` on PATH, which AudioCraft needs to write audio files; fall back to imageio-ffmpeg's."""
     if shutil.which("ffmpeg"):
         return
     try:
@@ -94,8 +110,6 @@ def provide_ffmpeg() -> None:
     link = folder / "ffmpeg"
     folder.mkdir(parents=True, exist_ok=True)
     if link.resolve() != binary:
-        fresh = folder / f".ffmpeg-{os.getpid()}"
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(binary)
-        fresh.replace(link)           # atomic: other processes may do the same
+        with atomic_write(link) as temporary:
+            temporary.symlink_to(binary)
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), str(folder)])

@@ -22,7 +22,7 @@ class Patch(tp.NamedTuple):
     Attributes:
         owners: modules, classes or dicts whose entry `name` is replaced.
         name: attribute or key.
-        value: what takes its place.
+        value: the replacement.
         reason: what the replacement adds or repairs, and what would make it unnecessary.
     """
     owners: tuple[tp.Any, ...]
@@ -34,8 +34,7 @@ class Patch(tp.NamedTuple):
 def register() -> None:
     """Replace AudioCraft's MAGNeT: its solvers, its language model, its API class and its loaders.
 
-    Also adds the `hybrid_magnet` solver. Calling it again has no effect. AudioCraft's global attention backend is not
-    changed.
+    Also adds the `hybrid_magnet` solver. Idempotent. AudioCraft's global attention backend is not changed.
 
     Raises:
         ModuleNotFoundError: AudioCraft is not installed.
@@ -46,7 +45,7 @@ def register() -> None:
     environment.register_resolvers()
     _register_defaults()
     environment.point_audiocraft_here()
-    environment.provide_ffmpeg()
+    environment.ensure_ffmpeg()
     try:
         _replace_train()
         for patch in _patches():
@@ -59,7 +58,10 @@ def register() -> None:
 
 
 def unregister() -> None:
-    """Restore what `register()` replaced. Environment variables and OmegaConf resolvers stay."""
+    """Restore what `register()` replaced.
+
+    OmegaConf's resolvers and the environment variables AUDIOCRAFT_CONFIG, USER and PATH keep what `register()` set.
+    """
     if not _undo:
         return
     _remove_safe_globals()
@@ -122,7 +124,7 @@ def _patches() -> list[Patch]:
 
 
 class _LazyTrain(types.ModuleType):
-    """Stands for `audiocraft.train`. `magnet_plugin.train` is imported on first use, because that composes the config."""
+    """`audiocraft.train`, which imports `magnet_plugin.train` lazily, because importing it composes the Hydra config."""
 
     def __getattr__(self, name: str) -> tp.Any:
         if name.startswith("__"):

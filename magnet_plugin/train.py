@@ -128,7 +128,7 @@ def init_seed_and_system(cfg: DictConfig) -> None:
 
 
 def execute(cfg: DictConfig) -> tp.Any:
-    """Run on this rank what the config asks for: `show`, one stage (`execute_only`), or the training."""
+    """Run the configured action on this rank: `show`, one stage (`execute_only`), or the training."""
     solver = get_solver(cfg)
     if cfg.show:
         solver.show()
@@ -138,7 +138,7 @@ def execute(cfg: DictConfig) -> tp.Any:
     if not cfg.execute_only:
         return solver.run()
     if not solver.restore(replay_metrics=False):
-        raise ValueError(f"execute_inplace=true: there is no checkpoint in {solver.folder}. Train this experiment first, or "
+        raise ValueError(f"execute_inplace=true: {solver.checkpoint_path()} does not exist; train this experiment first, or "
                          "set continue_from=//sig/SIG")
     solver.run_one_stage(cfg.execute_only)
     if flashy.distrib.is_rank_zero():
@@ -156,7 +156,7 @@ def main(cfg: DictConfig) -> tp.Any:
     flashy.setup_logging(level=logging.getLevelName(str(cfg.logging.level).upper()), log_name=name)
     if cfg.execute_only and not (cfg.execute_inplace or cfg.continue_from):
         raise ValueError(f"execute_only={cfg.execute_only} needs a checkpoint: set continue_from=//sig/SIG (or a path), or "
-                         "execute_inplace=true for the one of this experiment")
+                         "execute_inplace=true to use this experiment's checkpoint")
     timeout = process_groups.check_timeout(cfg.distrib.timeout)
     slurm_config.set_master_port()
     process_groups.init(timeout, force=cfg.fsdp.use)

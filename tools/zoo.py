@@ -117,7 +117,7 @@ def measure(kind: str, folder: Path, run: TrainingRun, splits: tuple[Path, Path]
         return {"model": values, "heldout": measure_codec(codec, splits[1], clips)}
     from magnet_plugin import MAGNeT
     from magnet_plugin.metrics.report import evaluate_model
-    from magnet_plugin.models.auxiliary import AutoregressiveModel
+    from magnet_plugin.models.autoregressive import AutoregressiveModel
     model: tp.Any = AutoregressiveModel.load(folder) if kind == "musicgen" else MAGNeT.get_pretrained(str(folder))
     sizes = model.lm.cfg.transformer_lm
     values |= {"parameters": count_parameters(model.lm), "dim": sizes.dim, "layers": sizes.num_layers,

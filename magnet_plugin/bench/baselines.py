@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from ..engine.linear import LinearWeights, prepare_linear
-from ..modules.attention import Context, Full
+from ..modules.context import Context, Full
 from .measure import Run
 
 CAPTION = "an energetic folk tune in D major with a fiddle, a flute and a bodhran"

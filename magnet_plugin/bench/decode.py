@@ -8,7 +8,7 @@ import torch
 
 from ..decoding.options import GenerationOptions
 from ..models.predictors import predictor
-from ..modules.attention import Band, Full
+from ..modules.context import Band, Full
 from . import baselines
 from .measure import Log, Run, measure_in_turn, ratios
 

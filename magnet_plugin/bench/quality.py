@@ -15,7 +15,8 @@ from ..metrics.codec import reconstruct
 from ..metrics.frechet import fit_gaussian, frechet_distance
 from ..metrics.instruments import InstrumentClassifier, accuracy
 from ..metrics.report import extract_features
-from ..models.auxiliary import AutoregressiveModel, load_auxiliary
+from ..models.autoregressive import AutoregressiveModel
+from ..models.auxiliary import load_auxiliary
 from ..models.rescorers import CausalRescorer
 from . import records
 from .measure import Log

@@ -28,7 +28,7 @@ def get_device(name: tp.Optional[str]) -> torch.device:
     """Return the device called `name`, by default CUDA if there is one.
 
     Raises:
-        ValueError: if CUDA is asked for and not available.
+        ValueError: if CUDA is requested and not available.
     """
     device = torch.device(name or default_device())
     if device.type == "cuda" and not torch.cuda.is_available():

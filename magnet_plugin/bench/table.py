@@ -113,7 +113,7 @@ BLOCKS = {"decode": decode_blocks, "train": train_blocks, "quality": quality_blo
 
 
 def spread(values: tp.Sequence[float], name: str) -> str:
-    """Return `0.52 (0.48–0.55)`: mean, minimum and maximum; a single value alone, a dash for none."""
+    """Return `0.52 (0.48–0.55)`: mean, minimum and maximum; only the value if there is one, a dash for none."""
     if not values:
         return "–"
     show = (lambda value: f"{100 * value:.0f} %") if name == "accuracy" else (lambda value: f"{value:.3g}")

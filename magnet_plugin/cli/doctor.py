@@ -105,7 +105,8 @@ def _kernels(device: str, name: str) -> Finding:
     """Check the kernels of Full and Band(5) on a device in a dtype."""
     import torch
 
-    from ..modules.attention import Band, Context, Full, attend, choose
+    from ..modules.attention import attend, choose
+    from ..modules.context import Band, Context, Full
     dtype: torch.dtype = getattr(torch, name)
     contexts: dict[str, Context] = {"Full": Full(), "Band(5)": Band(5)}
     title, chosen, wrong = f"{device} {name}", [], []

@@ -25,7 +25,7 @@ class Clip(NamedTuple):
         """
         if not self.metadata.get(name):
             raise ValueError(f"{self.path.with_suffix('.json')} has no `{name}`; this metric needs it for every clip. The "
-                             "folk set (`magnet data folk`) has it.")
+                             "folk set (`magnet data folk`) has it")
         return str(self.metadata[name])
 
 
@@ -39,10 +39,10 @@ def read_clips(folder: str | Path, limit: int | None = None) -> list[Clip]:
         ValueError: the manifest is missing, damaged or empty, or `limit` is below 1.
     """
     if limit is not None and limit < 1:
-        raise ValueError(f"limit={limit} must be at least 1, or None for all clips.")
+        raise ValueError(f"limit={limit} must be at least 1, or None for all clips")
     lines = read_manifest(Path(folder))[:limit]
     if not lines:
-        raise ValueError(f"{Path(folder) / MANIFEST_NAME} lists no clips; give a manifest folder with at least one.")
+        raise ValueError(f"{Path(folder) / MANIFEST_NAME} lists no clips; give a manifest folder with at least one")
     return [read_clip(Path(line["path"])) for line in lines]
 
 

@@ -37,12 +37,12 @@ def read_marker(out: Path, name: str) -> dict[str, Any] | None:
     """
     if not out.is_dir():
         if out.exists():
-            raise ValueError(f"out={out} is a file; choose a folder.")
+            raise ValueError(f"out={out} is a file; choose a folder")
         return None
     if not (out / name).exists():
         foreign = sorted(path.name for path in out.iterdir() if path.name not in OWN_FOLDERS)
         if foreign:
-            raise ValueError(f"out={out} already holds other files ({foreign[0]}); choose another folder.")
+            raise ValueError(f"out={out} already holds other files ({foreign[0]}); choose another folder")
         return None
     content = json.loads((out / name).read_text(encoding="utf-8"))
     if content["root"] != str(out):

@@ -122,7 +122,7 @@ def list_csv(table: Path) -> tuple[list[Item], list[str]]:
         word = cells.pop("split", None)
         split = SPLIT_NAMES.get(word.lower()) if word else None
         if word and split is None:
-            raise ValueError(f"{table}, row {number}: unknown split '{word}'; use one of {', '.join(SPLIT_NAMES)}.")
+            raise ValueError(f"{table}, row {number}: unknown split '{word}'; use one of {', '.join(SPLIT_NAMES)}")
         if path in seen or path.suffix.lower() not in AUDIO_SUFFIXES:
             why = "listed twice" if path in seen else f"not one of {' '.join(AUDIO_SUFFIXES)}"
             skipped.append(f"{table}, row {number}: {written}: {why}")
@@ -145,7 +145,7 @@ def read_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
         names = [name.strip().lower() for name in reader.fieldnames or []]
         if "path" not in names:
             raise ValueError(f"{table} has the columns {', '.join(names)}; it needs a column `path`, and `description` "
-                             "for captions.")
+                             "for captions")
         reader.fieldnames = names
         for row in reader:
             yield reader.line_num, row

@@ -49,9 +49,9 @@ def read_manifest(folder: Path) -> list[Meta]:
                 text = (gzip.decompress(raw) if name.endswith(".gz") else raw).decode()
                 return [json.loads(line) for line in text.splitlines() if line.strip()]
             except (gzip.BadGzipFile, EOFError, zlib.error, ValueError) as error:
-                raise ValueError(f"{path} is damaged ({error}); make the manifest again.") from error
+                raise ValueError(f"{path} is damaged ({error}); make the manifest again") from error
     raise ValueError(f"{folder} contains no {MANIFEST_NAME}; give a manifest folder, as `magnet data scan` and "
-                     "`magnet data folk` write them (OUT/egs/train, for example).")
+                     "`magnet data folk` write them (OUT/egs/train, for example)")
 
 
 def draw_splits(groups: Sequence[str], splits: Mapping[str, float], seed: int) -> dict[str, str]:

@@ -44,6 +44,6 @@ def parallel_map(function: Callable[[A], B], items: Sequence[A], jobs: int | Non
         return list(bar(workers.map(function, items, chunksize=chunk)))
     except BrokenExecutor as error:
         raise RuntimeError("A worker process ended early, probably for lack of memory; use fewer processes "
-                           f"(`jobs` is {jobs}).") from error
+                           f"(`jobs` is {jobs})") from error
     finally:
         workers.shutdown(kill_workers=True)

@@ -98,11 +98,11 @@ def list_source(source: Path, out: Path, splits: Mapping[str, float]) -> tuple[l
     """
     if not splits or min(splits.values()) <= 0 or "generate" in splits:
         raise ValueError(f"splits={dict(splits)} is invalid; give each split a share above 0 (`generate` is taken from the "
-                         "last split).")
+                         "last split)")
     if not source.exists():
-        raise ValueError(f"{source} does not exist; give a folder of audio or a CSV file.")
+        raise ValueError(f"{source} does not exist; give a folder of audio or a CSV file")
     if source.is_dir() and out in (source, *source.parents):
-        raise ValueError(f"out={out} contains the audio folder {source}; choose another output folder.")
+        raise ValueError(f"out={out} contains the audio folder {source}; choose another output folder")
     read_marker(out, MARKER)
     return list_folder(source, out) if source.is_dir() else list_csv(source)
 

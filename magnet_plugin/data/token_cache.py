@@ -5,12 +5,13 @@ an entry is a digest of the codec's weights and of the audio, so other crops, au
 """
 import functools
 import hashlib
-import os
 import typing as tp
 from pathlib import Path
 
 import numpy as np
 import torch
+
+from ..environment import atomic_write
 
 Encoded = tuple[torch.Tensor, tp.Optional[torch.Tensor]]
 
@@ -51,9 +52,7 @@ def _encode(compute: tp.Callable[[torch.Tensor], Encoded], entries: Path, audio:
             raise ValueError(f"cache.tokens={entries.parent} needs a codec without a scale (encodec.renormalize=false), but "
                              "this one returns a scale. Set cache.tokens=null")
         for i, row in zip(missing, tokens.cpu().numpy()):
-            part = paths[i].with_suffix(f".{os.getpid()}.part")
-            with open(part, "wb") as file:
+            with atomic_write(paths[i]) as temporary, open(temporary, "wb") as file:
                 np.save(file, row.astype(np.int16 if row.max() < 2 ** 15 else np.int64))
-            part.replace(paths[i])                   # atomic: other processes never see an incomplete file
     rows = [torch.from_numpy(np.load(path).astype(np.int64)) for path in paths]
     return torch.stack(rows).to(audio.device), None

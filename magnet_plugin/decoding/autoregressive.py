@@ -1,6 +1,6 @@
 """Autoregressive decoding of a clip's first frames, in the delay pattern of codebooks (hybrid models, section 3.5).
 
-Step s writes the tokens (k, t) of codebook k and frame t with k + t = s. See `modules/hybrid_layout.py`.
+Step s decodes the tokens (k, t) of codebook k and frame t with k + t = s. See `modules/hybrid_layout.py`.
 """
 import typing as tp
 
@@ -17,19 +17,19 @@ NextLogits = tp.Callable[[torch.Tensor, float], torch.Tensor]
 def decode_prompt(next_logits: NextLogits, known: KnownTokens, steps: int, options: PromptOptions, *, special: int,
                   use_sampling: bool = True, generator: tp.Optional[torch.Generator] = None,
                   callback: tp.Optional[Callback] = None, describe: tp.Callable[[], str] = lambda: "") -> KnownTokens:
-    """Write the tokens of the first steps; known tokens are kept.
+    """Decode the tokens of the first steps; known tokens are kept.
 
     Args:
         next_logits: `next_logits(column [B, K], guidance scale)` gives the logits [B, K, card] of the next step. It is
-            called once per step, in order, and remembers earlier columns. The first column only holds special tokens.
+            called once per step, in order, and caches earlier columns. The first column only holds special tokens.
         known: the clip, and which of its tokens are fixed.
-        steps: number of steps to write, from 0 to T + K - 1.
+        steps: number of steps to decode, from 0 to T + K - 1.
         options: guidance, temperature and top-k.
         special: the token where the delay pattern has none.
-        use_sampling: draw at random; False takes the most likely tokens.
+        use_sampling: draw at random; False chooses the most likely tokens.
         generator: the source of all randomness, on the tokens' device.
         callback: called with (steps done, steps in all) after each step.
-        describe: returns words about dtype and backend for the error about non-finite logits.
+        describe: returns the dtype and backend for the error message about non-finite logits.
     Returns:
         The clip with more known tokens: all (k, t) with k + t < steps.
     Raises:
@@ -55,7 +55,7 @@ def decode_prompt(next_logits: NextLogits, known: KnownTokens, steps: int, optio
 
 
 def column(tokens: torch.Tensor, step: int, special: int) -> torch.Tensor:
-    """The tokens written one step before `step`: Long [B, K, T] -> Long [B, K], `special` where there is no such frame."""
+    """The tokens decoded one step before `step`: Long [B, K, T] -> Long [B, K], `special` where there is no such frame."""
     B, K, T = tokens.shape
     out = torch.full((B, K), special, dtype=torch.long, device=tokens.device)
     for k in range(K):

@@ -37,5 +37,5 @@ class KnownTokens:
         return torch.where(self.known, self.tokens, mask_id)
 
     def most_free(self) -> list[int]:
-        """For each codebook, the largest number of unknown frames that a sample has. Waits for the device."""
+        """For each codebook, the largest number of unknown frames that a sample has. Synchronizes with the device."""
         return (~self.known).sum(dim=-1).amax(dim=0).tolist()

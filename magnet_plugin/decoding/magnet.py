@@ -50,8 +50,8 @@ def decode(predict: Predict, known: KnownTokens, options: GenerationOptions, *, 
         span_len: frames in a span (3 in the paper).
         generator: the source of all randomness, on the tokens' device.
         callback: called with (steps done, steps in all) after each step.
-        describe: returns words about dtype and backend for the error about non-finite logits.
-        rescoring: how a second model takes part.
+        describe: returns the dtype and backend for the error message about non-finite logits.
+        rescoring: how a second model rescores candidates; by default, not at all.
     Returns:
         Tokens, Long [B, K, T], none of them `mask_id`.
     Raises:

@@ -1,7 +1,7 @@
 """GenerationOptions and PromptOptions: all decoding settings, checked where they are made.
 
-The defaults of these classes are the only ones: the API, the command line and the configs take theirs from here. Importing
-this module loads nothing heavy.
+The defaults of these classes are the only ones: the API, the command line and the configs read their defaults from here.
+Importing this module loads nothing heavy.
 """
 import dataclasses
 import typing as tp
@@ -21,7 +21,7 @@ class GenerationOptions(RescoringOptions):
     """Settings of MAGNeT's decoding (sections 3 and 4 of the paper). The defaults are those for ten seconds of music.
 
     Attributes:
-        use_sampling: sample tokens; False takes the most likely ones.
+        use_sampling: sample tokens; False chooses the most likely ones.
         top_k: sample from the k most likely tokens; 0 uses all of them. Ignored if `top_p` is set.
         top_p: sample from the most likely tokens that together reach this probability; 0 disables it.
         temp: softmax temperature at the start of each stage.
@@ -34,8 +34,8 @@ class GenerationOptions(RescoringOptions):
         span_scoring: score of a `nonoverlap` span: by its most likely token (`max`) or by all of its tokens (`prod`).
         engine: forward pass used for decoding: `lean`, the fast path; `plain`, the reference path, which is the model's own
             forward pass; `auto`, the fast path where it supports the model.
-        precision: of the linear layers: `model`, that of the weights; `bfloat16`, `float16` (CUDA) or `int8` (CPU). Values
-            other than `model` are approximate and need the fast path.
+        precision: dtype of the linear layers: `model`, that of the weights; `bfloat16`, `float16` (CUDA) or `int8` (CPU).
+            Values other than `model` are approximate and need the fast path.
         guidance_interval: lowest and highest mask rate at which guidance is applied (arXiv 2404.07724). An interval narrower
             than (0, 1) is approximate and faster, because the unconditional branch is not computed outside of it.
         guidance_every: compute the unconditional branch in every n-th step and reuse its difference to the conditional
@@ -63,11 +63,12 @@ class GenerationOptions(RescoringOptions):
         super().__post_init__()
         object.__setattr__(self, "decoding_steps", _steps(self.decoding_steps))
         if not 0 <= self.top_p <= 1:
-            raise ValueError(f"top_p={self.top_p} is outside [0, 1]; give a probability such as 0.9, or 0 to switch it off")
+            raise ValueError(f"top_p={self.top_p} is outside [0, 1]; set a probability such as 0.9, or 0 to disable it")
         if self.top_k < 0:
-            raise ValueError(f"top_k={self.top_k} is negative; give 0 to keep all tokens")
+            raise ValueError(f"top_k={self.top_k} must be at least 0 (0: all tokens)")
         if not self.temp > 0:
-            raise ValueError(f"temperature={self.temp} must be above 0; use_sampling=False takes the most likely tokens")
+            raise ValueError(f"temperature={self.temp} (temp in configs) must be above 0; for the most likely tokens, set "
+                             "use_sampling=False")
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")
@@ -76,10 +77,11 @@ class GenerationOptions(RescoringOptions):
                              "precision=model")
         for name in ("max_cfg_coef", "min_cfg_coef"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)} is negative; 1 means no guidance")
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 0 (1: no guidance)")
         object.__setattr__(self, "guidance_interval", _interval(self.guidance_interval))
         if self.guidance_every < 1:
-            raise ValueError(f"guidance_every={self.guidance_every} must be at least 1; 1 computes every step")
+            raise ValueError(f"guidance_every={self.guidance_every} must be at least 1; 1 computes the unconditional "
+                             "branch in every step")
 
     def check_codebooks(self, n_q: int) -> None:
         """Raise ValueError unless the settings fit a model with `n_q` codebooks."""
@@ -110,7 +112,7 @@ def _interval(values: tp.Sequence[float]) -> tuple[float, float]:
     except (TypeError, ValueError):
         raise ValueError(f"guidance_interval={values!r} must be two mask rates, such as [0, 0.8]") from None
     if not 0 <= low <= high <= 1:
-        raise ValueError(f"guidance_interval={[low, high]} must rise within [0, 1]")
+        raise ValueError(f"guidance_interval={[low, high]} must satisfy 0 <= low <= high <= 1")
     return low, high
 
 
@@ -133,14 +135,14 @@ class PromptOptions:
 
     def __post_init__(self) -> None:
         if self.frames < 0:
-            raise ValueError(f"prompt_duration: {self.frames} frames; give 0 s to decode everything in parallel, or more")
+            raise ValueError(f"prompt_duration={self.frames} frames must be at least 0 (0: decode everything in parallel)")
         if self.cfg_coef < 0:
-            raise ValueError(f"prompt_cfg_coef={self.cfg_coef} is negative; 1 means no guidance")
+            raise ValueError(f"prompt_cfg_coef={self.cfg_coef} must be at least 0 (1: no guidance)")
         if not self.temperature > 0:
-            raise ValueError(f"prompt_temperature={self.temperature} must be above 0; use_sampling=False takes the most "
-                             "likely tokens")
+            raise ValueError(f"prompt_temperature={self.temperature} must be above 0; for the most likely tokens, set "
+                             "use_sampling=False")
         if self.top_k < 0:
-            raise ValueError(f"prompt_top_k={self.top_k} is negative; give 0 to keep all tokens")
+            raise ValueError(f"prompt_top_k={self.top_k} must be at least 0 (0: all tokens)")
 
     def plain(self) -> dict[str, tp.Any]:
         """The settings as arguments of `HybridMagnetLMModel.generate(**...)`, for JSON too."""

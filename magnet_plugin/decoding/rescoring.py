@@ -1,8 +1,9 @@
-"""Rescoring (arXiv 2401.04577, "Model Rescorer"): a second model's probabilities are mixed into MAGNeT's.
+"""Rescoring (arXiv 2401.04577, section 3.4): a second model's probabilities are mixed into MAGNeT's.
 
 In each step MAGNeT fills in a whole candidate. The rescorer reads it in one parallel pass and returns the probability of
 every token of the vocabulary at every frame. The final tokens are drawn from p = w * p_MAGNeT + (1 - w) * p_rescorer, and
-the same p decides which spans are masked again. Details that the paper leaves open are marked [?] in `RescoringOptions`.
+the same p decides which spans are masked again. Details that the paper does not specify are settings of
+`RescoringOptions`.
 """
 import dataclasses
 import typing as tp
@@ -66,15 +67,15 @@ class Candidate:
 
 
 class NoRescoring:
-    """MAGNeT without a rescorer: every candidate stands. `note` completes errors about non-finite logits."""
+    """MAGNeT without a rescorer: returns candidates unchanged. `note` completes errors about non-finite logits."""
     note: tp.ClassVar[str] = ""
 
     def noise(self, sampler: Sampler, probs: torch.Tensor, step: Step) -> tp.Optional[torch.Tensor]:
-        """No noise: nothing is drawn twice."""
+        """Return None: tokens are drawn only once."""
         return None
 
     def rescore(self, candidate: Candidate, step: Step, sampler: Sampler, noise: tp.Optional[torch.Tensor]) -> Candidate:
-        """Return the candidate."""
+        """Return the candidate unchanged."""
         return candidate
 
 
@@ -83,7 +84,7 @@ NO_RESCORING = NoRescoring()
 
 @dataclasses.dataclass(frozen=True)
 class Rescoring(NoRescoring):
-    """When the rescorer is called, and what is made of its probabilities.
+    """When the rescorer is called, and how its probabilities are used.
 
     Attributes:
         score: the rescorer, under the conditions of this generation.
@@ -96,15 +97,15 @@ class Rescoring(NoRescoring):
     @staticmethod
     def of(rescorer: tp.Optional[Rescorer], options: RescoringOptions, conditions: tp.Sequence[tp.Any], batch: int
            ) -> NoRescoring:
-        """Build what the settings ask for; at w = 1 the rescorer is not used at all.
+        """Build the rescoring for these options; at w = 1 the rescorer is not used.
 
         Raises:
-            ValueError: the settings call for a rescorer and there is none.
+            ValueError: the options need a rescorer and there is none.
         """
         if not options.rescores:
             return NO_RESCORING
         if rescorer is None:
-            raise ValueError(f"rescorer_weight={options.rescorer_weight} needs a rescorer; give rescorer=, a name or a "
+            raise ValueError(f"rescorer_weight={options.rescorer_weight} needs a rescorer; pass rescorer=, a name or a "
                              "model, or set rescorer_weight=1")
         score = rescorer.scorer(conditions, batch, options.rescorer_cfg_coef, options.rescorer_fill)
         return Rescoring(score, options)
@@ -112,7 +113,8 @@ class Rescoring(NoRescoring):
     def applies(self, step: Step) -> bool:
         """Whether this step is rescored.
 
-        Steps are counted back from the last one, whose tokens stay, so that every stage of `rescorer_stages` is rescored.
+        Steps are counted back from the last one, whose tokens are final, so that every stage of `rescorer_stages` is
+        rescored.
         """
         options = self.options
         if options.rescorer_stages is not None and step.stage not in options.rescorer_stages:
@@ -120,10 +122,9 @@ class Rescoring(NoRescoring):
         return (step.count - 1 - step.index) % options.rescorer_every == 0
 
     def noise(self, sampler: Sampler, probs: torch.Tensor, step: Step) -> tp.Optional[torch.Tensor]:
-        """Noise for both draws of a step, [B, M, card].
+        """Return noise for both draws of a step, [B, M, card]; None if the step is not rescored.
 
-        Where the two models agree, the second draw then repeats the first, and the candidate that the rescorer has read
-        stays what it was.
+        Both draws share noise, so identical distributions give identical tokens.
         """
         return sampler.noise(probs) if self.applies(step) else None
 
@@ -134,7 +135,7 @@ class Rescoring(NoRescoring):
             candidate: MAGNeT's own filling, with its guided and tempered probabilities.
             step: the step.
             sampler: draws the tokens.
-            noise: what `noise` returned for this step.
+            noise: result of the method `noise` for this step.
         Returns:
             The candidate with the combined probabilities, and tokens drawn from them.
         """

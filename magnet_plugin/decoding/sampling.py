@@ -1,4 +1,4 @@
-"""Drawing tokens from probabilities under top-p or top-k, without sorting and, on a GPU, without waiting for the device."""
+"""Drawing tokens from probabilities under top-p or top-k, without sorting and, on a GPU, without synchronizing with it."""
 import dataclasses
 import math
 import typing as tp
@@ -13,10 +13,10 @@ class Sampler:
     """How the tokens of a step are chosen.
 
     Attributes:
-        use_sampling: draw at random; False takes the most likely token.
+        use_sampling: draw at random; False chooses the most likely token.
         top_k: see `draw`.
         top_p: see `draw`.
-        generator: source of randomness on the device of the probabilities; None takes torch's own.
+        generator: source of randomness on the device of the probabilities; None uses torch's default generator.
     """
     use_sampling: bool
     top_k: int = 0
@@ -24,7 +24,7 @@ class Sampler:
     generator: tp.Optional[torch.Generator] = None
 
     def noise(self, probs: torch.Tensor) -> tp.Optional[torch.Tensor]:
-        """Noise for several draws that shall be alike, shaped as `probs`; None where nothing is drawn at random."""
+        """Return noise shared by several draws, shaped as `probs`; None if nothing is drawn at random."""
         return exponential_noise(probs, self.generator) if self.use_sampling else None
 
     def sample(self, logits: torch.Tensor, probs: torch.Tensor, noise: tp.Optional[torch.Tensor] = None) -> torch.Tensor:
@@ -46,7 +46,7 @@ def draw(probs: torch.Tensor, top_k: int = 0, top_p: float = 0.0, generator: tp.
         probs: [..., card], each row a distribution.
         top_k: draw from the k most likely tokens of a row; 0 draws from all.
         top_p: draw from the nucleus: the most likely tokens up to and including the one with which they reach this
-            probability; 0 switches it off. It takes precedence over `top_k`. Equally likely tokens are in or out together.
+            probability; 0 disables it. It takes precedence over `top_k`. Equally likely tokens are in or out together.
         generator: source of randomness on the device of `probs`.
         noise: result of `exponential_noise`, shaped as `probs`, used instead of the generator. Similar distributions
             mostly give the same token under the same noise.
@@ -65,24 +65,28 @@ def _draw_nucleus(probs: torch.Tensor, top_p: float, generator: tp.Optional[torc
                   noise: tp.Optional[torch.Tensor]) -> torch.Tensor:
     """Draw from the nucleus by rejection (after FlashInfer, arXiv 2501.01005): rows [N, card] -> Long [N].
 
-    A token is inside the nucleus if the more likely ones hold no more than `top_p`. If a drawn token is outside, all
-    tokens up to its probability are outside too, and the next round excludes them. Each round keeps the proportions
-    inside the nucleus, so the result has the right distribution.
+    A token is inside the nucleus if the probabilities above its own sum to at most `top_p`; with `top_p` infinite, every
+    token is. If a drawn token is outside, so are all tokens up to its probability, and the next round excludes them. Each
+    round keeps the proportions inside the nucleus, so the result has the right distribution.
+
+    On a CPU, rows with a result are removed after each round. On a GPU, where removing them would synchronize, the number
+    of rounds is fixed and such rows are marked.
     """
     on_host = _on_host(probs)
-    result = probs.argmax(dim=-1)                   # Always inside; stays where no round hits.
-    rows = torch.arange(len(probs), device=probs.device)
-    left, floor = probs, probs.new_zeros(len(probs), 1)
+    result = probs.argmax(dim=-1)                   # Always inside; kept if every round misses.
+    rows = torch.arange(len(probs), device=probs.device)            # Row numbers; on a GPU, -1 marks rows with a result.
+    remaining = probs                                               # Probabilities of `rows`.
+    floor = probs.new_zeros(len(probs), 1)                          # Tokens up to this probability are excluded.
     for _ in range(probs.shape[-1] if on_host else _rounds(top_p)):
-        weights = torch.where(left > floor, left, 0.0)
+        weights = torch.where(remaining > floor, remaining, 0.0)
         token = _invert(weights, generator) if noise is None else (weights / noise).argmax(dim=-1, keepdim=True)
-        chance = left.gather(-1, token)
-        above = torch.where(left > chance, left, 0.0).sum(dim=-1, keepdim=True)
+        chance = remaining.gather(-1, token)
+        above = torch.where(remaining > chance, remaining, 0.0).sum(dim=-1, keepdim=True)
         inside = ((above <= top_p) & (chance > floor))[:, 0]        # Rounding can hit a token without weight.
         floor = torch.where(chance > floor, chance, floor)
         if on_host:
             result[rows[inside]] = token[inside, 0]
-            rows, left, floor = rows[~inside], left[~inside], floor[~inside]
+            rows, remaining, floor = rows[~inside], remaining[~inside], floor[~inside]
             noise = None if noise is None else noise[~inside]
             if not len(rows):
                 break

@@ -1,7 +1,7 @@
-"""Which frames are masked next: the least certain spans, as many as the schedule asks for (section 3.1).
+"""Which frames are masked next: the least certain spans, as many as the schedule sets (section 3.1).
 
-`SpanMasker` serves one codebook of a batch. The functions below it work on score tensors; higher scores are less certain.
-All of it is batched and waits for no device; samples of a batch may differ in what is free.
+`SpanMasker` handles one codebook of a batch. The functions below it work on score tensors; higher scores are less certain.
+Everything is batched, without synchronizing with the GPU; samples of a batch may differ in what is free.
 """
 import torch
 from torch.nn import functional as F
@@ -37,7 +37,7 @@ class SpanMasker:
         self.by_frame = self.overlapping or self.span_len == 1
         free = ~known if self.by_frame else any_in_chunk(~known, self.span_len)
         self.count = free.sum(dim=-1)                                                   # [B]
-        self.most_free = most_free if self.by_frame else min(most_free, free.shape[-1])     # At least any of `count`.
+        self.most_free = most_free if self.by_frame else min(most_free, free.shape[-1])     # An upper bound of `count`.
         self.scores = keep(torch.zeros_like(free, dtype=torch.float32), ~free)
         self.masked_spans = free
 
@@ -64,9 +64,9 @@ class SpanMasker:
         return mask
 
     def frames(self, masked: torch.Tensor, step: Step) -> torch.Tensor:
-        """The frames whose predictions are needed, Long [B, M]; rows with fewer of them are filled up with other frames.
+        """The frames whose predictions are needed, Long [B, M]; rows with fewer of them are padded with other frames.
 
-        M is an upper bound that follows from the schedule, so that nothing waits for the device.
+        M is an upper bound that follows from the schedule, without synchronizing with the GPU.
 
         Args:
             masked: frames that hold the mask token, Bool [B, T].
@@ -74,12 +74,13 @@ class SpanMasker:
         """
         count = max(int(step.rate * self.most_free) if step.index else self.most_free, 1)
         if self.overlapping:
-            room = max(count, self.span_len) + (self.span_len if step.index else 0)
+            # `mask_overlapping` ends within one span of its target. The first step masks just what is free.
+            limit = max(count, self.span_len) + (self.span_len if step.index else 0)
         else:
-            room = count if self.by_frame else count * self.span_len
+            limit = count if self.by_frame else count * self.span_len
             if not self.by_frame:       # A span is scored as a whole, with its known frames.
                 masked = any_in_chunk(masked, self.span_len)[:, chunk_index(self.length, self.span_len, masked.device)]
-        return masked.long().argsort(dim=-1, descending=True, stable=True)[:, :min(room, self.length)]
+        return masked.long().argsort(dim=-1, descending=True, stable=True)[:, :min(limit, self.length)]
 
     def score(self, likelihood: torch.Tensor, filled: torch.Tensor) -> None:
         """Score what a step has filled in.

@@ -16,7 +16,7 @@ class Step:
         stage: the codebook.
         index: number of the step within the stage, from 0.
         count: steps of the stage.
-        rate: share of the free frames to mask, float32 [] on the CPU.
+        rate: fraction of the free frames to mask, float32 [] on the CPU.
         guidance: guidance scale.
         temperature: softmax temperature.
     """

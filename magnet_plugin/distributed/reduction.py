@@ -11,7 +11,8 @@ Conditions = dict[str, tuple[torch.Tensor, torch.Tensor]]
 def mean_over_ranks(value: torch.Tensor) -> torch.Tensor:
     """Average a tensor over all ranks.
 
-    This is a collective operation: call it on every rank, and only in training, because a rank may leave validation alone.
+    This is a collective operation: call it on every rank, and only in training, because a rank may leave
+    validation before the others.
 
     The training loss divides by the mean number of masked frames per rank. Dividing by each rank's own number would give
     frames of ranks with few masked frames (padding, low mask rates) more weight in the averaged gradient.

@@ -22,7 +22,7 @@ REQUEUE_GRACE = 300
 
 
 class Preempted(Exception):
-    """A signal asked the run to stop. Raised between two steps."""
+    """A signal requested the run to stop. Raised between two steps."""
 
 
 def preemption_signals() -> tuple[int, ...]:

@@ -32,7 +32,7 @@ class CudaGraphCache:
         """Return `function(*inputs)`. The next call with the same key may overwrite the result.
 
         Args:
-            key: identifies the function and everything it depends on besides `inputs`.
+            key: identifies the function and everything it depends on except `inputs`.
             inputs: tensors; their shapes and dtypes are added to the key.
         """
         if self._capture is None:

@@ -17,7 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..modules.attention import Context, Full, attend
+from ..modules.attention import attend
+from ..modules.context import Context, Full
 from ..modules.guidance import for_branches
 from ..modules.tokens import gather_frames
 from .cuda_graphs import CudaGraphCache, graph_cache_for
@@ -68,14 +69,14 @@ class TextCache:
 
 
 class Engine:
-    """Prepared weights; `session` serves one generation.
+    """The prepared weights of a model; `session` creates the forward pass of one generation.
 
     Args:
-        weights: those of the model.
+        weights: weights of the model.
         context: maps a stage to its attention context.
-        precision: of the linear layers, see `linear.prepare_linear`.
-        dtype: of the linear layers if the precision is `model`.
-        backend: of self-attention, see `attention.attend`.
+        precision: dtype of the linear layers, see `linear.prepare_linear`.
+        dtype: dtype of the linear layers if the precision is `model`.
+        backend: backend of self-attention, see `attention.attend`.
         graphs: the graph cache; by default one that captures on CUDA.
     """
 
@@ -97,7 +98,7 @@ class Engine:
         return self._positions[length]
 
     def session(self, source: tp.Optional[torch.Tensor], unconditional: tp.Optional[torch.Tensor] = None) -> "Session":
-        """Prepare one generation.
+        """Create the forward pass of one generation.
 
         Args:
             source: what the conditional branch attends to, [B, S, D]; None without cross-attention.
@@ -210,7 +211,7 @@ def engine_for(model: tp.Any, precision: str, dtype: torch.dtype) -> Engine:
     Args:
         model: a `MagnetLMModel`, or any model with its `position_embeddings(T)` and `context(stage)`.
         precision: see `linear.prepare_linear`.
-        dtype: of the linear layers if the precision is `model`.
+        dtype: dtype of the linear layers if the precision is `model`.
     Raises:
         UnsupportedModel: the model has a part that the fast path does not support.
         ValueError: the precision is not available on this device.

@@ -79,7 +79,7 @@ def _packs(dtype: torch.dtype) -> bool:
         reason = "its result differs"
     except (RuntimeError, AttributeError, TypeError) as error:
         reason = str(error).splitlines()[0]
-    logger.warning("packed linear layers in %s are not available (%s); decoding uses torch's own", dtype, reason)
+    logger.warning("packed linear layers in %s are not available (%s); decoding uses F.linear", dtype, reason)
     return False
 
 

@@ -1,4 +1,4 @@
-"""Reads the weights of a model built like AudioCraft's `LMModel` for the fast path, or says what it does not support."""
+"""Reads the weights of a model built like AudioCraft's `LMModel` for the fast path, or reports what it does not support."""
 import dataclasses
 import typing as tp
 import weakref
@@ -82,8 +82,8 @@ def _check_supported(model: tp.Any) -> None:
         "transformer_lm.qk_layer_norm": any(attention.qk_layer_norm for attention in attentions),
         "transformer_lm.kv_repeat": any(attention.kv_repeat > 1 for attention in attentions),
         "transformer_lm.attention_as_float32 with 16-bit weights": half and any(a.attention_as_float32 for a in attentions),
-        "another norm than layer_norm": type(layer.norm1) is not nn.LayerNorm,
-        "another activation than gelu and relu": layer.activation not in (F.gelu, F.relu),
+        "a norm other than layer_norm": type(layer.norm1) is not nn.LayerNorm,
+        "an activation other than gelu and relu": layer.activation not in (F.gelu, F.relu),
         f"fuser.{'/'.join(fused)}": bool(fused),
     }
     found = [reason for reason, present in reasons.items() if present]
@@ -106,8 +106,13 @@ def _layer(layer: tp.Any) -> LayerWeights:
                         activation="gelu" if layer.activation is F.gelu else "relu", **cross)
 
 
+def projections_of(attention: tp.Any) -> tp.Any:
+    """Return the module with the packed projections of AudioCraft's attention: itself, or the torch module that it wraps."""
+    return attention if attention.custom else attention.mha
+
+
 def _attention(attention: tp.Any) -> tuple[LinearWeights, LinearWeights]:
-    holder = attention if attention.custom else attention.mha
+    holder = projections_of(attention)
     return (_linear(holder.in_proj_weight, holder.in_proj_bias), _linear(holder.out_proj.weight, holder.out_proj.bias))
 
 

@@ -8,12 +8,10 @@ from audiocraft.models import CompressionModel
 from audiocraft.models.builders import get_wrapped_compression_model
 from audiocraft.models.genmodel import BaseGenModel
 from audiocraft.models.lm import LMModel
-from audiocraft.modules.conditioners import ConditioningAttributes
 
 from ..decoding.rescoring import Rescorer
 from . import builders, checkpoints
 from .conditions import check_text_only
-from .generation import frames
 from .loaders import Device, build_lm, load_codec, load_magnet_lm
 from .prompt_models import PromptModel
 from .rescorers import rescorer_of
@@ -24,14 +22,14 @@ TEXT = ("t5", "lut", "words")       # conditioners by the name of their config
 
 @dataclasses.dataclass(frozen=True)
 class TokenFormat:
-    """What a model's tokens mean; None where the model does not say.
+    """What a model's tokens mean; None if unknown.
 
     Attributes:
-        codebooks: their number K.
-        cardinality: entries of each.
+        codebooks: number of codebooks K.
+        cardinality: number of entries of each codebook.
         frame_rate: frames per second.
-        sample_rate: of the audio, Hz.
-        entries: the codebooks themselves, [cardinality, dim] each.
+        sample_rate: sample rate of the audio in Hz.
+        entries: vectors of each codebook, [cardinality, dim].
     """
     codebooks: int
     cardinality: int
@@ -54,9 +52,9 @@ def check_token_format(theirs: TokenFormat, ours: TokenFormat, name: str) -> Non
     pairs = [(word, unit, getattr(theirs, field), getattr(ours, field)) for field, word, unit in fields]
     wrong = [f"{word} {a:g}{unit} instead of {b:g}{unit}" for word, unit, a, b in pairs if None not in (a, b) and a != b]
     if not wrong and not _same_entries(theirs.entries, ours.entries, ours.codebooks):
-        wrong = ["codebooks of the same size with other entries (another codec's weights)"]
+        wrong = ["codebook vectors differ"]
     if wrong:
-        raise ValueError(f"{name} and this MAGNeT do not share a codec: {'; '.join(wrong)}. Use a model trained on this "
+        raise ValueError(f"{name} and this MAGNeT do not share a codec ({'; '.join(wrong)}); use a model trained on this "
                          "MAGNeT's codec")
 
 
@@ -120,8 +118,7 @@ def _load(source: str, codec: CompressionModel, device: Device, role: str) -> Au
     package = checkpoints.load_package(source, checkpoints.LM_FILE)
     cfg = package["xp.cfg"]
     if "transformer_lm" not in cfg or "lm_model" not in cfg:
-        raise ValueError(f"{name} is a codec or another model, not a language model; give a MusicGen, an AudioGen or a "
-                         "MAGNeT")
+        raise ValueError(f"{name} is not a language model; use a MusicGen, an AudioGen or a MAGNeT")
     kinds = {key: value.model for key, value in (cfg.get("conditioners") or {}).items() if key != "args"}
     check_text_only(kinds, [key for key, kind in kinds.items() if kind in TEXT], name)
     theirs = get_wrapped_compression_model(load_codec(source), cfg)
@@ -171,34 +168,3 @@ class AuxiliaryModels:
         if str(source) not in self._loaded:
             self._loaded[str(source)] = load_auxiliary(source, self.codec, self.device, role)
         return self._loaded[str(source)]
-
-
-class AutoregressiveModel:
-    """A MusicGen or AudioGen that generates whole clips, with the arguments of `MAGNeT.generate`.
-
-    Attributes:
-        compression_model: the codec.
-        sample_rate: of the audio, in Hz.
-        duration: length of a clip in seconds.
-    """
-
-    def __init__(self, model: PromptModel, codec: CompressionModel, duration: float) -> None:
-        self.lm, self._model, self.compression_model = model.lm, model, codec
-        self.sample_rate, self.duration = int(codec.sample_rate), duration
-
-    @staticmethod
-    def load(source: tp.Union[str, Path], device: Device = "cpu") -> "AutoregressiveModel":
-        """Load a MusicGen or AudioGen by name, with its codec and the clip length that it was trained on."""
-        codec = load_codec(source, device)
-        model = load_prompt_model(source, codec, device)
-        return AutoregressiveModel(model, codec, float(tp.cast(tp.Any, model.lm).cfg.dataset.segment_duration))
-
-    @torch.no_grad()
-    def generate(self, descriptions: tp.Sequence[str], return_tokens: bool = False, *, seed: tp.Optional[int] = None
-                 ) -> tp.Any:
-        """Generate audio [B, channels, samples] from one text per sample, and with `return_tokens` also tokens [B, K, T]."""
-        conditions = [ConditioningAttributes(text={"description": text}) for text in descriptions]
-        length = frames(self.duration, float(self.compression_model.frame_rate))
-        tokens = self._model.generate(conditions, len(conditions), length, seed)
-        audio = self.compression_model.decode(tokens)
-        return (audio, tokens) if return_tokens else audio

@@ -61,13 +61,13 @@ def get_hybrid(cfg: DictConfig) -> HybridMagnetLMModel:
             cfg_coef=guidance.inference_coef, attribute_dropout=dict_from_config(cfg.attribute_dropout),
             dtype=getattr(torch, cfg.dtype), device=cfg.device, **kwargs)
     except TypeError as error:
-        raise ValueError(f"transformer_lm has a setting that this model does not know ({error}); remove it from the "
+        raise ValueError(f"transformer_lm has an unsupported setting ({error}); remove it from the "
                          "config, or load the model with the code that trained it") from error
     return model.to(cfg.device)
 
 
 def derive_magnet(cfg: DictConfig) -> DictConfig:
-    """Copy `cfg` and complete its `transformer_lm` with what `MagnetLMModel` takes.
+    """Copy `cfg` and complete its `transformer_lm` with arguments of `MagnetLMModel`.
 
     Published configs have a segment duration of 0 and a span length of -1 there; both are set elsewhere in the config.
     """
@@ -96,7 +96,7 @@ def get_conditioner_provider(output_dim: int, cfg: DictConfig) -> ConditioningPr
 
 
 def get_generation_options(cfg: DictConfig) -> GenerationOptions:
-    """Read the decoding options from `generate.lm` of a config. `rescorer_weight: null` takes the default."""
+    """Read the decoding options from `generate.lm` of a config. `rescorer_weight: null` means the default."""
     lm = cfg.generate.lm
     fields = {name: lm[name] for name in GenerationOptions.__dataclass_fields__ if name in lm}
     fields["rescorer_weight"] = weight_of(lm.get("rescorer_weight"), lm.get("rescorer"))
@@ -111,23 +111,23 @@ def get_prompt_options(cfg: DictConfig) -> PromptOptions:
 
 
 def get_sharding(cfg: DictConfig) -> tp.Optional[Sharding]:
-    """`fsdp` of a config, validated together with what it does not go with; None without FSDP.
+    """Read and validate `fsdp` of a config; None without FSDP.
 
     Raises:
-        ValueError: a setting that cannot work.
+        ValueError: a setting is incompatible with FSDP.
     """
     if not cfg.fsdp.use:
         return None
     conflicts = {"autocast=true": (cfg.autocast, "fsdp.param_dtype replaces it; set autocast=false"),
               f"dtype={cfg.dtype}": (cfg.dtype != "float32", "the optimiser's weights are float32; set dtype=float32 and "
                                      "fsdp.param_dtype"),
-              "optim.optimizer=dadam": (cfg.optim.optimizer == "dadam", "it sums over tensors that are in shards; set "
+              "optim.optimizer=dadam": (cfg.optim.optimizer == "dadam", "D-Adaptation needs unsharded tensors; set "
                                         "optim.optimizer=adamw and optim.lr=1e-4"),
               f"optim.compile={cfg.optim.compile}": (cfg.optim.compile, "layers that gather their weights are not compiled; "
                                                      "set optim.compile=null")}
     wrong = [f"{name}: {why}" for name, (present, why) in conflicts.items() if present]
     if wrong:
-        raise ValueError("fsdp.use=true does not go with " + "; nor with ".join(wrong))
+        raise ValueError("fsdp.use=true is incompatible with " + "; and with ".join(wrong))
     return Sharding(**{str(name): value for name, value in cfg.fsdp.items() if name != "use"})
 
 
@@ -155,7 +155,7 @@ def for_inference(cfg: DictConfig, device: tp.Union[str, torch.device]) -> DictC
     cfg.dtype = "float16" if torch.device(device).type == "cuda" else "float32"
     cfg.efficient_attention_backend = "auto"
     args = (cfg.get("conditioners") or {}).get("args")
-    for name in ("merge_text_conditions_p", "drop_desc_p"):       # Settings of data sets; the provider refuses them.
+    for name in ("merge_text_conditions_p", "drop_desc_p"):       # Settings of data sets; the provider rejects them.
         if args and name in args:
             del args[name]
     return cfg

@@ -14,13 +14,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from .. import __version__
-from ..environment import PACKAGE
+from ..environment import PACKAGE, atomic_write
 
 LM_FILE, CODEC_FILE, CHECKPOINT = "state_dict.bin", "compression_state_dict.bin", "checkpoint.th"
 BUNDLED, BUNDLED_PREFIX = PACKAGE / "models" / "bundled", "//bundled/"
 
 
-def _plain_dict(factory: tp.Any = None) -> dict:
+def _safe_defaultdict(factory: tp.Any = None) -> dict:
     """Replace the defaultdict of the EMA's state, which torch's safe loading cannot fill."""
     return {}
 
@@ -31,28 +31,28 @@ SAFE_GLOBALS: list[tp.Any] = [
     omegaconf.base.Container, omegaconf.nodes.AnyNode, omegaconf.nodes.StringNode, omegaconf.nodes.IntegerNode,
     omegaconf.nodes.FloatNode, omegaconf.nodes.BooleanNode, omegaconf.nodes.InterpolationResultNode,
     tp.Any, dict, list, int, float, str, bool, tuple, set, collections.OrderedDict,
-    (_plain_dict, "collections.defaultdict"),
+    (_safe_defaultdict, "collections.defaultdict"),
 ]
 
 
-def load(path: tp.Union[str, Path], device: tp.Union[str, torch.device] = "cpu") -> tp.Any:
-    """Load a file with torch, accepting only tensors and `SAFE_GLOBALS`.
+def load(path: tp.Union[str, Path]) -> tp.Any:
+    """Load a file to the CPU with torch, accepting only tensors and `SAFE_GLOBALS`.
 
     Raises:
         ValueError: the file contains anything else, or is not a checkpoint.
     """
     try:
         with torch.serialization.safe_globals(SAFE_GLOBALS):
-            return torch.load(path, map_location=device, weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"it contains {found[1]}, which is neither a tensor nor a setting" if found else \
-            "it is not a checkpoint, or incomplete"
-        raise ValueError(f"{path} cannot be loaded safely: {reason}. No code in it was run.") from error
+        reason = f"it contains {found[1]}, an object type that is not allowed" if found else \
+            "it is not a checkpoint, or is truncated"
+        raise ValueError(f"{path} cannot be loaded safely: {reason}; no code in it was run") from error
 
 
-def load_following(path: tp.Union[str, Path]) -> dict[str, tp.Any]:
-    """Load a file; if it only refers to a bundled codec, as `write_reference` leaves it, load that codec's file.
+def load_resolving_reference(path: tp.Union[str, Path]) -> dict[str, tp.Any]:
+    """Load a file; if it only refers to a bundled codec (see `write_reference`), load that codec's file.
 
     A reference to a codec on the hub is returned as it is.
     """
@@ -63,7 +63,7 @@ def load_following(path: tp.Union[str, Path]) -> dict[str, tp.Any]:
 
 def load_as_checkpoint(path: tp.Union[str, Path]) -> dict[str, tp.Any]:
     """Load a training checkpoint, or a release file in the form of one, as `continue_from` needs it."""
-    state = load_following(path)
+    state = load_resolving_reference(path)
     if "exported" in state and "best_state" in state:
         state = {"best_state": {"model": state["best_state"]}, "xp.cfg": OmegaConf.create(state["xp.cfg"])}
     return state
@@ -121,16 +121,17 @@ def load_package(name: tp.Union[str, Path], file: str) -> dict[str, tp.Any]:
     path = resolve(name, file)
     if path is None:
         if str(name).startswith(("//", "/", ".")):
-            raise ValueError(f"{name}: no checkpoint found (looked for {CHECKPOINT} and {file})")
+            raise ValueError(f"{name}: no checkpoint found (looked for {CHECKPOINT} and {file}); use //bundled/NAME, "
+                             "//sig/SIG, a checkpoint, the folder of a run or release, or a name on the hub")
         from audiocraft.models import loaders
         package = loaders._get_state_dict(str(name), filename=file)
     else:
-        package = load_following(path)
+        package = load_resolving_reference(path)
     if "pretrained" in package:
         return package
     best = package.get("fsdp_best_state") or package.get("best_state")
     if not best or "xp.cfg" not in package:
-        raise ValueError(f"{path or name} contains {', '.join(map(str, package))}, but not best_state and xp.cfg; give a "
+        raise ValueError(f"{path or name} contains {', '.join(map(str, package))}, but not best_state and xp.cfg; use a "
                          "checkpoint of AudioCraft")
     cfg = package["xp.cfg"]
     return {"best_state": best.get("model", best),
@@ -154,9 +155,10 @@ def check_weights(model: torch.nn.Module, state: dict[str, torch.Tensor], source
     shapes = [f"{key}: {list(state[key].shape)} instead of {list(own[key].shape)}"
               for key in sorted(own.keys() & state.keys()) if own[key].shape != state[key].shape]
     found = [f"{word}: {', '.join(items)}" for word, items in
-             (("missing keys", missing), ("unknown keys", unknown), ("other shapes", shapes)) if items]
+             (("missing keys", missing), ("unknown keys", unknown), ("mismatched shapes", shapes)) if items]
     if found:
-        raise ValueError(f"{source} does not fit the model its config describes; nothing was loaded. " + "; ".join(found))
+        raise ValueError(f"{source} does not match the model described by its config, and nothing was loaded; "
+                         + "; ".join(found))
 
 
 def release(best_state: dict[str, torch.Tensor], cfg: DictConfig, path: Path, half: bool = False) -> None:
@@ -164,10 +166,9 @@ def release(best_state: dict[str, torch.Tensor], cfg: DictConfig, path: Path, ha
     if half:
         best_state = {key: value.half() if value.is_floating_point() else value for key, value in best_state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    torch.save({"best_state": {key: value.detach().cpu().clone() for key, value in best_state.items()},
-                "xp.cfg": OmegaConf.to_yaml(cfg), "version": __version__, "exported": True}, temporary)
-    temporary.replace(path)
+    with atomic_write(path) as temporary:
+        torch.save({"best_state": {key: value.detach().cpu().clone() for key, value in best_state.items()},
+                    "xp.cfg": OmegaConf.to_yaml(cfg), "version": __version__, "exported": True}, temporary)
 
 
 def export(source: str, out: tp.Union[str, Path], half: bool = False) -> Path:
@@ -195,7 +196,7 @@ def export(source: str, out: tp.Union[str, Path], half: bool = False) -> Path:
     for key, value in package["best_state"].items():
         expected = value.half() if half and value.is_floating_point() else value
         if key not in written or not torch.equal(written[key], expected.cpu()):
-            raise ValueError(f"{target}: {key} differs from {source} after writing; is the disk full?")
+            raise ValueError(f"{target}: {key} differs from {source} after writing; check free disk space")
     return out
 
 
@@ -214,4 +215,5 @@ def export_codec(source: str, path: Path, half: bool = False) -> None:
 def write_reference(name: str, path: Path) -> None:
     """Write a codec file that refers to another codec: a name on the hub, or `//bundled/NAME`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"pretrained": name, "exported": True, "version": __version__}, path)
+    with atomic_write(path) as temporary:
+        torch.save({"pretrained": name, "exported": True, "version": __version__}, temporary)

@@ -1,4 +1,4 @@
-"""Text conditions of a generation, selected and embedded for each model that takes part in it."""
+"""Text conditions of a generation, selected and embedded for each of its models."""
 import typing as tp
 
 from audiocraft.models.lm import LMModel
@@ -38,7 +38,7 @@ def unconditional(lm: LMModel, batch: int) -> list[ConditioningAttributes]:
     names = set(lm.condition_provider.conditioners)
     text = names & set(lm.condition_provider.text_conditions)
     if names - text:
-        raise ValueError(f"conditioners {sorted(names - text)} need an input: give conditions")
+        raise ValueError(f"conditioners {sorted(names - text)} require inputs; pass `conditions`")
     return [ConditioningAttributes(text=dict.fromkeys(sorted(text))) for _ in range(batch)]
 
 
@@ -75,7 +75,7 @@ def check_text_only(names: tp.Iterable[str], text: tp.Iterable[str], role: str) 
     """Raise ValueError if some conditioners `names` are not among those of `text`: MAGNeT has no input for them."""
     beyond = sorted(set(names) - set(text))
     if beyond:
-        raise ValueError(f"{role} is conditioned on {', '.join(beyond)}, not only on text; use a model such as "
+        raise ValueError(f"{role} also requires {', '.join(beyond)}; use a model that is conditioned only on text, such as "
                          "facebook/musicgen-small")
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..decoding.autoregressive import decode_prompt
 from ..decoding.magnet import Callback
 from ..decoding.options import GenerationOptions, PromptOptions
-from ..modules.attention import Context, Full
+from ..modules.context import Context, Full
 from ..modules.guidance import GuidedPredictor, for_branches, guide_branches
 from ..modules.hybrid_layout import Layout
 from ..modules.tokens import gather_frames
@@ -47,16 +47,16 @@ class HybridMagnetLMModel(MagnetLMModel):
     def __init__(self, **kwargs: tp.Any) -> None:
         kind = kwargs.get("positional_embedding", "sin")
         if kind != "sin":
-            raise ValueError(f"transformer_lm.positional_embedding={kind}: a hybrid model gives its columns positions of "
-                             "their own; set transformer_lm.positional_embedding=sin")
+            raise ValueError(f"transformer_lm.positional_embedding={kind}: hybrid models support only sinusoidal positions; "
+                             "set transformer_lm.positional_embedding=sin")
         fuse, pattern = kwargs["fuser"].fuse2cond, kwargs["pattern_provider"]
         for how in ("prepend", "input_interpolate"):
             if fuse.get(how):
-                raise ValueError(f"fuser.{how}={list(fuse[how])}: a hybrid model has no place for it; set fuser.{how}=[] "
+                raise ValueError(f"fuser.{how}={list(fuse[how])}: hybrid models do not support it; set fuser.{how}=[] "
                                  "and use fuser.cross or fuser.sum")
         delays = list(range(pattern.n_q))
         if [getattr(pattern, name, None) for name in ("delays", "flatten_first", "empty_initial")] != [delays, 0, 0]:
-            raise ValueError("codebooks_pattern: a hybrid model delays codebook k by k frames; set "
+            raise ValueError("codebooks_pattern: hybrid models delay codebook k by k frames; set "
                              f"codebooks_pattern.modeling=delay and codebooks_pattern.delay.delays={delays}")
         super().__init__(**kwargs)
 
@@ -67,7 +67,7 @@ class HybridMagnetLMModel(MagnetLMModel):
         if columns is None:
             return super().forward(sequence, conditions, condition_tensors, stage, one_head)
         if condition_tensors is None or conditions:
-            raise ValueError("a forward pass by columns needs condition_tensors, not conditions")
+            raise ValueError("`columns` requires `condition_tensors`, without `conditions`")
         x, cross_source = self.fuser(self.embed_tokens(sequence), condition_tensors)
         x = x + self.embed_positions(columns.positions, x.dtype)
         for layer in self.transformer.layers:
@@ -184,7 +184,7 @@ class HybridDecoder:
         device = next(model.parameters()).device
         self.layout = Layout.single(switch, batch * (1 + self.guided), length, model.n_q, device)
         self.cache = KVCache(Full())
-        # One mask serves all rows. The first stage attends to everything and needs none.
+        # The mask is shared by all rows. The first stage attends to everything and needs none.
         one = Layout.single(switch, 1, length, model.n_q, device)
         width = model.subcodes_context
         self.contexts = [Full() if k == 0 or width < 0 else one.context(k, width) for k in range(model.n_q)]
@@ -192,7 +192,7 @@ class HybridDecoder:
     def next_logits(self, column: torch.Tensor, scale: float) -> torch.Tensor:
         """Predict the next step from the column [B, K] before it; returns guided logits [B, K, card]."""
         if self.steps >= self.switch:
-            raise ValueError(f"all {self.switch} steps are decoded")
+            raise ValueError(f"next_logits() was called more than {self.switch} times")
         columns = Columns(self.layout.positions[:, self.steps:self.steps + 1], self.cache)
         sequence = for_branches(column, self.guided)[..., None]
         logits = self.model.column_logits(sequence, self.tensors, columns)[:, :, 0].float()
@@ -212,7 +212,7 @@ class HybridDecoder:
             [B, M, card], or [2 B, M, card]; zero for frames without a column of their own, which are known.
         """
         if self.steps != self.switch:
-            raise ValueError(f"only {self.steps} of {self.switch} steps are decoded: the rest cannot be filled in yet")
+            raise ValueError(f"decode all {self.switch} prompt steps first; only {self.steps} are decoded")
         tokens, frames = for_branches(tokens, both_branches), for_branches(frames, both_branches)
         layout = dataclasses.replace(self.layout, switch=self.layout.switch[:len(tokens)])
         context = KVCache(self.contexts[stage], self.cache.entries, frozen=True)

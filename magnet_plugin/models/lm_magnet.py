@@ -12,7 +12,7 @@ from ..decoding.known_tokens import KnownTokens
 from ..decoding.magnet import Callback, Predict, decode
 from ..decoding.options import GenerationOptions, PromptOptions
 from ..decoding.rescoring import Rescorer, Rescoring
-from ..modules.attention import Band, Context, Full
+from ..modules.context import Band, Context, Full
 from .conditions import ConditionTensors, embed
 from .generation import Generation, frames
 from .predictors import compute_dtype, predictor
@@ -96,7 +96,7 @@ class MagnetLMModel(LMModel):
         if condition_tensors is None:
             condition_tensors = self.embed_conditions(list(conditions))
         elif conditions:
-            raise ValueError("give conditions or condition_tensors, not both")
+            raise ValueError("pass conditions or condition_tensors, not both")
         return self.heads(self.hidden(sequence, condition_tensors, stage), stage, one_head)
 
     @property
@@ -130,6 +130,7 @@ class MagnetLMModel(LMModel):
             known_tokens: known tokens anywhere in the clip, instead of `prompt` and `max_gen_len`.
             callback: called with (steps done, steps in all).
             remove_prompts: remove the prompt's frames from the result.
+            check: ignored; AudioCraft's `LMModel.generate` has this argument.
             rescorer: the model used if `rescorer_weight` is below 1 (see `magnet_plugin.models.rescorers`).
             **options: fields of `GenerationOptions`.
         Returns:
@@ -177,6 +178,11 @@ class MagnetLMModel(LMModel):
         embedding = create_sin_embedding(positions[..., None], self.dim, max_period=self.transformer.max_period, dtype=dtype)
         return self.transformer.positional_scale * embedding
 
+    def describe(self) -> str:
+        """Return the dtype and attention backend, for error messages."""
+        dtype = compute_dtype(next(self.parameters()))
+        return f"(dtype {str(dtype).removeprefix('torch.')}, attention backend {self.attention_backend})"
+
     def _known_tokens(self, prompt: tp.Optional[torch.Tensor], conditions: tp.Sequence[ConditioningAttributes],
                       num_samples: tp.Optional[int], length: int) -> KnownTokens:
         if prompt is None:
@@ -188,10 +194,5 @@ class MagnetLMModel(LMModel):
         if prompt.dim() != 3 or prompt.shape[1] != self.n_q:
             raise ValueError(f"the prompt's tokens must be [B, {self.n_q}, P], got {list(prompt.shape)}")
         if length < 1:
-            raise ValueError(f"max_gen_len={length}: at least 1 frame is needed; raise duration")
+            raise ValueError(f"max_gen_len={length} must be at least 1 frame; increase duration")
         return KnownTokens.from_prompt(prompt, length)
-
-    def describe(self) -> str:
-        """Dtype and attention backend, for errors."""
-        dtype = compute_dtype(next(self.parameters()))
-        return f"(dtype {str(dtype).removeprefix('torch.')}, attention backend {self.attention_backend})"

@@ -51,7 +51,7 @@ def load_magnet_lm(name: tp.Union[str, Path], compression_model_frame_rate: floa
         raise ValueError(f"{name} has lm_model={cfg.get('lm_model')!r}, which is not a MAGNeT ({builders.MAGNET_LM}); load "
                          "it with AudioCraft's MusicGen or AudioGen")
     cfg.transformer_lm.compression_model_framerate = float(compression_model_frame_rate)    # EnCodec returns a NumPy number.
-    return tp.cast(MagnetLMModel, _built(cfg, package, name))
+    return tp.cast(MagnetLMModel, _build(cfg, package, name))
 
 
 def build_lm(package: dict[str, tp.Any], name: tp.Union[str, Path], device: Device = "cpu") -> LMModel:
@@ -64,10 +64,10 @@ def build_lm(package: dict[str, tp.Any], name: tp.Union[str, Path], device: Devi
     Raises:
         ValueError: the weights do not fit.
     """
-    return _built(builders.for_inference(package["xp.cfg"], device), package, name)
+    return _build(builders.for_inference(package["xp.cfg"], device), package, name)
 
 
-def _built(cfg: DictConfig, package: dict[str, tp.Any], name: tp.Union[str, Path]) -> LMModel:
+def _build(cfg: DictConfig, package: dict[str, tp.Any], name: tp.Union[str, Path]) -> LMModel:
     lm = builders.get_lm_model(cfg)
     checkpoints.load_weights(lm, package["best_state"], name)
     if builders.is_hybrid(cfg) and "hybrid" not in cfg:

@@ -1,4 +1,4 @@
-"""MAGNeT: load a model by name and generate. It takes the place of AudioCraft's `audiocraft.models.MAGNeT`."""
+"""MAGNeT: load a model by name and generate. Replaces AudioCraft's `audiocraft.models.MAGNeT`."""
 import dataclasses
 import typing as tp
 
@@ -20,7 +20,6 @@ from .prompt_models import PromptModel, prompt_seconds
 
 Audio = torch.Tensor
 AudioAndTokens = tuple[torch.Tensor, torch.Tensor]
-Defaults = GenerationOptions
 
 
 class MAGNeT(BaseGenModel):
@@ -30,6 +29,10 @@ class MAGNeT(BaseGenModel):
     >>> wav = model.generate(["a fast reel in D major played on the violin"], seed=1)
     >>> wav.shape                               # [B, channels, samples]
     torch.Size([1, 1, 80000])
+
+    Args:
+        rescorer: default rescorer, see `set_generation_params`.
+        **kwargs: `name`, `compression_model`, `lm` and `max_duration`, the arguments of AudioCraft's `BaseGenModel`.
     """
 
     def __init__(self, rescorer: tp.Optional[Source] = None, **kwargs: tp.Any) -> None:
@@ -48,7 +51,7 @@ class MAGNeT(BaseGenModel):
             name: `//bundled/NAME`, a Dora signature `//sig/SIG`, a release folder, a training checkpoint, or one of the
                 published models: facebook/magnet-{small,medium}-{10secs,30secs} (music) and
                 facebook/audio-magnet-{small,medium} (sound).
-            device: CUDA if available by default, otherwise the CPU.
+            device: device of the model. Default: CUDA if available, else CPU.
             rescorer: the model's default rescorer, see `set_generation_params`.
         Raises:
             ValueError: nothing is found under this name, or it is not a MAGNeT whose weights fit its config.
@@ -58,29 +61,34 @@ class MAGNeT(BaseGenModel):
         lm = load_magnet_lm(name, codec.frame_rate, device)
         return MAGNeT(name=str(name), compression_model=codec, lm=lm, rescorer=rescorer)
 
-    def set_generation_params(self, use_sampling: bool = Defaults.use_sampling, top_k: int = Defaults.top_k,
-                              top_p: float = Defaults.top_p, temperature: float = Defaults.temp,
-                              max_cfg_coef: float = Defaults.max_cfg_coef, min_cfg_coef: float = Defaults.min_cfg_coef,
+    def set_generation_params(self, use_sampling: bool = GenerationOptions.use_sampling,
+                              top_k: int = GenerationOptions.top_k, top_p: float = GenerationOptions.top_p,
+                              temperature: float = GenerationOptions.temp,
+                              max_cfg_coef: float = GenerationOptions.max_cfg_coef,
+                              min_cfg_coef: float = GenerationOptions.min_cfg_coef,
                               decoding_steps: tp.Optional[tp.Sequence[int]] = None,
-                              span_arrangement: str = Defaults.span_arrangement,
-                              span_scoring: str = Defaults.span_scoring, anneal_temp: bool = Defaults.anneal_temp,
+                              span_arrangement: str = GenerationOptions.span_arrangement,
+                              span_scoring: str = GenerationOptions.span_scoring,
+                              anneal_temp: bool = GenerationOptions.anneal_temp,
                               duration: tp.Optional[float] = None, *, rescorer: tp.Optional[Source] = None,
                               rescorer_weight: tp.Optional[float] = None, prompt_model: tp.Optional[Source] = None,
                               prompt_duration: tp.Optional[float] = None, prompt_cfg_coef: tp.Optional[float] = None,
                               prompt_temperature: tp.Optional[float] = None, prompt_top_k: tp.Optional[int] = None,
                               **others: tp.Any) -> None:
-        """Set how to decode, see `GenerationOptions`. Parameters that are not given return to their defaults.
+        """Set generation parameters, see `GenerationOptions`. Those that are not given return to their defaults.
 
         Args:
             decoding_steps: number of steps of each codebook; 20 for the first and 10 for the others by default.
             duration: length to generate in seconds. Default and maximum: the length that the model was trained on.
             rescorer: a model whose probabilities are mixed in: a name (hub, `//sig/SIG`, `//bundled/NAME`, a folder), or a
                 MusicGen, AudioGen, MAGNeT or `LMModel`, with the same codec. Default: that of `get_pretrained`.
-            rescorer_weight: MAGNeT's share w in w * p_MAGNeT + (1 - w) * p_rescorer; 1 uses only MAGNeT.
+            rescorer_weight: w in w * p_MAGNeT + (1 - w) * p_rescorer; 1 uses only MAGNeT.
             prompt_model: an autoregressive model that generates the first `prompt_duration` seconds, given like a rescorer.
             prompt_duration: seconds at the clip's start that are generated autoregressively, by `prompt_model` or by a
                 hybrid model itself, before the rest is filled in in parallel. Default: 1 s for hybrid models, at most half
                 of the clip; 0 for others. If it equals `duration`, a hybrid model generates the whole clip autoregressively.
+                In `generate_continuation`, a prompt model counts these seconds from the start of the clip, so they include
+                the caller's prompt; a hybrid model counts them from the end of the caller's prompt.
             prompt_cfg_coef, prompt_temperature, prompt_top_k: guidance scale and sampling of those seconds; by default
                 those of the model that generates them.
             **others: fields of `GenerationOptions` and `RescoringOptions`: engine, precision, guidance_interval,
@@ -97,42 +105,45 @@ class MAGNeT(BaseGenModel):
                                     anneal_temp=anneal_temp, rescorer_weight=weight_of(rescorer_weight, rescorer), **others)
         options.check_codebooks(self.lm.n_q)
         duration = self._check_duration(duration)
-        style = {"cfg_coef": prompt_cfg_coef, "temperature": prompt_temperature, "top_k": prompt_top_k}
-        style = {name: value for name, value in style.items() if value is not None}
+        prompt_overrides = {"cfg_coef": prompt_cfg_coef, "temperature": prompt_temperature, "top_k": prompt_top_k}
+        prompt_overrides = {name: value for name, value in prompt_overrides.items() if value is not None}
         hybrid = isinstance(self.lm, HybridMagnetLMModel)
-        seconds = prompt_seconds(prompt_duration, duration, hybrid, prompt_model is not None, bool(style))
-        prompt_options = PromptOptions(frames(seconds, self.frame_rate), **style)        # type: ignore[arg-type]
-        self._apply(options, rescorer, prompt_model, prompt_options, style)
+        seconds = prompt_seconds(prompt_duration, duration, hybrid, prompt_model is not None, bool(prompt_overrides))
+        prompt_options = PromptOptions(frames(seconds, self.frame_rate), **prompt_overrides)        # type: ignore[arg-type]
+        self._apply(options, rescorer, prompt_model, prompt_options, prompt_overrides)
         self.duration, self.prompt_duration = duration, seconds
 
     def _check_duration(self, duration: tp.Optional[float]) -> float:
         if duration is None:
             return self.max_duration
         if not 0 < duration <= self.max_duration:
-            raise ValueError(f"duration={duration} s: this model was trained on {self.max_duration:g} s; give a duration "
-                             f"above 0 and up to {self.max_duration:g}")
+            raise ValueError(f"duration={duration} must be in (0, {self.max_duration:g}] s; {self.max_duration:g} s is the "
+                             "length the model was trained on")
         return duration
 
     def set_preset(self, name: str) -> None:
-        """Use the paper's settings: `music-10s`, `music-30s` or `sound-10s`. Everything else returns to its default."""
+        """Use the paper's decoding settings: `music-10s`, `music-30s` or `sound-10s`.
+
+        All other settings return to their defaults: `rescorer`, `prompt_model` and `prompt_duration`, and `duration`, which
+        the names of presets do not set.
+        """
         settings = preset(name).plain()
         del settings["rescorer_weight"]             # Depends on whether there is a default rescorer.
         self.set_generation_params(temperature=settings.pop("temp"), **settings)
 
     def _apply(self, options: GenerationOptions, rescorer: tp.Optional[Source], prompt_model: tp.Optional[Source],
-               prompt_options: PromptOptions, style: tp.Mapping[str, tp.Any]) -> None:
-        """Load the auxiliary models, then put the settings in force."""
+               prompt_options: PromptOptions, prompt_overrides: tp.Mapping[str, tp.Any]) -> None:
+        """Load the auxiliary models, then apply the settings."""
         loaded = self._auxiliary.rescorer(rescorer) if options.rescores and rescorer is not None else None
         model: tp.Optional[PromptModel] = None
         if prompt_model is not None:
             model = self._auxiliary.prompt_model(prompt_model)
-            changes = {{"temperature": "temp"}.get(name, name): value for name, value in style.items()}
+            changes = {{"temperature": "temp"}.get(name, name): value for name, value in prompt_overrides.items()}
             model = dataclasses.replace(model, params={**model.params, **changes})
         self._rescorer: tp.Optional[Rescorer] = loaded
         self._prompt_model = model
         self.prompt_params = prompt_options.plain() if isinstance(self.lm, HybridMagnetLMModel) and model is None else {}
         self.generation_params = options.plain()
-        self.prompt_duration = 0.0
 
     def generate(self, descriptions: tp.Sequence[tp.Optional[str]], progress: bool = False, return_tokens: bool = False,
                  *, seed: tp.Optional[int] = None) -> tp.Union[Audio, AudioAndTokens]:
@@ -147,9 +158,9 @@ class MAGNeT(BaseGenModel):
             Audio [B, channels, samples]; with `return_tokens` also tokens [B, K, T].
         """
         if isinstance(descriptions, str):
-            raise ValueError("descriptions must be a list of texts, not one text: give [text]")
+            raise ValueError("descriptions must be a list of texts, not one text; pass [text]")
         if not descriptions:
-            raise ValueError("descriptions is empty: give at least one text, or call generate_unconditional(num_samples)")
+            raise ValueError("descriptions is empty; pass at least one text, or call generate_unconditional(num_samples)")
         return self._run(list(descriptions), None, progress, return_tokens, seed)
 
     def generate_unconditional(self, num_samples: int, progress: bool = False, return_tokens: bool = False, *,
@@ -174,7 +185,7 @@ class MAGNeT(BaseGenModel):
         """
         prompt = prompt[None] if prompt.dim() == 2 else prompt
         if prompt.dim() != 3 or not prompt.numel():
-            raise ValueError(f"prompt must be [B, C, samples] and hold audio, got {list(prompt.shape)}")
+            raise ValueError(f"prompt must be [B, C, samples] and be non-empty, got {list(prompt.shape)}")
         if prompt.shape[1] not in (1, 2, self.audio_channels):
             raise ValueError(f"prompt has {prompt.shape[1]} channels; give 1, 2 or the codec's {self.audio_channels}, "
                              "shaped [B, C, samples]")
@@ -223,12 +234,12 @@ class MAGNeT(BaseGenModel):
 
     @property
     def options(self) -> GenerationOptions:
-        """The settings in force."""
+        """The decoding settings in use."""
         return GenerationOptions(**self.generation_params)
 
 
 def settings(model: MAGNeT) -> dict[str, tp.Any]:
-    """Return everything besides text and seed that a result depends on, as plain values for a JSON file."""
+    """Return everything that a result depends on, except text and seed, as plain values for a JSON file."""
     return {"model": model.name, "duration": model.duration, "sample_rate": model.sample_rate,
             "frame_rate": float(model.frame_rate), "device": str(model.device), "span_len": model.lm.span_len,
             "subcodes_context": model.lm.subcodes_context, "rescorer": model.rescorer_name,

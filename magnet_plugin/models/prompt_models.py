@@ -26,7 +26,7 @@ class PromptModel:
         lm: MusicGen's, AudioGen's or another causal model, in evaluation mode.
         name: used in errors and records.
         params: keyword arguments of `LMModel.generate`: use_sampling, temp, top_k, top_p, cfg_coef, two_step_cfg. Missing
-            ones take MusicGen's defaults: temperature 1, top-k 250, and the guidance that the model was published with.
+            ones have MusicGen's defaults: temperature 1, top-k 250, and the guidance that the model was published with.
     Raises:
         ValueError: the model is not causal, or in training mode.
     """
@@ -56,10 +56,10 @@ class PromptModel:
         Raises:
             ValueError: the prompt leaves nothing to generate.
         """
-        given = 0 if prompt is None else prompt.shape[-1]
-        if length <= given:
-            raise ValueError(f"the prompt already has {given} frames, so that prompt_model has nothing to generate up "
-                             f"to frame {length}; raise prompt_duration, or set prompt_model=None")
+        known = 0 if prompt is None else prompt.shape[-1]
+        if length <= known:
+            raise ValueError(f"the prompt has {known} frames, but prompt_duration is only {length} frames; raise "
+                             "prompt_duration, or set prompt_model=None")
         # An unconditional generation passes conditions too: cross-attention needs a source.
         attributes = conditions_for(self.lm, conditions, batch, self.name)
         device = next(self.lm.parameters()).device
@@ -74,8 +74,8 @@ class PromptModel:
 def seeded(seed: Seed, device: torch.device) -> tp.Iterator[None]:
     """Seed torch's global random state, of the CPU and of `device`, inside the context, and restore it afterwards.
 
-    AudioCraft's sampling takes no generator. The seed is derived, because MAGNeT is seeded with the same number and would
-    draw the same noise again.
+    AudioCraft's sampling has no generator argument. The seed is derived, because MAGNeT is seeded with the same
+    number and would draw the same noise again.
     """
     if seed is None:
         yield
@@ -92,31 +92,37 @@ def seeded(seed: Seed, device: torch.device) -> tp.Iterator[None]:
         yield
 
 
-def prompt_seconds(seconds: tp.Optional[float], duration: float, hybrid: bool, prompt_model: bool, styled: bool) -> float:
+def prompt_seconds(seconds: tp.Optional[float], duration: float, hybrid: bool, prompt_model: bool,
+                   prompt_overrides: bool) -> float:
     """Return how many seconds of a clip are generated autoregressively.
 
     Args:
-        seconds: `prompt_duration`; None takes the default: 1 s, at most half of the clip, for a hybrid model without a
+        seconds: `prompt_duration`; None means the default: 1 s, at most half of the clip, for a hybrid model without a
             prompt model, and 0 otherwise.
         duration: length of the clip in seconds.
         hybrid: whether the MAGNeT is a hybrid model.
         prompt_model: whether there is a prompt model.
-        styled: whether guidance or sampling of those seconds are set.
+        prompt_overrides: whether guidance or sampling of those seconds are set.
     Raises:
         ValueError: the settings do not fit together.
     """
     if seconds is None:
         seconds = min(1.0, duration / 2) if hybrid and not prompt_model else 0.0
-    if not 0 <= seconds <= duration or prompt_model and seconds == duration:
-        raise ValueError(f"prompt_duration={seconds} s must be at least 0 and below duration={duration:g} s (a hybrid "
-                         "model may use all of it)")
+    if not seconds >= 0:
+        raise ValueError(f"prompt_duration={seconds} s must be at least 0 (0: decode the whole clip in parallel)")
+    if seconds > duration:
+        raise ValueError(f"prompt_duration={seconds} s exceeds duration={duration:g} s; lower prompt_duration or raise "
+                         "duration")
+    if prompt_model and seconds == duration:
+        raise ValueError(f"prompt_duration={seconds} s is the whole clip, so that nothing is left to decode after "
+                         f"prompt_model; set prompt_duration below duration={duration:g}")
     if seconds and not prompt_model and not hybrid:
         raise ValueError(f"prompt_duration={seconds} s needs a hybrid model, or prompt_model=, the autoregressive model "
                          "that generates those seconds")
     if prompt_model and not seconds:
-        raise ValueError("prompt_model is given, but prompt_duration=0; give the seconds that it generates, or omit "
-                         "prompt_model")
-    if styled and not seconds:
+        raise ValueError("prompt_model is given, but prompt_duration=0; set prompt_duration to the seconds that it "
+                         "generates, or omit prompt_model")
+    if prompt_overrides and not seconds:
         raise ValueError("prompt_cfg_coef, prompt_temperature and prompt_top_k only apply to seconds that are generated "
-                         "autoregressively; give prompt_duration too")
+                         "autoregressively; set prompt_duration too")
     return seconds

@@ -6,7 +6,7 @@ from audiocraft.models.lm import LMModel
 from audiocraft.modules.conditioners import ConditioningAttributes
 
 from ..decoding.rescoring import Rescorer, Score
-from ..decoding.rescoring_options import FILLS
+from ..decoding.rescoring_options import check_fill
 from ..modules.guidance import for_branches, guide_branches
 from ..modules.tokens import replace_codebook
 from .conditions import ConditionTensors, conditions_for, embed, has_text
@@ -43,8 +43,7 @@ class CausalRescorer:
             cfg_coef: guidance scale; 1 means no guidance.
             fill: what is read in place of unknown tokens, see `RescoringOptions.rescorer_fill`.
         """
-        if fill not in FILLS:
-            raise ValueError(f"rescorer_fill={fill!r} is unknown; choose one of {', '.join(FILLS)}")
+        check_fill(fill)
         special = self.lm.special_token_id
         forward = _forward(self.lm, conditions, batch, cfg_coef, self.name, self._logits)
 
@@ -69,7 +68,7 @@ class MaskedRescorer:
     """Another MAGNeT. It was trained to predict masked spans, so each frame is scored with its own span masked.
 
     The spans of a grid are divided into `groups`. One group at a time is masked, at a mask rate of 1 / groups, and the
-    candidate is visible everywhere else. This takes `groups` parallel passes [?].
+    candidate is visible everywhere else, in `groups` parallel passes (not specified in the paper).
 
     Args:
         lm: the model, in evaluation mode.
@@ -81,7 +80,7 @@ class MaskedRescorer:
         if lm.training:
             raise ValueError(f"{name} is in training mode; call model.eval() first")
         if groups < 2:
-            raise ValueError(f"groups={groups}: with fewer than 2, nothing of the candidate is visible; give 2 or more")
+            raise ValueError(f"groups={groups} must be at least 2: with 1, the rescorer would see no tokens")
         self.lm = lm
         self.name = name
         self.groups = groups

@@ -7,7 +7,9 @@ from audiocraft.modules.transformer import StreamingMultiheadAttention, Streamin
 from torch import nn
 from torch.nn import functional as F
 
-from ..modules.attention import Context, Full, attend
+from ..engine.weights import projections_of
+from ..modules.attention import attend
+from ..modules.context import Context, Full
 
 
 class ContextAttentionLayer(StreamingTransformerLayer):
@@ -26,32 +28,31 @@ class ContextAttentionLayer(StreamingTransformerLayer):
         return self.dropout1(self._attention(self.self_attn, x, x, context))
 
     def _cross_attention_block(self, src: torch.Tensor, cross_attention_src: torch.Tensor) -> torch.Tensor:
-        weights = tp.cast(StreamingMultiheadAttention, self.cross_attention)
-        return self.dropout_cross(self._attention(weights, src, cross_attention_src, Full()))
+        attention = tp.cast(StreamingMultiheadAttention, self.cross_attention)
+        return self.dropout_cross(self._attention(attention, src, cross_attention_src, Full()))
 
-    def _attention(self, weights: StreamingMultiheadAttention, queries: torch.Tensor, keys: torch.Tensor,
+    def _attention(self, attention: StreamingMultiheadAttention, queries: torch.Tensor, keys: torch.Tensor,
                    context: Context) -> torch.Tensor:
-        q, k, v = project(weights, queries, keys)
+        q, k, v = project(attention, queries, keys)
         if isinstance(context, KVCache):
-            k, v = context.extend(weights, k, v)
+            k, v = context.extend(attention, k, v)
             context = context.context
         dtype = q.dtype
-        if weights.attention_as_float32:
+        if attention.attention_as_float32:
             q, k, v = q.float(), k.float(), v.float()
-        dropout = weights.dropout if weights.training else 0.0
+        dropout = attention.dropout if attention.training else 0.0
         out = attend(q, k, v, context, backend=self.attention_backend, dropout=dropout).to(dtype)
-        out_proj = weights.out_proj if weights.custom else weights.mha.out_proj
-        return out_proj(out.transpose(1, 2).flatten(2))
+        return projections_of(attention).out_proj(out.transpose(1, 2).flatten(2))
 
 
 @dataclasses.dataclass(eq=False)
 class KVCache(Context):
-    """A context that spans earlier columns and the present ones; it stores keys and values of each layer.
+    """A context over cached and current columns, which caches keys and values of each layer.
 
     Attributes:
-        context: what the present columns attend to, among all columns.
-        entries: keys and values [B, H, columns so far, d] of each layer's attention.
-        frozen: use the cache without adding the present columns to it.
+        context: what the current columns attend to, among all columns.
+        entries: keys and values [B, H, cached columns, d] by attention module.
+        frozen: use the cache without adding the current columns to it.
     """
     context: Context
     entries: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] = dataclasses.field(default_factory=dict)
@@ -60,31 +61,31 @@ class KVCache(Context):
     def dense(self, num_queries: int, num_keys: int, device: tp.Any = None) -> torch.Tensor:
         return self.context.dense(num_queries, num_keys, device)
 
-    def extend(self, owner: nn.Module, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return keys and values of all columns, given the present ones [B, H, columns, d].
+    def extend(self, attention: nn.Module, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return keys and values of all columns, given the current ones [B, H, columns, d].
 
         If the batch has fewer rows than the cache, the cache's first rows are used.
         """
-        if owner in self.entries:
-            old_k, old_v = (old[:len(k)] for old in self.entries[owner])
-            k, v = torch.cat([old_k, k], dim=2), torch.cat([old_v, v], dim=2)
+        if attention in self.entries:
+            cached_k, cached_v = (cached[:len(k)] for cached in self.entries[attention])
+            k, v = torch.cat([cached_k, k], dim=2), torch.cat([cached_v, v], dim=2)
         if not self.frozen:
-            self.entries[owner] = k, v
+            self.entries[attention] = k, v
         return k, v
 
 
-def project(weights: StreamingMultiheadAttention, queries: torch.Tensor, keys: torch.Tensor
+def project(attention: StreamingMultiheadAttention, queries: torch.Tensor, keys: torch.Tensor
             ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Project with AudioCraft's packed weights.
 
     Args:
-        weights: the attention module.
+        attention: the attention module.
         queries: [B, T, D].
         keys: [B, S, D]; the same tensor as `queries` for self-attention.
     Returns:
         q [B, H, T, d], and k and v [B, H, S, d].
     """
-    holder = weights if weights.custom else weights.mha
+    holder = projections_of(attention)
     weight, bias = holder.in_proj_weight, holder.in_proj_bias
     width = queries.shape[-1]
     kv_width = (weight.shape[0] - width) // 2
@@ -96,12 +97,12 @@ def project(weights: StreamingMultiheadAttention, queries: torch.Tensor, keys: t
         bias_q, bias_kv = (None, None) if bias is None else bias.split([width, 2 * kv_width])
         q = F.linear(queries, of_q, bias_q)
         k, v = F.linear(keys, of_kv, bias_kv).chunk(2, dim=-1)
-    if weights.qk_layer_norm:
-        q, k = weights.q_layer_norm(q), weights.k_layer_norm(k)
-    head_dim = width // weights.num_heads
+    if attention.qk_layer_norm:
+        q, k = attention.q_layer_norm(q), attention.k_layer_norm(k)
+    head_dim = width // attention.num_heads
     q, k, v = (x.unflatten(-1, (-1, head_dim)) for x in (q, k, v))                 # [B, T, H, d]
-    if weights.rope is not None:
-        q, k = weights.rope.rotate_qk(q, k, start=0, time_dim=1)
-    if weights.kv_repeat > 1:
-        k, v = (x.repeat_interleave(weights.kv_repeat, dim=2) for x in (k, v))
+    if attention.rope is not None:
+        q, k = attention.rope.rotate_qk(q, k, start=0, time_dim=1)
+    if attention.kv_repeat > 1:
+        k, v = (x.repeat_interleave(attention.kv_repeat, dim=2) for x in (k, v))
     return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Attention under a context, and the choice of the kernel that computes it (section 3.3).
+"""Attention under a context, and the choice of the kernel that computes it (section 3.2).
 
 `attend` turns a `Context` into one of the kernels of `attention_kernels.py`. They compute the same thing. A kernel that
 cannot run raises an error; a context is never replaced by another one.
@@ -14,13 +14,11 @@ from torch import Tensor
 from .attention_kernels import KERNELS, Kernel, block_length
 from .context import Band, Context, Full
 
-__all__ = ["Band", "Context", "Full", "attend", "available_backends", "choose"]
-
 logger = logging.getLogger(__name__)
 BACKENDS = ("auto", "torch", "xformers")
 # What xformers raises if its build does not fit torch or the GPU.
-_BROKEN = (ImportError, OSError, RuntimeError, ValueError, AttributeError)
-_announced: set[tuple[str, torch.dtype, str]] = set()
+_XFORMERS_ERRORS = (ImportError, OSError, RuntimeError, ValueError, AttributeError)
+_logged: set[tuple[str, torch.dtype, str]] = set()
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, context: Context, backend: str = "auto", dropout: float = 0.0) -> Tensor:
@@ -40,7 +38,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, context: Context, backend: str = "au
     """
     if not (q.dtype == k.dtype == v.dtype and q.device == k.device == v.device):
         raise ValueError("q, k and v must have one dtype and one device, got "
-                         + ", ".join(f"{x.dtype} on {x.device}" for x in (q, k, v)) + ".")
+                         + ", ".join(f"{x.dtype} on {x.device}" for x in (q, k, v)))
     context = context.reduced(q.shape[2], k.shape[2])
     kernel = choose(context, q.device, q.dtype, backend, q.shape[2], q.shape[3])
     return KERNELS[kernel](q, k, v, context, dropout)
@@ -65,9 +63,9 @@ def choose(context: Context, device: torch.device | str, dtype: torch.dtype, bac
     """
     device = torch.device(device)
     if backend not in BACKENDS:
-        raise ValueError(f"efficient_attention_backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
+        raise ValueError(f"efficient_attention_backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
     if not dtype.is_floating_point:
-        raise ValueError(f"attention needs a floating-point dtype, got {dtype}.")
+        raise ValueError(f"attention needs a floating-point dtype, got {dtype}")
     context = context.reduced(seq_len, seq_len)
     if backend == "xformers":
         return _choose_xformers(context, device, dtype, head_dim)
@@ -75,9 +73,9 @@ def choose(context: Context, device: torch.device | str, dtype: torch.dtype, bac
     if backend == "auto":
         native: Kernel = "xformers-full" if isinstance(context, Full) else "xformers-local"
         if (isinstance(context, Full | Band) and device.type == "cuda" and dtype in (torch.float16, torch.bfloat16)
-                and _refusal(native, device, dtype, head_dim) is None):
+                and _unsupported_reason(native, device, dtype, head_dim) is None):
             kernel = native
-        _announce(kernel, context, device, dtype)
+        _log_choice(kernel, context, device, dtype)
     return kernel
 
 
@@ -88,7 +86,7 @@ def available_backends() -> tuple[str, ...]:
     """
     try:
         import xformers.ops  # noqa: F401
-    except _BROKEN:
+    except _XFORMERS_ERRORS:
         return "auto", "torch"
     return BACKENDS
 
@@ -107,23 +105,23 @@ def _choose_xformers(context: Context, device: torch.device, dtype: torch.dtype,
         candidates = ["xformers-full"]
     elif isinstance(context, Band):
         candidates = ["xformers-local", "xformers-bias"]
-    reasons = [_refusal(kernel, device, dtype, head_dim) for kernel in candidates]
+    reasons = [_unsupported_reason(kernel, device, dtype, head_dim) for kernel in candidates]
     for kernel, reason in zip(candidates, reasons, strict=True):
         if reason is None:
             return kernel
     raise ValueError(f"efficient_attention_backend=xformers cannot run {context} on {device.type} in {dtype} "
-                     f"({reasons[-1]}). Set efficient_attention_backend=auto, which uses torch here, or use a CUDA "
-                     "device with dtype float16 or bfloat16.")
+                     f"({reasons[-1]}); set efficient_attention_backend=auto, which uses torch here, or use a CUDA "
+                     "device with dtype float16 or bfloat16")
 
 
-def _announce(kernel: Kernel, context: Context, device: torch.device, dtype: torch.dtype) -> None:
+def _log_choice(kernel: Kernel, context: Context, device: torch.device, dtype: torch.dtype) -> None:
     key = (device.type, dtype, type(context).__name__)
-    if key not in _announced:
-        _announced.add(key)
+    if key not in _logged:
+        _logged.add(key)
         logger.info("efficient_attention_backend=auto: %s runs %s attention on %s in %s", kernel, key[2], key[0], dtype)
 
 
-def _refusal(kernel: Kernel, device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
+def _unsupported_reason(kernel: Kernel, device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
     """Return why xformers does not run this kernel, or None if it does."""
     if device.type != "cuda":
         return f"xformers has no operators for {device.type}"
@@ -143,6 +141,6 @@ def _try_xformers(kernel: Kernel, device: torch.device, dtype: torch.dtype, head
             KERNELS[kernel](x, x, x, context, 0.0).sum().backward()
     except torch.cuda.OutOfMemoryError:
         raise
-    except _BROKEN as error:
+    except _XFORMERS_ERRORS as error:
         return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
     return None

@@ -51,7 +51,7 @@ def _torch_blocked(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: f
         view = padded.unfold(1, window, block).transpose(2, 3)  # neighbours share their halo's memory
         return view.contiguous() if x.is_cuda else view  # CUDA kernels may assume that rows do not overlap
 
-    # Four dimensions, as torch's fused kernels take no others: the blocks stand in the place of the heads.
+    # SDPA's fused kernels require 4-D input, so blocks take the head dimension.
     queries = F.pad(q, (0, 0, 0, count * block - seq_len)).reshape(batch * heads, count, block, q.shape[3])
     mask = _block_mask(seq_len, width, block, window, q.device)  # [1, N, block, window]
     out = F.scaled_dot_product_attention(queries, windows(k), windows(v), attn_mask=mask, dropout_p=dropout)

@@ -1,4 +1,4 @@
-"""Attention contexts: which frames a frame may attend to (section 3.3, restricted context).
+"""Attention contexts: which frames a frame may attend to (section 3.2, restricted context).
 
 EnCodec's later codebooks depend on a few frames around them. The model therefore attends to the whole clip for the first
 codebook (`Full`) and to a narrow band for the others (`Band`).
@@ -43,7 +43,8 @@ class Band(Context):
 
     def __post_init__(self) -> None:
         if self.width < 0:
-            raise ValueError(f"Band.width counts frames to either side and cannot be negative, got {self.width}.")
+            raise ValueError(f"Band(width={self.width}): width must be at least 0 frames; use Full() to "
+                             "attend to all frames")
 
     def dense(self, num_queries: int, num_keys: int, device: torch.device | str | None = None) -> Tensor:
         self._check(num_queries, num_keys)
@@ -57,4 +58,4 @@ class Band(Context):
     @staticmethod
     def _check(num_queries: int, num_keys: int) -> None:
         if num_queries != num_keys:
-            raise ValueError(f"Band is for self-attention, got {num_queries} queries and {num_keys} keys.")
+            raise ValueError(f"Band is for self-attention, got {num_queries} queries and {num_keys} keys")

@@ -47,7 +47,7 @@ class GuidedPredictor:
 
     def __init__(self, forward: Forward, guided: bool, every: int = 1) -> None:
         self.forward, self.guided, self.every = forward, guided, every
-        self._stage, self._age = -1, 0
+        self._stage, self._step = -1, 0             # of the last guided call; steps count from 0 in each stage
         self._difference: tp.Optional[torch.Tensor] = None
 
     def logits(self, tokens: torch.Tensor, stage: int, scale: float, frames: torch.Tensor) -> torch.Tensor:
@@ -63,18 +63,18 @@ class GuidedPredictor:
         """
         if not self.guided or abs(scale - 1) < NO_GUIDANCE:
             return self.forward(tokens, stage, frames, False).float()
-        self._age = self._age + 1 if stage == self._stage else 0
+        self._step = self._step + 1 if stage == self._stage else 0
         self._stage = stage
-        if self._age % self.every:
+        if self._step % self.every:
             assert self._difference is not None
             conditional = self.forward(tokens, stage, frames, False).float()
             return conditional + (scale - 1) * gather_frames(self._difference, frames)
         conditional, unconditional = self.forward(tokens, stage, frames, True).float().chunk(2)
         if self.every > 1:
-            self._keep(conditional - unconditional, frames, tokens.shape[-1])
+            self._store_difference(conditional - unconditional, frames, tokens.shape[-1])
         return guide(conditional, unconditional, scale)
 
-    def _keep(self, difference: torch.Tensor, frames: torch.Tensor, length: int) -> None:
-        if self._difference is None or self._age == 0:
+    def _store_difference(self, difference: torch.Tensor, frames: torch.Tensor, length: int) -> None:
+        if self._difference is None or self._step == 0:
             self._difference = difference.new_zeros(difference.shape[0], length, difference.shape[-1])
         self._difference.scatter_(1, frames[..., None].expand_as(difference), difference)

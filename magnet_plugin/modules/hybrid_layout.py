@@ -1,16 +1,19 @@
-"""The sequence of Hybrid-MAGNeT (arXiv 2401.04577): the start of a clip autoregressively, the rest in parallel.
+"""The sequence of Hybrid-MAGNeT (arXiv 2401.04577, section 3.5): the start of a clip autoregressively, the rest in parallel.
 
 The paper describes only the idea; the layout below is ours. A sample has a switch n, from 0 to T + K - 1. Codebooks follow
 the delay pattern 0, 1, ..., K - 1: step s holds the tokens (k, t) of codebook k and frame t with k + t = s. The first n
 steps are autoregressive. The prefix of codebook k therefore consists of the frames below n - k, and the masked stages fill
 in the others. The transformer reads one sequence of S = T + K columns:
 
-    column          content                                   position   attends to
-    j < n           tokens (k, j - 1 - k), or the special     j          columns up to j
-                    token where there is no such frame
-    n, n + 1, ...   frames max(0, n - K), ..., T - 1, with    frame      as in its stage: columns of frames, and columns
-                    all codebooks of a frame together                    j < n that hold a token of those frames
-    others          special tokens (only if n < K)            -          themselves; nothing attends to them
+    column                        content                                  position   attends to
+    0, ..., n - 1                 in column j, token (k, j - 1 - k) of     j          columns 0 to j
+      (autoregressive)            each codebook k; the special token
+                                  where there is no such frame
+    n, ..., n + T - 1 - first     in column n + i, all codebooks of        its        the frames in its stage's context:
+      (parallel)                  frame first + i, where                   frame      their parallel columns, and the
+                                  first = max(0, n - K)                               autoregressive ones with their tokens
+    the rest                      special tokens; there are such columns   -          itself; no other column attends to it
+      (empty)                     if n < K, or if samples differ in n
 
 Column j < n predicts step j, as in MusicGen; the column of a frame predicts that frame, as in MAGNeT. The K frames before
 the switch are in both parts, because their upper codebooks are still unknown. A stage without restricted context (the first
@@ -29,7 +32,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .attention import Context
+from .context import Context
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +47,7 @@ class HybridContext(Context):
     def dense(self, num_queries: int, num_keys: int, device: torch.device | str | None = None) -> Tensor:
         if num_keys != self.allowed.shape[-1] or num_queries > num_keys:
             raise ValueError(f"this context is for {self.allowed.shape[-1]} columns, got {num_queries} queries and "
-                             f"{num_keys} keys.")
+                             f"{num_keys} keys")
         return self.allowed[..., num_keys - num_queries:, :].to(device or self.allowed.device)
 
 
@@ -77,7 +80,7 @@ class Layout:
         """
         last = length + codebooks - 1
         if not 0 <= switch <= last:
-            raise ValueError(f"the switch is a step from 0 to T + K - 1 = {last}, got {switch}.")
+            raise ValueError(f"the switch is a step from 0 to T + K - 1 = {last}, got {switch}")
         columns = switch + length - max(0, switch - codebooks)
         return Layout(torch.full((batch,), switch, device=device), length, codebooks, columns)
 
@@ -116,12 +119,12 @@ class Layout:
         return codebook[:, None] + frame                                               # [K, T]
 
     def place(self, tokens: Tensor, special: int) -> Tensor:
-        """Place tokens Long [B, K, T] into columns, Long [B, K, S]; `special` stands where there is no token."""
+        """Place tokens Long [B, K, T] into columns, Long [B, K, S]; `special` fills the places without a token."""
         codebook = torch.arange(self.codebooks, device=tokens.device)[:, None]
         delayed = self._column - 1 - codebook                                          # [K, S]
         frame = torch.where(self.causal[:, None], delayed, self.frame[:, None])        # [B, K, S]
-        held = (frame >= 0) & (frame < self.length)
-        return tokens.gather(-1, frame.clamp(0, self.length - 1)).masked_fill(~held, special)
+        exists = (frame >= 0) & (frame < self.length)
+        return tokens.gather(-1, frame.clamp(0, self.length - 1)).masked_fill(~exists, special)
 
     def realign(self, columns: Tensor) -> Tensor:
         """Reorder predictions by column into predictions by token.
@@ -147,15 +150,17 @@ class Layout:
             width: frames on either side that the other codebooks attend to; a negative width means all.
         """
         column, frame = self._column, self.frame                                       # [1, S], [B, S]
-        rows, keys = frame[:, :, None], frame[:, None, :]
+        queries, keys = frame[:, :, None], frame[:, None, :]                           # frames of parallel columns
         causal = self.causal[:, :, None] & (column[:, :, None] >= column[:, None, :])
-        written, held = self.causal[:, None, :], (~self.causal & (frame < self.length))
-        near, near_written = held[:, None, :], written
+        is_parallel = ~self.causal & (frame < self.length)
+        # What a parallel query may attend to, by kind of key: [B, S or 1, S].
+        to_parallel, to_causal = is_parallel[:, None, :], self.causal[:, None, :]
         if stage > 0 and width >= 0:
-            near = near & ((rows - keys).abs() <= width)
+            to_parallel = to_parallel & ((queries - keys).abs() <= width)
+            # Column j > 0 holds tokens of the frames j - K to j - 1, as far as they exist; one of them has to be near.
             oldest = (column - self.codebooks).clamp(min=0)[:, None, :]
             newest = (column - 1).clamp(max=self.length - 1)[:, None, :]
-            near_written = written & (oldest <= rows + width) & (newest >= rows - width) & (column > 0)[:, None, :]
-        alone = torch.eye(self.columns, dtype=torch.bool, device=frame.device)
-        parallel = torch.where(held[:, :, None], near | near_written, alone)
+            to_causal = to_causal & (oldest <= queries + width) & (newest >= queries - width) & (column > 0)[:, None, :]
+        diagonal = torch.eye(self.columns, dtype=torch.bool, device=frame.device)      # empty columns: no row may be empty
+        parallel = torch.where(is_parallel[:, :, None], to_parallel | to_causal, diagonal)
         return HybridContext(torch.where(self.causal[:, :, None], causal, parallel)[:, None])

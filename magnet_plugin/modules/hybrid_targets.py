@@ -12,24 +12,24 @@ from .losses import masked_cross_entropy
 from .masking import hidden, stage_mask
 
 
-def draw_switch(batch: int, length: int, share: tuple[float, float], generator: torch.Generator,
+def draw_switch(batch: int, length: int, switch_range: tuple[float, float], generator: torch.Generator,
                 parallel: float = 0.0) -> Tensor:
-    """Draw a switch for each sample, uniformly from `share[0]` to `share[1]` times T, both included.
+    """Draw a switch for each sample, uniformly from `low * T` to `high * T`, both included.
 
     Args:
         batch: number of samples B.
         length: number of frames T.
-        share: lowest and highest switch as shares of T. If both give the same step, nothing is drawn.
+        switch_range: low and high, fractions of T. If both give the same step, nothing is drawn.
         generator: source of randomness; its device is that of the result.
         parallel: probability of a switch of 0 instead. A uniform switch is 0 for one of T samples, too rarely for the model
             to learn decoding without a prefix.
     Returns:
         Long [B].
     Raises:
-        ValueError: the shares are not 0 <= low <= high <= 1, or `parallel` is not a probability.
+        ValueError: not 0 <= low <= high <= 1, or `parallel` is not a probability.
     """
-    check_switch(share, parallel)
-    first, last = round(share[0] * length), round(share[1] * length)
+    check_switch(switch_range, parallel)
+    first, last = round(switch_range[0] * length), round(switch_range[1] * length)
     device = generator.device
     if first == last:
         switch = torch.full((batch,), first, device=device)
@@ -40,13 +40,14 @@ def draw_switch(batch: int, length: int, share: tuple[float, float], generator: 
     return switch
 
 
-def check_switch(share: tp.Sequence[float], parallel: float) -> None:
+def check_switch(switch_range: tp.Sequence[float], parallel: float) -> None:
     """Raise ValueError unless `hybrid.switch` is a range within [0, 1] and `hybrid.parallel` a probability."""
-    if len(share) != 2 or not 0 <= share[0] <= share[1] <= 1:
-        raise ValueError(f"hybrid.switch={list(share)} must be the lowest and the highest share of a clip that is "
-                         "autoregressive, such as [0.0, 1.0]")
+    if len(switch_range) != 2 or not 0 <= switch_range[0] <= switch_range[1] <= 1:
+        raise ValueError(f"hybrid.switch={list(switch_range)} must be the lowest and the highest autoregressive fraction of "
+                         "a clip, such as [0.0, 1.0]")
     if not 0 <= parallel <= 1:
-        raise ValueError(f"hybrid.parallel={parallel} is the share of samples without a prefix; give 0 to 1, such as 0.1")
+        raise ValueError(f"hybrid.parallel={parallel} is the fraction of samples without a prefix; set it to a value "
+                         "from 0 to 1, such as 0.1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +91,7 @@ def choose_targets(tokens: Tensor, valid: Tensor, layout: Layout, stage: int, ra
     Args:
         tokens: Long [B, K, T].
         valid: Bool [B, K, T], False on padding.
-        layout: says where the prefix ends.
+        layout: where the prefix of each sample ends.
         stage: codebook to mask.
         rates: mask rates, float [B].
         span_len: frames per span.

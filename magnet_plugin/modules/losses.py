@@ -12,14 +12,14 @@ def masked_cross_entropy(logits: Tensor, targets: Tensor, mask: Tensor, count: T
 
     The softmax is computed in float32, under autocast too. Positions outside of the mask do not affect value or gradient,
     whatever their logits (NaN where a delay pattern has no prediction) and targets (padding may hold the mask token, which
-    has no logit). The number of targets stays on the device, so that nothing waits for a GPU.
+    has no logit). The number of targets stays on the device, without synchronizing with a GPU.
 
     Args:
         logits: [..., T, card]: [B, T, card] for one stage; [B, K, T, card] if targets are in several codebooks, as those of
             a hybrid model are.
         targets: true codes, Long [..., T], within [0, card) wherever `mask` is True.
         mask: which positions are targets, Bool [..., T].
-        count: what the sum is divided by if this is part of a larger batch; None takes the number of targets. It need not
+        count: what the sum is divided by if this is part of a larger batch; None uses the number of targets. It need not
             be an integer (see `distributed.reduction.mean_over_ranks`).
     Returns:
         Float32 scalar in nats. With nothing masked it is zero, with a gradient of zeros.
@@ -28,7 +28,7 @@ def masked_cross_entropy(logits: Tensor, targets: Tensor, mask: Tensor, count: T
     """
     if logits.shape[:-1] != targets.shape or mask.shape != targets.shape:
         raise ValueError(f"logits {tuple(logits.shape)} need targets and mask of shape {tuple(logits.shape[:-1])}, "
-                         f"got {tuple(targets.shape)} and {tuple(mask.shape)}.")
+                         f"got {tuple(targets.shape)} and {tuple(mask.shape)}")
     labels = targets.masked_fill(~mask, _IGNORED)
     # Ignoring a label is not enough: the softmax of a non-finite logit makes the gradient NaN.
     logits = logits.masked_fill(~mask.unsqueeze(-1), 0.0)

@@ -22,8 +22,8 @@ def stage_mask(rates: Tensor, seq_len: int, span_len: int, generator: torch.Gene
         rates: mask rates within [0, 1], float [B]; the mask is on their device.
         seq_len: frames T.
         span_len: frames per span, at least 1; spans may overlap and are cut at the ends.
-        generator: the only source of randomness; None takes torch's own. A CPU generator works for any device and gives
-            the same masks on all of them.
+        generator: the only source of randomness; None uses torch's default generator. A CPU generator works for any
+            device and gives the same masks on all of them.
         valid: frames that may be masked, Bool [B, T], consecutive in each sample: the clip without its padding, or the
             part after a hybrid model's switch. None means all.
     Returns:
@@ -32,10 +32,10 @@ def stage_mask(rates: Tensor, seq_len: int, span_len: int, generator: torch.Gene
         ValueError: if the shapes do not fit or `span_len` is below 1.
     """
     if rates.dim() != 1:
-        raise ValueError(f"rates holds one mask rate per sample and must be [B], got {tuple(rates.shape)}.")
+        raise ValueError(f"rates holds one mask rate per sample and must be [B], got {tuple(rates.shape)}")
     shape = (len(rates), seq_len)
     if valid is not None and valid.shape != shape:
-        raise ValueError(f"valid must be [B, T] = {shape}, got {tuple(valid.shape)}.")
+        raise ValueError(f"valid must be [B, T] = {shape}, got {tuple(valid.shape)}")
     source = rates.device if generator is None else generator.device
     order = torch.rand(shape, generator=generator, device=source).to(rates.device)  # [B, T]
     count: int | Tensor = seq_len
@@ -61,7 +61,7 @@ def hidden(mask: Tensor, stage: int, num_codebooks: int) -> Tensor:
         ValueError: if there is no such stage.
     """
     if not 0 <= stage < num_codebooks:
-        raise ValueError(f"stage numbers a codebook from 0 to {num_codebooks - 1}, got {stage}.")
+        raise ValueError(f"stage numbers a codebook from 0 to {num_codebooks - 1}, got {stage}")
     codebook = torch.arange(num_codebooks, device=mask.device).view(1, -1, 1)  # [1, K, 1]
     return (codebook > stage) | ((codebook == stage) & mask.unsqueeze(1))
 
@@ -81,5 +81,5 @@ def corrupt(tokens: Tensor, stage: int, mask: Tensor, mask_id: int) -> Tensor:
     """
     batch, num_codebooks, seq_len = tokens.shape
     if mask.shape != (batch, seq_len):
-        raise ValueError(f"mask must be [B, T] = {(batch, seq_len)}, got {tuple(mask.shape)}.")
+        raise ValueError(f"mask must be [B, T] = {(batch, seq_len)}, got {tuple(mask.shape)}")
     return tokens.masked_fill(hidden(mask, stage, num_codebooks), mask_id)

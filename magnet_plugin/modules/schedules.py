@@ -12,7 +12,7 @@ def mask_rate(t: torch.Tensor) -> torch.Tensor:
     Args:
         t: progress within the stage, in [0, 1], any shape.
     Returns:
-        Share of the free frames that is masked, same shape, from 1 to 0.
+        Fraction of the free frames that is masked, same shape, from 1 to 0.
     """
     return torch.cos(t * math.pi * 0.5)
 

@@ -62,9 +62,10 @@ def num_starts(rates: Tensor, seq_len: int | Tensor, span_len: int, max_len: int
 
     For spans of several frames, the rate is rounded to a percent, and the result is the fewest starts whose expected rate
     reaches it. For single frames, it is the rate times T, rounded. The result is at least 1, because a sample without a
-    target contributes nothing. AudioCraft's training uses the same numbers with one exception: at a rate of 100 %, every
-    frame is a start here (there, T - l + 1 frames, which sometimes leaves the clip's first frames unmasked), because
-    decoding starts with everything masked.
+    target contributes nothing.
+
+    AudioCraft's training uses the same numbers with one exception. At a rate of 100 %, every frame is a start here, because
+    decoding starts with everything masked. AudioCraft uses T - l + 1 starts, which can leave the first frames unmasked.
 
     Args:
         rates: mask rates within [0, 1], float [B].
@@ -102,4 +103,4 @@ def chunk_index(seq_len: int, span_len: int, device: torch.device | str | None =
 
 def _check_span_len(span_len: int) -> None:
     if span_len < 1:
-        raise ValueError(f"span_len counts frames and must be at least 1, got {span_len}.")
+        raise ValueError(f"span_len counts frames and must be at least 1, got {span_len}")

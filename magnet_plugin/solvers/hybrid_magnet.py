@@ -50,8 +50,8 @@ class HybridMagnetSolver(MagnetSolver):
             with self.autocast:
                 part = targets.rows(rows)
                 logits = model.joint_logits(part.inputs, own, stage, Layout.of(switch[rows], T, K))
-                loss, share = hybrid_loss(logits, tokens[rows], part, counts)
-            masked.add_(share)
+                loss, masked_part = hybrid_loss(logits, tokens[rows], part, counts)
+            masked.add_(masked_part)
             return loss
 
         loss = self.accumulated_loss(loss_of, B, conditions)

@@ -164,8 +164,10 @@ class MagnetSolver(PreemptibleSolver, ShardedSolver, GeneratingSolver):
             FloatingPointError: the loss is not finite.
         """
         if not loss.isfinite():
-            raise FloatingPointError(f"the loss is {loss.item()} in epoch {self.epoch}. Lower optim.lr (now "
-                                     f"{self.optimizer.param_groups[0]['lr']:g}), or set autocast_dtype=bfloat16")
+            lower_precision = {"float16": ", or set autocast_dtype=bfloat16", "bfloat16": ", or set autocast=false"}
+            remedy = lower_precision.get(str(self.cfg.autocast_dtype), "") if self.cfg.autocast else ""
+            raise FloatingPointError(f"the loss is {loss.item()} in epoch {self.epoch}; lower optim.lr (now "
+                                     f"{self.optimizer.param_groups[0]['lr']:g}){remedy}")
         metrics["lr"] = self.optimizer.param_groups[0]["lr"]
         if not self.cfg.fsdp.use:
             # Heads of other stages get gradients of zero, so that all ranks reduce the same list and AdamW decays them.

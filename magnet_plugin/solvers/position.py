@@ -13,7 +13,7 @@ from ..distributed.signals import protect_worker
 
 @dataclasses.dataclass
 class Position:
-    """How far an epoch has come on this rank.
+    """The progress of an epoch on this rank.
 
     A signal in the stages after training leaves the position after the last step, so these stages are repeated.
 

@@ -128,7 +128,7 @@ class PreemptibleSolver(StandardSolver):
         """Stop if a signal was recorded; otherwise save the state if `checkpoint.save_updates` asks for it.
 
         In training, and with FSDP in every stage, all ranks are at the same step and stop together. In other stages without
-        FSDP, rank 0 alone decides: it holds all of the state after training, which is what has to be saved.
+        FSDP, only rank 0 decides: it holds all of the state after training, which is what has to be saved.
 
         Raises:
             Preempted: the run has to stop here.

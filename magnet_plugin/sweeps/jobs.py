@@ -21,7 +21,7 @@ class GridJobs(tp.NamedTuple):
 
 
 class _Recorder:
-    """Takes the place of Dora's Shepherd under a launcher: composes jobs without scheduling any."""
+    """Replaces Dora's Shepherd under a launcher: composes jobs without scheduling any."""
 
     def __init__(self, main: tp.Any, known: tp.Mapping[tuple[str, ...], str]) -> None:
         self.main, self.known = main, known

@@ -8,6 +8,8 @@ import time
 import typing as tp
 from pathlib import Path
 
+from ..environment import atomic_write
+
 Epoch = dict[str, dict[str, float]]          # stage -> metric -> value, as in Dora's history.json
 Config = tp.Mapping[str, tp.Any]
 
@@ -204,6 +206,5 @@ def save_machine(folder: Path, made_with: tp.Mapping[str, tp.Any]) -> None:
 
 def write_json(path: Path, content: tp.Mapping[str, tp.Any]) -> None:
     """Write a JSON file atomically."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

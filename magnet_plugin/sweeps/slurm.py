@@ -67,7 +67,7 @@ class GridShepherd(Shepherd):
             if not isinstance(error, ValueError) and not type(error).__module__.startswith(("omegaconf", "hydra")):
                 raise
             raise SystemExit(f"{error}\nin: dora run {shlex.join(argv)}\n"
-                             'Use MAGNET_GRID_OVERRIDES="KEY=VALUE ..." to add settings to every job of a grid.') from error
+                             'Use MAGNET_GRID_OVERRIDES="KEY=VALUE ..." to add settings to every job of a grid') from error
 
     def _check_orphans(self) -> None:
         """Dora calls `os.getlogin`, which fails in containers, and `squeue`. Unnecessary once it uses `getpass.getuser`."""

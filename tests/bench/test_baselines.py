@@ -6,7 +6,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from magnet_plugin.bench import baselines
-from magnet_plugin.modules.attention import Band, Full
+from magnet_plugin.modules.context import Band, Full
 from tests.helpers.small_models import MagnetLMModel
 
 CPU = torch.device("cpu")

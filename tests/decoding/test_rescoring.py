@@ -185,8 +185,8 @@ def test_which_steps_are_rescored() -> None:
 
 
 BAD = [
-    ({"weight": -0.1}, "rescorer_weight=-0.1.*1 switches"), ({"weight": 1.1}, "rescorer_weight=1.1"),
-    ({"weight": float("nan")}, "rescorer_weight=nan"), ({"stages": []}, "names no stage"),
+    ({"weight": -0.1}, "rescorer_weight=-0.1.*1 disables"), ({"weight": 1.1}, "rescorer_weight=1.1"),
+    ({"weight": float("nan")}, "rescorer_weight=nan"), ({"stages": []}, "is empty; set None"),
     ({"stages": "ab"}, "rescorer_stages='ab' must be a list"), ({"every": 0}, "rescorer_every=0"),
     ({"every": 1.5}, "rescorer_every=1.5"), ({"cfg_coef": -1}, "rescorer_cfg_coef=-1"),
     ({"fill": "zeros"}, "rescorer_fill='zeros'.*special, greedy"),

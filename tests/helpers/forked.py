@@ -40,7 +40,7 @@ def _call(function: tp.Callable, arguments: tuple, env: dict[str, str], output: 
     os.environ.clear()
     os.environ.update(env)
     environment.point_audiocraft_here()
-    environment.provide_ffmpeg()
+    environment.ensure_ffmpeg()
     os.chdir(cwd)
     file = os.open(output, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(file, 1)

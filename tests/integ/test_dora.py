@@ -96,7 +96,7 @@ def test_a_finished_run_loads_by_signature(finished: tuple[Path, str]) -> None:
 
 @pytest.mark.parametrize("overrides, words", [
     (["execute_only=evaluate", "label=none"], ["continue_from=//sig/SIG"]),
-    (["execute_only=evaluate", "execute_inplace=true"], ["there is no checkpoint in"]),
+    (["execute_only=evaluate", "execute_inplace=true"], ["does not exist; train this experiment first"]),
     (["continue_from=//sig/00000000"], ["00000000"]),
     (["transformer_lm.card=1024"], ["set transformer_lm.card=512"]),
     (["continue_from=//bundled/magnet-16khz"], ["emb.0.weight: [513, 128] instead of [513, 64]"])])

@@ -63,4 +63,4 @@ def test_a_grid_of_which_two_jobs_ran(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_in_place_needs_a_checkpoint(tmp_path: Path) -> None:
     done = dora(tmp_path, "run", "solver=magnet/debug", "execute_only=evaluate", "execute_inplace=true", check=False)
-    assert done.returncode and "there is no checkpoint in" in done.stdout
+    assert done.returncode and "does not exist; train this experiment first" in done.stdout

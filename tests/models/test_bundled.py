@@ -10,7 +10,7 @@ from audiocraft.models import loaders as upstream  # noqa: E402
 from audiocraft.solvers.compression import CompressionSolver  # noqa: E402
 
 from magnet_plugin.models import checkpoints  # noqa: E402
-from magnet_plugin.models.auxiliary import AutoregressiveModel  # noqa: E402
+from magnet_plugin.models.autoregressive import AutoregressiveModel  # noqa: E402
 from magnet_plugin.models.checkpoints import BUNDLED, CODEC_FILE  # noqa: E402
 from magnet_plugin.models.loaders import load_codec  # noqa: E402
 

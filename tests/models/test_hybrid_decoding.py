@@ -69,10 +69,10 @@ def test_steps_are_taken_in_order(model: tp.Any) -> None:
     special = torch.full((1, K), CARD)
     with torch.no_grad():
         decoder.next_logits(special, 1.0)
-        with pytest.raises(ValueError, match="only 1 of 2 steps"):
+        with pytest.raises(ValueError, match="all 2 prompt steps first; only 1"):
             decoder.forward(some_tokens(1), 0, torch.zeros(1, 1).long(), both_branches=False)
         decoder.next_logits(special, 1.0)
-        with pytest.raises(ValueError, match="all 2 steps"):
+        with pytest.raises(ValueError, match="more than 2 times"):
             decoder.next_logits(special, 1.0)
     with pytest.raises(ValueError, match="one per sample"):
         HybridDecoder(model, TEXTS, 3, 2, T)

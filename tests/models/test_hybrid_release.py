@@ -72,7 +72,7 @@ def test_it_is_loaded_by_name_and_generates(hybrid_folder: Path, caplog: pytest.
 
 def test_settings_of_the_prompt_are_checked(hybrid_folder: Path, release_folder: Path) -> None:
     model = MAGNeT.get_pretrained(str(hybrid_folder), device="cpu")
-    for options, word in (({"prompt_duration": 3.0}, "prompt_duration=3.0 s must be at least 0"),
+    for options, word in (({"prompt_duration": 3.0}, "prompt_duration=3.0 s exceeds duration=2 s"),
                           ({"prompt_duration": -1}, "prompt_duration=-1"), ({"prompt_top_k": -1}, "prompt_top_k"),
                           ({"prompt_temperature": 0.0}, "prompt_temperature"), ({"prompt_cfg_coef": -2}, "prompt_cfg_coef")):
         with pytest.raises(ValueError, match=word):

@@ -88,7 +88,7 @@ def test_unsuitable_models_and_prompts_are_refused() -> None:
     with pytest.raises(ValueError, match="training mode"):
         PromptModel(build_musicgen().train())
     given = torch.zeros(1, K, 5, dtype=torch.long)
-    with pytest.raises(ValueError, match="already has 5 frames.*raise prompt_duration"):
+    with pytest.raises(ValueError, match="prompt has 5 frames.*raise prompt_duration"):
         prompt_model().generate(conditions("a"), 1, 5, prompt=given)
     with pytest.raises(ValueError, match="nothing to generate"):
         prompt_model().generate(conditions("a"), 1, 0)

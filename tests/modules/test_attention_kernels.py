@@ -4,7 +4,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from magnet_plugin.modules import attention, attention_kernels
-from magnet_plugin.modules.attention import Band, Full, attend
+from magnet_plugin.modules.attention import attend
+from magnet_plugin.modules.context import Band, Full
 
 from ..helpers.attention import random_qkv, reference_attention
 

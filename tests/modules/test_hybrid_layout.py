@@ -4,7 +4,8 @@ import random
 import pytest
 import torch
 
-from magnet_plugin.modules.attention import Band, Full, attend
+from magnet_plugin.modules.attention import attend
+from magnet_plugin.modules.context import Band, Full
 from magnet_plugin.modules.hybrid_layout import Layout
 from magnet_plugin.modules.hybrid_targets import choose_targets, draw_switch, hybrid_loss, prompt_loss
 from magnet_plugin.modules.masking import corrupt, stage_mask

@@ -74,7 +74,7 @@ def test_other_heads_get_only_weight_decay(magnet_solver: tp.Any) -> None:
 
 def test_a_loss_that_is_not_finite_raises_before_the_optimizer_step(magnet_solver: tp.Any) -> None:
     weights = [parameter.detach().clone() for parameter in magnet_solver.model.parameters()]
-    with pytest.raises(FloatingPointError, match=r"the loss is nan .* Lower optim.lr \(now 0.01\)"):
+    with pytest.raises(FloatingPointError, match=r"the loss is nan .* lower optim.lr \(now 0.01\)"):
         magnet_solver.optimize(torch.tensor(float("nan"), requires_grad=True), {})
     assert all(torch.equal(a, b) for a, b in zip(weights, magnet_solver.model.parameters(), strict=True))
 

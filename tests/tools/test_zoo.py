@@ -6,7 +6,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from magnet_plugin.models import auxiliary
+from magnet_plugin.models import autoregressive
 from magnet_plugin.models.checkpoints import BUNDLED, CODEC_FILE, LM_FILE, load
 from tools import zoo
 
@@ -77,7 +77,7 @@ def test_a_magnet_with_its_own_codec(release_folder: Path, data: Path, tmp_path:
 
 
 def test_a_musicgen(release_folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auxiliary, "frames", lambda seconds, rate: 20)          # it was trained on 30 s
+    monkeypatch.setattr(autoregressive, "frames", lambda seconds, rate: 20)          # it was trained on 30 s
     run = fake_run(tmp_path, "eeee0000", musicgen_folder(tmp_path / "release", release_folder), LM_FILE)
     out = tmp_path / "musicgen"
     card = zoo.build("musicgen", str(run), [], out, data=str(data), clips=2)

@@ -77,7 +77,7 @@ def make_clip(task: Task) -> float:
             write_wav(path, wav, task.sample_rate)
             path.with_suffix(".json").write_text(json.dumps(metadata) + "\n", encoding="utf-8")
             return round(float(np.abs(wav).max()), 6)
-    raise ValueError(f"No tune has a suitable crop of duration={task.duration} s; use a longer duration.")
+    raise ValueError(f"No tune has a suitable crop of duration={task.duration} s; use a longer duration")
 
 
 def split_sizes(clips: int, splits: Mapping[str, float]) -> dict[str, int]:
@@ -101,7 +101,7 @@ def choose_tunes(clips: int, splits: Mapping[str, float], jobs: int | None, prog
         if not empty:
             return parts
         if count > MAX_TUNES:
-            raise ValueError(f"No tune falls into the split {empty[0]}={splits[empty[0]]}; give it a larger share.")
+            raise ValueError(f"No tune falls into the split {empty[0]}={splits[empty[0]]}; give it a larger share")
         count *= 2
 
 
@@ -146,7 +146,7 @@ def is_made(out: Path, arguments: dict[str, Any]) -> bool:
     made_with = read_marker(out, MARKER)
     if made_with is not None and made_with != arguments:
         raise ValueError(f"out={out} holds a folk set made with {made_with}, which differs from {arguments}; choose "
-                         "another folder, or remove this one.")
+                         "another folder, or remove this one")
     return made_with is not None
 
 
@@ -174,10 +174,10 @@ def make_folk(out: Path, clips: int = 2000, seed: int = 0, sample_rate: int = 16
     """
     if not splits or clips < len(splits) or min(splits.values()) <= 0 or "generate" in splits or seed < 0:
         raise ValueError(f"clips={clips}, seed={seed} or splits={dict(splits)} is invalid; use at least one clip per split, "
-                         "a seed of 0 or higher, and shares above 0 (`generate` is taken from the last split).")
+                         "a seed of 0 or higher, and shares above 0 (`generate` is taken from the last split)")
     if not 8000 <= sample_rate <= 48000 or not 0.5 <= duration <= 600:
         raise ValueError(f"sample_rate={sample_rate} or duration={duration} is out of range; use 8000 to 48000 Hz and 0.5 "
-                         "to 600 seconds.")
+                         "to 600 seconds")
     out = Path(out).expanduser().resolve()
     arguments = {"format": FORMAT, "clips": clips, "seed": seed, "sample_rate": sample_rate,
                  "duration": float(duration), "splits": {name: float(share) for name, share in splits.items()}}

@@ -92,7 +92,7 @@ def soundfont() -> bytes:
     """
     path = package_folder("pretty_midi") / "TimGM6mb.sf2"
     if not path.exists():
-        raise ValueError(f"No SoundFont at {path}; run `pip install --force-reinstall pretty_midi`.")
+        raise ValueError(f"No SoundFont at {path}; run `pip install --force-reinstall pretty_midi`")
     return path.read_bytes()
 
 

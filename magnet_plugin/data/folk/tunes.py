@@ -5,14 +5,12 @@ import gzip
 import hashlib
 import itertools
 import json
-import os
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...environment import cache_dir
+from ...environment import atomic_write, cache_dir
 from ..parallel import parallel_map
 from .captions import MODES
 from .sources import Source, list_sources
@@ -96,11 +94,10 @@ def read_cache(path: Path) -> dict[str, Any]:
 
 
 def write_cache(path: Path, content: dict[str, Any]) -> None:
-    """Write the cache to a temporary file and move it into place, so that no reader sees an incomplete file."""
+    """Write the cache, so that no reader sees an incomplete file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    part.write_bytes(gzip.compress(json.dumps(content, separators=(",", ":")).encode(), 6, mtime=0))
-    os.replace(part, path)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(gzip.compress(json.dumps(content, separators=(",", ":")).encode(), 6, mtime=0))
 
 
 def outline(notes: Notes, lowest: bool = False) -> list[int]:
