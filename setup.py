@@ -18,7 +18,7 @@ GRIDS = {folder.replace("/", "."): folder for folder in files_below("grids", ".p
 setup(
     name="magnet-plugin",
     version=VERSION,
-    description="MAGNeT for AudioCraft: train, sweep and play masked audio models on any machine",
+    description="MAGNeT for AudioCraft: train, tune and run masked audio models on any machine",
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="MIT",

@@ -12,8 +12,8 @@ in the others. The transformer reads one sequence of S = T + K columns:
     n, ..., n + T - 1 - first     in column n + i, all codebooks of        its        the frames in its stage's context:
       (parallel)                  frame first + i, where                   frame      their parallel columns, and the
                                   first = max(0, n - K)                               autoregressive ones with their tokens
-    the rest                      special tokens; there are such columns   -          itself; no other column attends to it
-      (empty)                     if n < K, or if samples differ in n
+    the last K - n, if n < K      special tokens                           -          itself; no other column attends to it
+      (empty)
 
 Column j < n predicts step j, as in MusicGen; the column of a frame predicts that frame, as in MAGNeT. The K frames before
 the switch are in both parts, because their upper codebooks are still unknown. A stage without restricted context (the first

@@ -119,9 +119,9 @@ def test_the_choice_of_a_kernel_on_cuda(dtype, monkeypatch):
 
 
 @pytest.mark.parametrize("context", [Full(), Band(5)])
-from magnet_plugin.modules import attention
-from magnet_plugin.modules.attention import attend, choose
-from magnet_plugin.modules.context import Band, Context, Full
+def test_a_backend_that_cannot_run_is_refused(context):
+    q, k, v = random_qkv(1, 1, 50, 8)
+    with pytest.raises(ValueError, match="efficient_attention_backend=xformers cannot run.*set efficient_att"):
         attend(q, k, v, context, backend="xformers")
     with pytest.raises(ValueError, match="efficient_attention_backend must be one of auto, torch, xformers"):
         attend(q, k, v, context, backend="flash")

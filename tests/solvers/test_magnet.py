@@ -72,9 +72,14 @@ def test_other_heads_get_only_weight_decay(magnet_solver: tp.Any) -> None:
             assert (head.weight - old).abs().mean() > 5e-3
 
 
-def test_a_loss_that_is_not_finite_raises_before_the_optimizer_step(magnet_solver: tp.Any) -> None:
+@pytest.mark.parametrize("autocast, dtype, remedy", [(False, "float16", ""), (True, "bfloat16", ", or set autocast=false"),
+                                                     (True, "float16", ", or set autocast_dtype=bfloat16")])
+def test_a_loss_that_is_not_finite_raises_before_the_optimizer_step(magnet_solver: tp.Any, monkeypatch: pytest.MonkeyPatch,
+                                                                    autocast: bool, dtype: str, remedy: str) -> None:
+    monkeypatch.setitem(magnet_solver.cfg, "autocast", autocast)
+    monkeypatch.setitem(magnet_solver.cfg, "autocast_dtype", dtype)
     weights = [parameter.detach().clone() for parameter in magnet_solver.model.parameters()]
-    with pytest.raises(FloatingPointError, match=r"the loss is nan .* lower optim.lr \(now 0.01\)"):
+    with pytest.raises(FloatingPointError, match=rf"the loss is nan .* lower optim.lr \(now 0.01\){remedy}$"):
         magnet_solver.optimize(torch.tensor(float("nan"), requires_grad=True), {})
     assert all(torch.equal(a, b) for a, b in zip(weights, magnet_solver.model.parameters(), strict=True))
 
