@@ -90,7 +90,7 @@ def test_settings_are_plain(model: tp.Any) -> None:
 
 BAD: list[tuple[str, str, tp.Callable[[tp.Any], tp.Any]]] = [
     ("empty list", "descriptions is empty", lambda m: m.generate([])),
-    ("one text", "give \\[text\\]", lambda m: m.generate("a reel")),
+    ("one text", "pass \\[text\\]", lambda m: m.generate("a reel")),
     ("no samples", "num_samples=0", lambda m: m.generate_unconditional(0)),
     ("long prompt", "prompt lasts 2.00 s.*duration", lambda m: m.generate_continuation(torch.zeros(1, 1, 32000), 16000)),
     ("channels", "5 channels", lambda m: m.generate_continuation(torch.zeros(1, 5, 8000), 16000)),

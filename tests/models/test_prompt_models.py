@@ -90,5 +90,5 @@ def test_unsuitable_models_and_prompts_are_refused() -> None:
     given = torch.zeros(1, K, 5, dtype=torch.long)
     with pytest.raises(ValueError, match="prompt has 5 frames.*raise prompt_duration"):
         prompt_model().generate(conditions("a"), 1, 5, prompt=given)
-    with pytest.raises(ValueError, match="nothing to generate"):
+    with pytest.raises(ValueError, match="prompt_duration is only 0 frames"):
         prompt_model().generate(conditions("a"), 1, 0)

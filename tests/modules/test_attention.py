@@ -138,7 +138,7 @@ def test_invalid_arguments_are_refused():
 
 
 def test_auto_logs_each_choice_once(caplog, monkeypatch):
-    monkeypatch.setattr(attention, "_announced", set())
+    monkeypatch.setattr(attention, "_logged", set())
     q, k, v = random_qkv(1, 1, 50, 8)
     with caplog.at_level(logging.INFO, logger="magnet_plugin.modules.attention"):
         for _ in range(3):
