@@ -69,12 +69,11 @@ class MAGNeT(BaseGenModel):
                               decoding_steps: tp.Optional[tp.Sequence[int]] = None,
                               span_arrangement: str = GenerationOptions.span_arrangement,
                               span_scoring: str = GenerationOptions.span_scoring,
-                              anneal_temp: bool = GenerationOptions.anneal_temp,
-                              duration: tp.Optional[float] = None, *, rescorer: tp.Optional[Source] = None,
-                              rescorer_weight: tp.Optional[float] = None, prompt_model: tp.Optional[Source] = None,
-                              prompt_duration: tp.Optional[float] = None, prompt_cfg_coef: tp.Optional[float] = None,
-                              prompt_temperature: tp.Optional[float] = None, prompt_top_k: tp.Optional[int] = None,
-                              **others: tp.Any) -> None:
+                              anneal_temp: bool = GenerationOptions.anneal_temp, duration: tp.Optional[float] = None, *,
+                              rescorer: tp.Optional[Source] = None, rescorer_weight: tp.Optional[float] = None,
+                              prompt_model: tp.Optional[Source] = None, prompt_duration: tp.Optional[float] = None,
+                              prompt_cfg_coef: tp.Optional[float] = None, prompt_temperature: tp.Optional[float] = None,
+                              prompt_top_k: tp.Optional[int] = None, **others: tp.Any) -> None:
         """Set generation parameters, see `GenerationOptions`. Those that are not given return to their defaults.
 
         Args:
