@@ -19,7 +19,7 @@ help:
 	@echo "make test-slurm  run jobs in a temporary SLURM on this host (as root on Debian; installs SLURM's packages)"
 	@echo "make results     run the tiny span grid in that SLURM and write its report to docs/results"
 	@echo "make lint        check style and types with ruff and mypy"
-	@echo "make zoo         train and evaluate the bundled models again"
+	@echo "make zoo         train and evaluate the four bundled models again (about four hours on one core)"
 	@echo "make clean       remove build and cache folders"
 
 install: $(READY)
@@ -64,8 +64,7 @@ lint: install
 	$(BIN)/mypy
 
 zoo: install
-	$(BIN)/python -m tools.zoo codec --train
-	$(BIN)/python -m tools.zoo magnet --train
+	for kind in codec magnet musicgen hybrid; do $(BIN)/python -m tools.zoo $$kind --train || exit 1; done
 
 clean:
 	rm -rf build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -70,7 +70,7 @@ _CPU = {"gpus": 0, "cpus_per_gpu": 1, "mem_per_gpu": 2, "time": 20, "array_paral
 
 #: config/solver/magnet/tiny*.yaml: 400 clips rendered on first use, the bundled codec, a model of two layers, one or two
 #: minutes per job. Models trained this briefly do not produce music; the scale shows that a grid runs and what its report
-#: looks like. Decoding grids start from the bundled models, which are larger and were trained for hours.
+#: looks like. Decoding grids start from the bundled models, which are larger and were trained for longer.
 TINY = Scale(
     music={"solver": "magnet/tiny", **_SMALL}, sound={"solver": "magnet/tiny_sound", **_SMALL},
     medium={"model_scale": "tiny"}, thirty={"datasource.folk.duration": 10, "dataset.segment_duration": 10},

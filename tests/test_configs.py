@@ -75,6 +75,19 @@ def test_the_papers_recipes(solver: str) -> None:
     assert cfg.generate.lm.max_cfg_coef == (10 if music else 20)
 
 
+def test_every_decoding_setting_can_be_set_in_a_config() -> None:
+    """By the names of `GenerationOptions` and with its defaults; of rescoring, the model and its weight."""
+    import dataclasses
+
+    from magnet_plugin.decoding.options import GenerationOptions
+    from magnet_plugin.models.builders import get_generation_options
+    names = {field.name for field in dataclasses.fields(GenerationOptions) if not field.name.startswith("rescorer_")}
+    assert names | {"rescorer", "rescorer_weight"} <= set(compose("solver=magnet").generate.lm)
+    assert get_generation_options(compose("solver=magnet")) == GenerationOptions()
+    changed = compose("solver=magnet", "generate.lm.precision=bfloat16", "generate.lm.guidance_interval=[0,0.8]")
+    assert get_generation_options(changed) == GenerationOptions(precision="bfloat16", guidance_interval=(0, 0.8))
+
+
 @pytest.mark.parametrize("hybrid,base", [("magnet/hybrid", "magnet"), ("magnet/hybrid_32khz", "magnet/magnet_32khz")])
 def test_a_hybrid_is_its_base_but_for_the_two_ways_of_decoding(hybrid: str, base: str) -> None:
     one, two = compose(f"solver={hybrid}", *DATA), compose(f"solver={base}", *DATA)
