@@ -51,6 +51,7 @@ setup(
         "jinja2>=3.1",             # the HTML page of `magnet demo`
         "filelock>=3.12",
         "loky>=3.4",               # worker processes that do not import the caller's main module again
+        "psutil>=5.9",             # with which loky ends its workers where there is no pgrep
         "av>=14",
         "soundfile>=0.12",
         "librosa>=0.10.2",

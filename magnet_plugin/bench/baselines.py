@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import typing as tp
 
 import torch
@@ -11,21 +10,10 @@ from torch.nn import functional as F
 from ..engine.linear import LinearWeights, prepare_linear
 from ..modules.context import Context, Full
 from .measure import Run
+from .settings import Size
 
 CAPTION = "an energetic folk tune in D major with a fiddle, a flute and a bodhran"
 CARD, CODEBOOKS = 2048, 4
-
-
-@dataclasses.dataclass(frozen=True)
-class Size:
-    """The size of a transformer."""
-    dim: int
-    layers: int
-    heads: int
-
-
-SIZES = {"tiny": Size(128, 4, 4), "dim512": Size(512, 6, 8), "dim1024": Size(1024, 6, 16), "small": Size(1024, 24, 16),
-         "medium": Size(1536, 48, 24)}
 
 
 @contextlib.contextmanager

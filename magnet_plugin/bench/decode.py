@@ -11,6 +11,7 @@ from ..models.predictors import predictor
 from ..modules.context import Band, Full
 from . import baselines
 from .measure import Log, Run, measure_in_turn, ratios
+from .settings import SIZES
 
 PAPER = (20, 10, 10, 10)
 SHORT = (4, 2, 2, 2)
@@ -20,7 +21,7 @@ SHORTEST = (2, 1, 1, 1)
 @dataclasses.dataclass(frozen=True)
 class Case:
     """One block of the table."""
-    size: str                                   # key of `baselines.SIZES`
+    size: str                                   # key of `settings.SIZES`
     batch: int                                  # clips B
     length: int                                 # frames T
     steps: tuple[int, ...] = PAPER              # decoding steps per codebook; fewer than the paper's to save time
@@ -53,7 +54,7 @@ def measure(case: Case, device: torch.device, log: Log) -> dict[str, tp.Any]:
         each as in `measure_in_turn`, with its `_ratios` to a baseline.
     """
     dtype = torch.float16 if device.type == "cuda" else torch.float32
-    size = baselines.SIZES[case.size]
+    size = SIZES[case.size]
     upstream = baselines.upstream_magnet(size, case.length, device, dtype)
     musicgen = baselines.upstream_musicgen(size, case.length, device, dtype)
     ours = baselines.plugin_magnet(upstream, size, case.length, device, dtype)
@@ -95,7 +96,7 @@ def _decoders(case: Case, ours: tp.Any, upstream: tp.Any, musicgen: tp.Any, devi
 @torch.no_grad()
 def _steps(case: Case, ours: tp.Any, upstream: tp.Any, stage: int, device: torch.device, dtype: torch.dtype
            ) -> dict[str, Run]:
-    size, texts = baselines.SIZES[case.size], baselines.captions(case.batch)
+    size, texts = SIZES[case.size], baselines.captions(case.batch)
     tokens = torch.full((case.batch, baselines.CODEBOOKS, case.length), baselines.CARD, device=device)
     every_frame = torch.arange(case.length, device=device).expand(case.batch, -1)
     context = Full() if stage == 0 else Band(5)

@@ -12,45 +12,16 @@ from audiocraft.modules.conditioners import ConditioningAttributes
 
 from ..data.clips import batches, read_clips
 from ..metrics.codec import reconstruct
-from ..metrics.frechet import fit_gaussian, frechet_distance
-from ..metrics.instruments import InstrumentClassifier, accuracy
-from ..metrics.report import extract_features
+from ..metrics.features import ClipFeatures
+from ..metrics.instruments import InstrumentClassifier
 from ..models.autoregressive import AutoregressiveModel
 from ..models.auxiliary import load_auxiliary
 from ..models.rescorers import CausalRescorer
 from . import records
 from .measure import Log
+from .settings import MUSICGEN, TABLES, Setting
 
 BATCH = 8
-MAGNET, MUSICGEN, HYBRID = "//bundled/magnet-16khz", "//bundled/musicgen-16khz", "//bundled/hybrid-16khz"
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """One row of a table."""
-    name: str
-    params: dict[str, tp.Any] = dataclasses.field(default_factory=dict)     # of `set_generation_params`; none for MusicGen
-    model: str = MAGNET
-
-
-def rescored(weight: float, note: str = "", **others: tp.Any) -> Setting:
-    """Return a row of MAGNeT rescored by MusicGen."""
-    return Setting(f"rescored, w = {weight}{note}", {"rescorer": MUSICGEN, "rescorer_weight": weight, **others})
-
-
-SPEED = [Setting("exact"), Setting("precision=bfloat16", {"precision": "bfloat16"}),
-         Setting("precision=int8", {"precision": "int8"}), Setting("guidance_every=2", {"guidance_every": 2}),
-         Setting("guidance_interval=0..0.8", {"guidance_interval": (0.0, 0.8)}),
-         Setting("half the steps", {"decoding_steps": [10, 5, 5, 5]})]
-RESCORING = [Setting("MAGNeT only (w = 1)"), *(rescored(weight) for weight in (0.9, 0.7, 0.5, 0.3)),
-             rescored(0.5, ", greedy filling", rescorer_fill="greedy"),
-             rescored(0.5, ", not annealed", rescorer_anneal=False),
-             rescored(0.5, ", re-masking only", rescorer_resample=False),
-             *(Setting(f"MusicGen prompt, {seconds} s", {"prompt_model": MUSICGEN, "prompt_duration": seconds})
-               for seconds in (0.5, 1.0, 2.0)),
-             *(Setting(f"hybrid, {seconds} s", {"prompt_duration": seconds}, HYBRID) for seconds in (0.0, 0.5, 1.0, 2.0)),
-             Setting("MusicGen only", model=MUSICGEN)]
-TABLES: dict[str, list[Setting]] = {"speed": SPEED, "rescoring": RESCORING}
 
 
 @dataclasses.dataclass
@@ -58,9 +29,7 @@ class Judge:
     """Score clips that were generated from held-out captions."""
     captions: list[str]
     labels: list[str]                       # instrument of each caption
-    classifier: InstrumentClassifier
-    codec: tp.Any                           # shared by all models that are compared
-    reference: tp.Any                       # Gaussian of the latents of the real held-out clips
+    reference: ClipFeatures                 # of the real held-out clips; its codec is that of all models that are compared
     likelihood_model: CausalRescorer
 
     @staticmethod
@@ -76,19 +45,18 @@ class Judge:
         """
         classifier, heldout = InstrumentClassifier.train(splits[0]), read_clips(splits[1], clips)
         audio = [wav for _, wav in batches(heldout, codec.sample_rate, BATCH)]
-        reference = fit_gaussian(extract_features(classifier, codec, codec.sample_rate, audio).latents)
+        reference = ClipFeatures(codec, classifier).add_batches(audio)
         model = CausalRescorer(load_auxiliary(MUSICGEN, codec, "cpu", "the likelihood model").lm)
         judge = Judge([clip.field("description") for clip in heldout], [clip.field("instrument") for clip in heldout],
-                      classifier, codec, reference, model)
+                      reference, model)
         decoded, tokens = [reconstruct(codec, wav) for wav in audio], [codec.encode(wav)[0] for wav in audio]
         return judge, {"real clips": judge.scores(audio),
                        "through the codec": {**judge.scores(decoded), "likelihood": judge.likelihood(tokens)}}
 
     def scores(self, audio: tp.Sequence[torch.Tensor]) -> dict[str, float]:
         """Return instrument accuracy, and Fréchet distance to the held-out clips, of batches of audio [B, 1, samples]."""
-        found = extract_features(self.classifier, self.codec, self.codec.sample_rate, audio)
-        return {"accuracy": accuracy(found.instruments, self.labels),
-                "frechet": frechet_distance(fit_gaussian(found.latents), self.reference)}
+        found = ClipFeatures(self.reference.codec, self.reference.classifier).add_batches(audio)
+        return {"accuracy": found.accuracy(self.labels), "frechet": found.distance(self.reference)}
 
     @torch.no_grad()
     def likelihood(self, batches: tp.Sequence[torch.Tensor]) -> float:
@@ -146,13 +114,12 @@ def measure(table: str, data: tp.Optional[Path], clips: int, seeds: tp.Sequence[
     Returns:
         The path of the record.
     Raises:
-        ValueError: if there is no such table or row.
+        ValueError: there is no such row.
     """
-    if table not in TABLES:
-        raise ValueError(f"--table {table}: choose one of {', '.join(TABLES)}")
     rows = [row for row in TABLES[table] if not only or any(part in row.name for part in only)]
     if not rows:
-        raise ValueError(f"--only {' '.join(only)}: no row of the table {table} has such a name")
+        raise ValueError(f"--only {' '.join(only)}: no row of the table {table} has such a name; give part of one of: "
+                         + "; ".join(row.name for row in TABLES[table]))
     record, path = records.new_record("quality"), folder / f"quality-{table}.json"
     judge, bounds = Judge.load(load(rows[0]).compression_model, folk_splits(data), clips)
     found: dict[str, tp.Any] = {"table": table, "clips": len(judge.captions), "seeds": list(seeds), "bounds": bounds}

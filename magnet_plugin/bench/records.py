@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 
-from ..environment import default_device
 from ..metrics.machine import made_with
 
 PACKAGES = ("magnet-plugin", "audiocraft", "torch", "xformers")
@@ -22,18 +21,6 @@ def new_record(kind: str) -> dict[str, tp.Any]:
     made = {**made_with(Path(__file__).parents[2], PACKAGES), "threads": torch.get_num_threads()}
     return {"kind": kind, "command": shlex.join(["magnet", *sys.argv[1:]]), "made_with": made,
             "date": datetime.date.today().isoformat(), "cases": []}
-
-
-def get_device(name: tp.Optional[str]) -> torch.device:
-    """Return the device called `name`, by default CUDA if there is one.
-
-    Raises:
-        ValueError: if CUDA is requested and not available.
-    """
-    device = torch.device(name or default_device())
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"--device {name}: torch finds no CUDA device; `magnet doctor` shows why")
-    return device
 
 
 def measure_cases(kind: str, cases: tp.Iterable[tp.Any], measure: tp.Callable[[tp.Any], dict[str, tp.Any]], folder: Path,

@@ -36,7 +36,7 @@ def measure(case: Case, device: torch.device, log: Log) -> dict[str, tp.Any]:
     python = [sys.executable]
     with tempfile.TemporaryDirectory() as folder:
         commands = {
-            "magnet generate": [*python, "-m", "magnet_plugin", "generate", CAPTION, "--seed", "0", "--device", device.type,
+            "magnet generate": [*python, "-m", "magnet_plugin", "generate", CAPTION, "--seed", "0", "--device", str(device),
                                 "--out", folder],
             "magnet --help": [*python, "-m", "magnet_plugin", "--help"],
             IMPORT: [*python, "-c", IMPORT], "import torch": [*python, "-c", "import torch"]}

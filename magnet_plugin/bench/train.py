@@ -15,6 +15,7 @@ from ..modules.losses import masked_cross_entropy
 from ..modules.masking import corrupt, stage_mask
 from . import baselines, rates
 from .measure import Log, Run, measure_in_turn, ratios
+from .settings import SIZES
 
 STAGE = 1               # codebook that is trained, from 0
 
@@ -22,7 +23,7 @@ STAGE = 1               # codebook that is trained, from 0
 @dataclasses.dataclass(frozen=True)
 class Case:
     """One block of the table."""
-    size: str               # key of `baselines.SIZES`
+    size: str               # key of `settings.SIZES`
     batch: int              # clips B
     length: int             # frames T
     rounds: int = 5
@@ -49,7 +50,7 @@ def measure(case: Case, device: torch.device, log: Log) -> dict[str, tp.Any]:
     found: dict[str, tp.Any] = {"case": dataclasses.asdict(case)}
     found["update"] = measure_in_turn(_updates(case, device), case.rounds, device, log)
     found["update_ratios"] = ratios(found["update"], "AudioCraft MAGNeT")
-    size = baselines.SIZES[case.size]
+    size = SIZES[case.size]
     found["machine"] = rates.measure_rates(case.batch * case.length, size.dim, device, case.rounds)
     with tempfile.TemporaryDirectory() as folder:
         found["tokens"] = measure_in_turn(_tokens(case, folder, device), case.rounds, device)
@@ -58,7 +59,7 @@ def measure(case: Case, device: torch.device, log: Log) -> dict[str, tp.Any]:
 
 
 def _updates(case: Case, device: torch.device) -> dict[str, Run]:
-    size, half = baselines.SIZES[case.size], torch.bfloat16
+    size, half = SIZES[case.size], torch.bfloat16
     upstream = baselines.upstream_magnet(size, case.length, device, torch.float32)
 
     def ours(**settings: tp.Any) -> tp.Any:

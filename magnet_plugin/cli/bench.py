@@ -6,7 +6,11 @@ import sys
 import typing as tp
 from pathlib import Path
 
+from ..bench.settings import SIZES, TABLES
 from . import bench_scale
+from .device import HELP as DEVICE_HELP
+from .device import get_device
+from .numbers import integer_from
 
 RESULTS = Path("docs/results")
 
@@ -14,55 +18,70 @@ RESULTS = Path("docs/results")
 def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
     """Add `bench` and its commands."""
     bench = commands.add_parser(
-        "bench", parents=[common], help="measure speed and quality, or estimate a training on many GPUs",
-        description="Measure the plugin and its baselines in turn, and write the results as JSON and bench.md.")
-    whats = bench.add_subparsers(dest="what", required=True, metavar="WHAT")
+        "bench", parents=[common], help="measure speed and quality, or estimate the training speed on many GPUs",
+        description="Measure the plugin and its baselines, one after the other on the same machine, and write the results "
+                    "as JSON files and as a page of tables, bench.md.")
+    names = bench.add_subparsers(dest="what", required=True, metavar="COMMAND")
 
-    def add(name: str, text: str, run: tp.Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-        one = whats.add_parser(name, parents=[common], help=text, description=text[0].upper() + text[1:] + ".")
+    def add(name: str, text: str, run: tp.Callable[[argparse.Namespace], int], more: str = "") -> argparse.ArgumentParser:
+        one = names.add_parser(name, parents=[common], help=text, description=text[0].upper() + text[1:] + "." + more)
         if name != "scale":
             one.add_argument("--out", type=Path, default=RESULTS, metavar="DIR",
-                             help="folder of the JSON files and bench.md (default: docs/results)")
+                             help=f"folder of the JSON files and of bench.md (default: {RESULTS})")
         one.set_defaults(run=run)
         return one
 
-    for name, text in (("decode", "measure decoding: whole clips and single steps, compared with AudioCraft"),
-                       ("train", "measure training updates, compared with AudioCraft"),
-                       ("startup", "measure `magnet generate` and imports from the start of the command to its end")):
+    for name, text in (("decode", "measure the time of whole clips and of single decoding steps, compared with AudioCraft"),
+                       ("train", "measure the time of training updates, compared with AudioCraft"),
+                       ("startup", "measure the time from the start of `magnet generate` to its end, and of imports")):
         one = add(name, text, measure_speed)
-        one.add_argument("--device", metavar="D", help="cpu or cuda (default: cuda if available)")
+        one.add_argument("--device", metavar="DEVICE", help=DEVICE_HELP)
         if name != "startup":
-            one.add_argument("--only", action="append", metavar="SIZE",
-                             help="measure only this model size: tiny, dim512, dim1024, small or medium; repeatable")
+            one.add_argument("--only", action="append", choices=SIZES, metavar="SIZE",
+                             help=f"measure only this model size; may be repeated; one of {', '.join(SIZES)} (default: all "
+                                  "sizes that are practical on the device)")
         one.add_argument("--smoke", action="store_true", help="measure one small case, to check that everything runs")
-    one = add("quality", "measure the quality of the bundled models with different settings", measure_quality)
-    one.add_argument("--table", default="speed", help="settings to compare: speed or rescoring (default: speed)")
-    one.add_argument("--clips", type=int, default=48, help="number of held-out captions (default: 48)")
-    one.add_argument("--seeds", type=int, default=3, help="number of seeds (default: 3)")
+    add_quality_arguments(add(
+        "quality", "measure how decoding settings affect the quality of the bundled models", measure_quality,
+        " Runs on the CPU. Each setting is one row of the table: instrument accuracy, Fréchet distance, log-likelihood and "
+        "seconds per clip. Rows of an earlier run with the same clips and seeds are not measured again."))
+    add("table", "write bench.md and its pictures again from the JSON files, without measuring", write_table)
+    bench_scale.add_arguments(add("scale", "estimate the speed, memory and network traffic of training on many GPUs",
+                                  bench_scale.run, " Nothing is measured; docs/scale.md lists the assumptions."))
+
+
+def add_quality_arguments(one: argparse.ArgumentParser) -> None:
+    """Add the options of `magnet bench quality`."""
+    one.add_argument("--table", default="speed", choices=TABLES,
+                     help="settings to compare: those that make decoding faster (speed), or rescoring, prompts and hybrid "
+                          "models (rescoring) (default: speed)")
+    one.add_argument("--clips", type=integer_from(1), default=48, metavar="N",
+                     help="number of held-out captions, at least 1; at most as many as the data set has (default: 48)")
+    one.add_argument("--seeds", type=integer_from(1), default=3, metavar="N",
+                     help="number of random seeds, at least 1; each generates all captions once (default: 3)")
     one.add_argument("--data", type=Path, metavar="DIR",
-                     help="folder of the folk data set (default: that of solver=magnet, created if missing)")
-    one.add_argument("--only", action="append", metavar="NAME",
-                     help="measure only rows whose names contain this; repeatable")
-    add("table", "write bench.md and its pictures again from the JSON files", write_table)
-    bench_scale.add_arguments(add("scale", "estimate speed, memory and network traffic of a training on many GPUs",
-                                  bench_scale.run))
+                     help="folder of the folk data set (default: the one of solver=magnet, which is rendered if missing)")
+    one.add_argument("--only", action="append", metavar="TEXT",
+                     help="measure only rows whose names contain TEXT; may be repeated (default: all rows)")
 
 
 def measure_speed(args: argparse.Namespace) -> int:
     """Run the cases of `decode`, `train` or `startup`, and write the table.
 
     Raises:
-        ValueError: if no case is left, or the device is not available.
+        ValueError: no case is left, or the device is not available.
     """
+    device = get_device(args.device, ("cpu", "cuda"))
     from .. import register
     from ..bench import decode, records, startup, train
-    device = records.get_device(args.device)
     module: tp.Any = {"decode": decode, "train": train, "startup": startup}[args.what]
     cases = module.cases(device, args.smoke)
     if args.what != "startup" and args.only:
+        sizes = dict.fromkeys(case.size for case in cases)
         cases = [case for case in cases if case.size in args.only]
         if not cases:
-            raise ValueError(f"--only {' '.join(args.only)}: no case of {args.what} on {device.type} has this size")
+            raise ValueError(f"--only {' '.join(args.only)}: {args.what} has no case of this size on {device.type}; give "
+                             f"one of {', '.join(sizes)}")
     register()
     args.out.mkdir(parents=True, exist_ok=True)
     records.measure_cases(args.what, cases, lambda case: module.measure(case, device, log), args.out, device)

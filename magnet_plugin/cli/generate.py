@@ -15,6 +15,8 @@ from pathlib import Path
 from ..decoding.options import CHOICES, GenerationOptions
 from ..decoding.rescoring_options import DEFAULT_WEIGHT
 from .deferred_imports import defer_imports
+from .device import HELP as DEVICE_HELP
+from .device import get_device
 
 if tp.TYPE_CHECKING:
     import torch
@@ -45,7 +47,7 @@ def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("--continue-from", type=Path, metavar="AUDIO", help="audio file to continue")
     one.add_argument("--prompt-seconds", type=float, metavar="P",
                      help="use only the first P seconds of --continue-from. Default: the whole file")
-    one.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, … Default: cuda if available, otherwise cpu")
+    one.add_argument("--device", metavar="D", help=DEVICE_HELP)
     add_decoding(one.add_argument_group("decoding options"))
     group = one.add_argument_group("auxiliary models", "They must use the same codec, and are named as in --model.")
     group.add_argument("--rescorer", metavar="NAME", help="MusicGen, AudioGen or MAGNeT whose token probabilities are mixed "
@@ -135,19 +137,12 @@ def load_model(args: argparse.Namespace) -> MAGNeT:
     Raises:
         ValueError: there is no such model or device, or the options are invalid.
     """
-    import torch
-    if args.device:
-        try:
-            device = torch.device(args.device)
-        except RuntimeError as error:
-            raise ValueError(f"--device {args.device}: torch does not know this device; give cpu, cuda or cuda:N") from error
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError(f"--device {args.device}: torch finds no CUDA device; run `magnet doctor`")
+    device = get_device(args.device)
     print(f"Loading {args.model} …", file=sys.stderr, flush=True)
     defer_imports()
     from .. import MAGNeT
     try:
-        model = MAGNeT.get_pretrained(args.model, device=args.device)
+        model = MAGNeT.get_pretrained(args.model, device=device)
     except OSError as error:                        # The hub's client does not name the model.
         raise ValueError(f"--model {args.model} cannot be loaded; check the name and the network, or give a local "
                          "folder") from error

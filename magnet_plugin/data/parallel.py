@@ -29,7 +29,7 @@ def parallel_map(function: Callable[[A], B], items: Sequence[A], jobs: int | Non
         title: label of the progress bar.
         progress: show the progress bar.
     Raises:
-        RuntimeError: a worker process died.
+        ChildProcessError: a worker process ended before its work was done.
         Exception: whatever `function` raises.
     """
     import loky
@@ -43,7 +43,7 @@ def parallel_map(function: Callable[[A], B], items: Sequence[A], jobs: int | Non
     try:
         return list(bar(workers.map(function, items, chunksize=chunk)))
     except BrokenExecutor as error:
-        raise RuntimeError("A worker process ended early, probably for lack of memory; use fewer processes "
-                           f"(`jobs` is {jobs})") from error
+        raise ChildProcessError(f"{title or 'parallel work'}: one of {jobs} worker processes ended early, probably for lack "
+                                "of memory; use fewer processes (--jobs on the command line)") from error
     finally:
         workers.shutdown(kill_workers=True)

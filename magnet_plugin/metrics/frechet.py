@@ -19,18 +19,6 @@ class Gaussian(tp.NamedTuple):
     covariance: torch.Tensor    # [D, D]
 
 
-def fit_gaussian(points: torch.Tensor) -> Gaussian:
-    """Compute the mean and the covariance of points [N, D].
-
-    Raises:
-        ValueError: there are fewer than two points.
-    """
-    if points.dim() != 2 or len(points) < 2:
-        raise ValueError(f"points {list(points.shape)} must have the shape [N, D] with N at least 2")
-    points = points.double()
-    return Gaussian(points.mean(0), torch.cov(points.T).reshape(points.shape[1], -1))
-
-
 class Moments:
     """Running first and second moments of points that arrive in batches and on several ranks, in float64."""
 

@@ -8,7 +8,7 @@ import torch
 
 from ..data.clips import read_clip
 from .codec import Codec
-from .frechet import Moments, frechet_distance, latents
+from .features import ClipFeatures
 from .instruments import InstrumentClassifier
 
 AllReduce = tp.Callable[[torch.Tensor], tp.Any]
@@ -24,10 +24,9 @@ class GenerationMetrics:
     """
 
     def __init__(self, codec: Codec, classifier: tp.Optional[InstrumentClassifier], frechet: bool = True) -> None:
-        self.codec, self.classifier, self.frechet = codec, classifier, frechet
-        self.generated, self.real = Moments(), Moments()
-        self.clips = self.correct = 0
-        self.seconds = 0.0
+        self.generated, self.real = ClipFeatures(codec, classifier, frechet), ClipFeatures(codec, None, frechet)
+        self.labels: list[str] = []
+        self.clips, self.seconds = 0, 0.0
 
     def update(self, generated: torch.Tensor, real: torch.Tensor, files: tp.Sequence[Path], seconds: float) -> None:
         """Add a batch.
@@ -42,13 +41,10 @@ class GenerationMetrics:
         """
         self.clips += len(files)
         self.seconds += seconds
-        if self.classifier is not None:
-            labels = [read_clip(file).field("instrument") for file in files]
-            predicted = self.classifier.predict(generated, self.codec.sample_rate)
-            self.correct += sum(one == other for one, other in zip(predicted, labels, strict=True))
-        if self.frechet:
-            self.generated.add(latents(self.codec, generated.mean(1, keepdim=True)))
-            self.real.add(latents(self.codec, real.mean(1, keepdim=True)))
+        if self.generated.classifier is not None:
+            self.labels += [read_clip(file).field("instrument") for file in files]
+        self.generated.add(generated)
+        self.real.add(real)
 
     def compute(self, all_reduce: AllReduce = lambda tensor: None) -> dict[str, float]:
         """Compute `seconds_per_clip` and, if enabled, `instrument_accuracy` and `frechet` over all batches.
@@ -56,14 +52,15 @@ class GenerationMetrics:
         Args:
             all_reduce: sums a tensor over the ranks in place.
         """
-        counts = torch.tensor([self.clips, self.correct, self.seconds], dtype=torch.float64)
+        correct = self.clips * self.generated.accuracy(self.labels) if self.labels else 0.0
+        counts = torch.tensor([self.clips, correct, self.seconds], dtype=torch.float64)
         all_reduce(counts)
         clips, correct, seconds = counts.tolist()
         metrics = {"seconds_per_clip": seconds / clips}
-        if self.classifier is not None:
+        if self.generated.classifier is not None:
             metrics["instrument_accuracy"] = correct / clips
-        if self.frechet:
-            for moments in (self.generated, self.real):
-                moments.reduce(all_reduce)
-            metrics["frechet"] = frechet_distance(self.generated.gaussian(), self.real.gaussian())
+        if self.generated.frechet:
+            for features in (self.generated, self.real):
+                features.latents.reduce(all_reduce)
+            metrics["frechet"] = self.generated.distance(self.real)
         return metrics

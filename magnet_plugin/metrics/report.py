@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from ..data.clips import Clip, batches, read_clips
-from .codec import Codec, reconstruct
-from .frechet import fit_gaussian, frechet_distance, latents
+from .codec import reconstruct
+from .features import ClipFeatures
 from .instruments import InstrumentClassifier, accuracy
 
 BATCH, SHUFFLES = 8, 100
@@ -29,13 +29,6 @@ class Generator(tp.Protocol):
 
     def generate(self, descriptions: tp.Sequence[str], *, seed: int) -> tp.Any:
         """Generate audio [B, C, T]."""
-
-
-class Features(tp.NamedTuple):
-    """What the metrics need of a set of clips, so that the audio does not stay in memory."""
-
-    instruments: list[str]      # as the classifier predicts them, one per clip
-    latents: torch.Tensor       # [frames, D]
 
 
 def evaluate_model(model: Generator, train_folder: tp.Union[str, Path], heldout_folder: tp.Union[str, Path], clips: int = 96,
@@ -75,26 +68,15 @@ def evaluate_model(model: Generator, train_folder: tp.Union[str, Path], heldout_
         "generated": generation,
         "noise": (0.1 * torch.randn(wav.shape, generator=noise_source) for wav in _audio(heldout, rate)),
     }
-    features = {name: extract_features(classifier, codec, rate, batch) for name, batch in audio.items()}
-    reference = fit_gaussian(features["real"].latents)
+    features = {name: ClipFeatures(codec, classifier).add_batches(batches) for name, batches in audio.items()}
     result: dict[str, float] = {"clips": len(heldout), "seed": seed, "instruments": len(classifier.instruments)}
     for name in ("real", "codec", "generated"):
-        result[f"instrument_accuracy_{name}"] = accuracy(features[name].instruments, labels)
+        result[f"instrument_accuracy_{name}"] = features[name].accuracy(labels)
     result["instrument_accuracy_shuffled"] = shuffled_accuracy(features["generated"].instruments, labels, seed)
     for name in ("train", "codec", "generated", "noise"):
-        result[f"frechet_{name}"] = frechet_distance(fit_gaussian(features[name].latents), reference)
+        result[f"frechet_{name}"] = features[name].distance(features["real"])
     return {**result, "generated_audio_seconds": generation.samples / rate, "generation_seconds": generation.seconds,
             "seconds": time.perf_counter() - start}
-
-
-def extract_features(classifier: InstrumentClassifier, codec: Codec, sample_rate: int, audio: tp.Iterable[torch.Tensor]
-                     ) -> Features:
-    """Classify and encode batches of audio [B, 1, T] at the codec's `sample_rate`."""
-    instruments, points = [], []
-    for wav in audio:
-        instruments += classifier.predict(wav, sample_rate)
-        points.append(latents(codec, wav))
-    return Features(instruments, torch.cat(points))
 
 
 def shuffled_accuracy(predicted: tp.Sequence[str], labels: tp.Sequence[str], seed: int) -> float:

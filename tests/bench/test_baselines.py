@@ -6,6 +6,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from magnet_plugin.bench import baselines
+from magnet_plugin.bench.settings import Size
 from magnet_plugin.modules.context import Band, Full
 from tests.helpers.small_models import MagnetLMModel
 
@@ -15,7 +16,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("stage,context", [(0, Full()), (1, Band(5))])
 def test_matrix_products_of_a_guided_step(stage: int, context: tp.Any) -> None:
     """As many FLOPs as the model's linear layers and, where all frames are attended to, its attention."""
-    size, length, batch = baselines.Size(64, 2, 4), 48, 2
+    size, length, batch = Size(64, 2, 4), 48, 2
     model = baselines.build(MagnetLMModel, size, length, CPU, torch.float32)
     linear = 2 * batch * length * 2 * sum(p.numel() for name, p in model.transformer.named_parameters()
                                           if p.dim() == 2 and "cross" not in name)

@@ -29,15 +29,30 @@ def test_smoke_runs_fill_every_row(tmp_path: Path) -> None:
     assert startup["commands"]["magnet generate"]["seconds"][0] > startup["commands"]["magnet --help"]["seconds"][0] > 0
 
 
-@pytest.mark.parametrize("arguments,named", [(["decode", "--only", "huge"], "--only huge"),
-                                             (["decode", "--device", "cuda"], "--device cuda"),
-                                             (["quality", "--table", "x"], "--table x"),
-                                             (["quality", "--only", "nothing"], "--only nothing")])
-def test_wrong_arguments(arguments: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
-                         monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("arguments,message", [
+    (["decode", "--only", "medium"], "--only medium: decode has no case of this size on cpu; give one of tiny, dim512"),
+    (["decode", "--device", "foo"], "--device foo: this is not a supported device; give cpu, cuda or cuda:N"),
+    (["train", "--device", "mps"], "--device mps: this is not a supported device; give cpu, cuda or cuda:N"),
+    (["decode", "--device", "cuda"], "--device cuda: torch finds no CUDA device; give cpu, or run `magnet doctor`"),
+    (["quality", "--only", "nothing"], "--only nothing: no row of the table speed has such a name; give part of one of")])
+def test_errors_name_the_option_and_valid_values(arguments: list[str], message: str, tmp_path: Path,
+                                                 capsys: pytest.CaptureFixture[str],
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert main(["bench", *arguments, "--out", str(tmp_path)]) == 2
-    assert named in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"magnet: error: {message}") and printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments,message", [
+    (["decode", "--only", "huge"], "argument --only: invalid choice: 'huge' (choose from 'tiny', 'dim512'"),
+    (["quality", "--table", "x"], "argument --table: invalid choice: 'x' (choose from 'speed', 'rescoring')"),
+    (["quality", "--seeds", "0"], "argument --seeds: 0 is too small; give 1 or more"),
+    (["quality", "--clips", "many"], "argument --clips: 'many' is not an integer; give 1 or more")])
+def test_values_are_checked_while_parsing(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["bench", *arguments])
+    assert message.replace("'", "") in capsys.readouterr().err.replace("'", "")         # quotes depend on Python's version
 
 
 def test_help_does_not_import_torch() -> None:

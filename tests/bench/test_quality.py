@@ -6,6 +6,10 @@ import pytest
 import torch
 
 from magnet_plugin.bench import quality
+from magnet_plugin.bench.settings import MUSICGEN
+from magnet_plugin.metrics.features import ClipFeatures
+
+from ..helpers.tones import RoundingCodec
 
 
 class StubJudge(quality.Judge):
@@ -19,7 +23,7 @@ class StubJudge(quality.Judge):
 
 
 def judge_of(captions: list[str], model: tp.Any = None, kind: type[quality.Judge] = quality.Judge) -> quality.Judge:
-    return kind(captions, [], tp.cast(tp.Any, None), None, None, model)
+    return kind(captions, [], tp.cast(tp.Any, None), model)
 
 
 def test_every_caption_is_generated_once_per_seed() -> None:
@@ -37,13 +41,28 @@ def test_every_caption_is_generated_once_per_seed() -> None:
     assert all(row["seconds"] >= 0 for row in rows)
 
 
+def test_scores_are_relative_to_the_held_out_clips() -> None:
+    class Loud:
+        def predict(self, wav: torch.Tensor, sample_rate: int) -> list[str]:
+            return ["loud" if peak > 0.5 else "soft" for peak in wav.amax((1, 2))]
+
+    audio = [torch.rand(count, 1, 640, generator=torch.Generator().manual_seed(count)) for count in (3, 1)]
+    reference = ClipFeatures(RoundingCodec(), tp.cast(tp.Any, Loud())).add_batches(audio)
+    judge = quality.Judge(["a"] * 4, ["loud", "soft", "loud", "loud"], reference, tp.cast(tp.Any, None))
+    assert judge.scores(audio) == {"accuracy": 0.75, "frechet": pytest.approx(0, abs=1e-6)}
+    soft = judge.scores([wav / 4 for wav in audio])
+    assert soft["accuracy"] == 0.25 and soft["frechet"] > 1
+
+
 def test_likelihood_of_tokens_given_their_captions() -> None:
     """Compared with one caption and codebook at a time."""
+    import magnet_plugin
+    magnet_plugin.register()                            # the bundled models use its conditioner
     from magnet_plugin.models.auxiliary import load_auxiliary
     from magnet_plugin.models.loaders import load_codec
     from magnet_plugin.models.rescorers import CausalRescorer
     from tests.helpers.small_models import conditions
-    model = CausalRescorer(load_auxiliary(quality.MUSICGEN, load_codec("//bundled/codec-16khz"), "cpu", "the model").lm)
+    model = CausalRescorer(load_auxiliary(MUSICGEN, load_codec("//bundled/codec-16khz"), "cpu", "the model").lm)
     judge = judge_of(["a reel on the flute", "a waltz on the flute", "a jig on the flute"], model)
     tokens = torch.randint(0, 512, (3, 4, 12), generator=torch.Generator().manual_seed(0))
     expected = []

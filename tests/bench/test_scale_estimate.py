@@ -21,13 +21,14 @@ from omegaconf import OmegaConf
 import magnet_plugin
 magnet_plugin.register()
 from magnet_plugin.bench import baselines
+from magnet_plugin.bench.settings import Size
 from magnet_plugin.models.lm_magnet import MagnetLMModel
 from magnet_plugin.solvers.magnet import MagnetSolver
 from magnet_plugin.distributed.reduction import touch_all
 sys.stdout.flush()
 rank = 0 if os.fork() else 1
 torch.distributed.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=rank, world_size=2)
-model = baselines.build(MagnetLMModel, baselines.Size(16, 2, 2), 20, torch.device("cpu"), torch.float32, seed=rank)
+model = baselines.build(MagnetLMModel, Size(16, 2, 2), 20, torch.device("cpu"), torch.float32, seed=rank)
 solver = types.SimpleNamespace(
     model=model.train(), deadlock_detect=types.SimpleNamespace(update=lambda name: None),
     cfg=OmegaConf.create({"fsdp": {"use": False}, "optim": {"eager_sync": True, "accumulate": 1}}))

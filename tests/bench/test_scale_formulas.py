@@ -10,9 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import magnet_plugin
 from magnet_plugin.bench import baselines
-from magnet_plugin.bench.baselines import Size
 from magnet_plugin.bench.scale import costs, estimate
 from magnet_plugin.bench.scale.costs import FLOAT, Precision, Shape, Step
+from magnet_plugin.bench.settings import SIZES, Size
 from magnet_plugin.distributed.reduction import touch_all
 from magnet_plugin.modules.losses import masked_cross_entropy
 from tests.helpers.small_models import MagnetLMModel
@@ -32,7 +32,7 @@ class Case(tp.NamedTuple):
     checkpointing: bool = False
 
 
-CASES = [Case(baselines.SIZES["tiny"], 4, 248, "float32", 0), Case(baselines.SIZES["tiny"], 4, 250, "autocast", 1),
+CASES = [Case(SIZES["tiny"], 4, 248, "float32", 0), Case(SIZES["tiny"], 4, 250, "autocast", 1),
          Case(Size(64, 2, 2), 4, 100, "autocast", 0), Case(Size(256, 4, 4), 2, 300, "bfloat16", 0),
          Case(Size(192, 8, 6), 2, 200, "float32", 1, True)]
 
@@ -96,7 +96,7 @@ def test_formulas_match_the_model(case: Case) -> None:
 
 
 def test_restricted_attention_computes_fewer_pairs() -> None:
-    shape = shape_of(baselines.SIZES["tiny"], 1500)
+    shape = shape_of(SIZES["tiny"], 1500)
     pairs = {flash: costs.pairs(shape, Step(1, 8, 1, flash)) for flash in (False, True)}
     assert 1500 * 11 < pairs[False] < pairs[True] < 1500 ** 2
     assert costs.pairs(shape, Step(1, 8, 0, True)) == 1500 ** 2

@@ -3,7 +3,7 @@ import json
 import shutil
 from pathlib import Path
 
-from magnet_plugin.bench import quality, table
+from magnet_plugin.bench import settings, table
 
 RESULTS = Path(__file__).parents[2] / "docs/results"
 
@@ -26,7 +26,7 @@ def test_spreads_and_a_baseline_that_does_not_run() -> None:
 
 def test_a_record_of_quality_has_a_picture(tmp_path: Path) -> None:
     entry = {"accuracy": 0.5, "frechet": 10.0, "seconds": 1.0}
-    rows = {row.name: [entry, {**entry, "accuracy": 0.4}] for row in quality.RESCORING}
+    rows = {row.name: [entry, {**entry, "accuracy": 0.4}] for row in settings.RESCORING}
     record = {"kind": "quality", "command": "magnet bench quality", "date": "2026-01-01",
               "made_with": {"measured_on": "a CPU", "cores": 2, "threads": 1, "python": "3.11"},
               "cases": [{"table": "rescoring", "clips": 2, "seeds": [0, 1], "bounds": {"real clips": {"accuracy": 1.0}},

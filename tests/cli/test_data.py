@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import soundfile
 
 from magnet_plugin.cli.main import main
 from magnet_plugin.data import scan
-from magnet_plugin.data.folk import dataset
+from magnet_plugin.data.folk import dataset, tunes
 
 
 def run(*words: object) -> int:
@@ -33,6 +34,20 @@ def test_errors_are_one_line_and_status_2(tmp_path: Path, capsys: pytest.Capture
     with pytest.raises(SystemExit, match="2"):
         run("scan", tmp_path, "--out", tmp_path / "x", "--split", "train")
     assert "'train' is not NAME=SHARE; example: --split train=.9" in capsys.readouterr().err
+
+
+def end_process(source: object) -> None:
+    """Stands for a worker that the system kills."""
+    os._exit(1)
+
+
+def test_a_worker_that_dies_is_an_error_of_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                    capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MAGNET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tunes, "parse", end_process)
+    assert run("folk", "--out", tmp_path / "x", "--clips", 3, "--jobs", 2) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("magnet: ")]
+    assert re.match("magnet: error: parsing tunes: one of 2 worker processes ended early.*--jobs", line)
 
 
 def test_scan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,6 +45,7 @@ def test_prompt_that_is_no_audio(tmp_path):
 
 @pytest.mark.parametrize("args, message", [
     (["--top-p", "2"], "top_p=2.0 is outside"), (["--duration", "-1"], "--duration -1 must be above 0"),
+    (["--device", "cuda:x"], "--device cuda:x: this is not a supported device"),
     (["--continue-from", "none.wav"], "no such file"), (["--model", "/none/here"], "no such file or folder"),
     (["--prompt-seconds", "0", "--continue-from", __file__], "--prompt-seconds 0 must be above 0")])
 def test_invalid_options_are_reported_without_importing_torch(args, message):

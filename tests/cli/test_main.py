@@ -32,7 +32,8 @@ def test_every_command_parses_its_arguments():
     (["generate", "x", "--unconditional", "2"], "not both"),
     (["generate", "--unconditional", "0"], "--unconditional 0 must be at least 1"),
     (["generate", "x", "--prompt-seconds", "1"], "needs --continue-from"),
-    (["generate", "x", "--device", "toaster"], "give cpu, cuda or cuda:N; caused by RuntimeError: "),
+    (["generate", "x", "--device", "toaster"],
+     "--device toaster: this is not a supported device; give cpu, cuda, mps or cuda:N"),
 ])
 def test_error_is_one_line_on_stderr(args, said, capsys):
     assert main.main(args) == 2

@@ -22,5 +22,5 @@ def test_exceptions_reach_the_caller(jobs: int) -> None:
 
 
 def test_a_worker_that_dies_raises() -> None:
-    with pytest.raises(RuntimeError, match="use fewer processes"):
+    with pytest.raises(ChildProcessError, match="one of 2 worker processes.*use fewer"):
         parallel_map(os._exit, [1, 1], 2, progress=False)
