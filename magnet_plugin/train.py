@@ -20,7 +20,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from . import environment, registry
-from .data.preflight import SPLITS, check_datasource
+from .data.manifests import SPLITS
+from .data.preflight import check_datasource
 from .distributed import process_groups
 from .distributed.monitoring import monitored
 from .metrics.machine import made_with

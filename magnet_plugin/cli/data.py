@@ -4,15 +4,19 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-SPLITS = "train=.9 valid=.05 evaluate=.05"
-SPLITS_HELP = f"splits and their shares, relative to the sum (default: {SPLITS}); `generate` is taken from the last one"
+from ..data.scan import SCAN_SHARES
+from .numbers import integer_from
+
+SHARES = " ".join(f"{name}={share:g}" for name, share in SCAN_SHARES.items())
 SCAN_DESCRIPTION = """\
-Writes AudioCraft manifests for your own audio (.wav, .flac, .ogg, .mp3) and reports unreadable files and missing
-captions. The audio itself is not changed: the output folder links to it. Captions come from the CSV column
-`description`, else from a .json file next to the audio (field `description`), else from a .txt file next to it."""
+Write AudioCraft manifests for your own audio (.wav, .flac, .ogg, .mp3) and report unreadable files and missing captions.
+The audio itself is not changed: the output folder links to it. The caption of a file comes from the CSV column
+`description`; if that is empty, from the field `description` of a .json file next to the audio; otherwise from a .txt
+file next to it. The command prints the settings that `dora run` needs to train on the data."""
 FOLK_DESCRIPTION = """\
-Renders the built-in data set: folk tunes and chorales from music21's corpus, played on General MIDI instruments, with
-captions that name instrument, key, tempo and kind of tune. The same arguments give the same files."""
+Render the built-in data set: folk tunes and chorales from music21's corpus, played on General MIDI instruments, with
+captions that name instrument, key, tempo and kind of tune. The same arguments give the same files. The command prints the
+settings that `dora run` needs to train on the data."""
 
 
 def run_folk(args: argparse.Namespace) -> int:
@@ -27,7 +31,7 @@ def run_folk(args: argparse.Namespace) -> int:
 def run_scan(args: argparse.Namespace) -> int:
     """Make manifests of the user's audio and print the report."""
     from ..data import scan
-    splits = dict(args.split) if args.split else scan.SPLITS
+    splits = dict(args.split) if args.split else SCAN_SHARES
     report = scan.scan(args.source, args.out, splits, args.seed, args.min_duration, args.group_by_folder)
     print(report.summary())
     return 0
@@ -49,7 +53,7 @@ def read_share(text: str) -> tuple[str, float]:
 def add_folk_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `magnet data folk`."""
     parser.add_argument("--out", type=Path, required=True, metavar="DIR",
-                        help="output folder; a set that was made with the same arguments is kept")
+                        help="output folder; if it already holds the data set with the same arguments, nothing is rendered")
     parser.add_argument("--clips", type=int, default=2000, metavar="N",
                         help="number of clips over all splits, at least 3 (default: 2000)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed, 0 or higher (default: 0)")
@@ -57,7 +61,8 @@ def add_folk_arguments(parser: argparse.ArgumentParser) -> None:
                         help="sample rate in Hz, 8000 to 48000 (default: 16000, the rate of the bundled codec)")
     parser.add_argument("--duration", type=float, default=5.0, metavar="SECONDS",
                         help="length of each clip in seconds, 0.5 to 600 (default: 5)")
-    parser.add_argument("--jobs", type=int, metavar="N", help="number of processes (default: number of available cores)")
+    parser.add_argument("--jobs", type=integer_from(1), metavar="N",
+                        help="number of processes, at least 1 (default: number of available cores)")
     parser.set_defaults(run=run_folk)
 
 
@@ -68,11 +73,14 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
                              "columns `description`, `split`, `bpm`, `key`, …")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR",
                         help="output folder for manifests, links and metadata; an earlier scan in it is replaced")
-    parser.add_argument("--split", nargs="+", type=read_share, metavar="NAME=SHARE", help=SPLITS_HELP)
+    parser.add_argument("--split", nargs="+", type=read_share, metavar="NAME=SHARE",
+                        help="splits and their shares, which are divided by their sum. The split `generate` consists of the "
+                             f"first clips of the last split (default: {SHARES})")
     parser.add_argument("--seed", type=int, default=0, metavar="N",
-                        help="seed of the draw of splits (default: 0); adding files does not move others")
+                        help="random seed of the assignment to splits; files that are added later do not move the others "
+                             "(default: 0)")
     parser.add_argument("--min-duration", type=float, metavar="SECONDS",
-                        help="skip files shorter than this many seconds (default: use all files)")
+                        help="skip files that are shorter (default: use all files)")
     parser.add_argument("--group-by-folder", action="store_true",
                         help="put all files of a folder, such as an album, into the same split")
     parser.set_defaults(run=run_scan)
@@ -85,10 +93,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser], co
         commands: subparsers of `magnet`.
         common: options that all commands take.
     """
-    parser = commands.add_parser("data", help="make manifests of your own audio, or the built-in data set",
-                                 description="Make data for training.")
+    parser = commands.add_parser("data", parents=[common], help="prepare your own audio, or render the built-in data set",
+                                 description="Prepare data for training.")
     kinds = parser.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
     add_scan_arguments(kinds.add_parser("scan", parents=[common], help="write manifests of your own audio",
                                         description=SCAN_DESCRIPTION))
-    add_folk_arguments(kinds.add_parser("folk", parents=[common], help="render the built-in folk set",
+    add_folk_arguments(kinds.add_parser("folk", parents=[common], help="render the built-in data set of folk tunes",
                                         description=FOLK_DESCRIPTION))

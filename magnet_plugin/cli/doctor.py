@@ -40,7 +40,9 @@ Check = tp.Callable[[], Iterator[Finding]]
 
 def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
     """Add `magnet doctor`."""
-    one = commands.add_parser("doctor", parents=[common], help="check versions, devices, kernels and folders")
+    one = commands.add_parser("doctor", parents=[common], help="check versions, devices, kernels and folders",
+                              description="Check the installation and print a remedy for each problem. Uses no network. The "
+                                          "exit status is 1 if there is a problem, otherwise 0.")
     one.set_defaults(run=lambda args: examine())
 
 

@@ -8,10 +8,12 @@ from .deferred_imports import defer_imports
 
 def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
     """Add `magnet export`."""
-    one = commands.add_parser("export", parents=[common], help="export a trained model as a release folder")
+    one = commands.add_parser("export", parents=[common], help="export a trained model as a release folder",
+                              description="Write the weights of a trained model and of its codec to a folder that `magnet "
+                                          "generate --model` and MAGNeT.get_pretrained load.")
     one.add_argument("source", metavar="SOURCE", help="//sig/SIGNATURE, a checkpoint or the folder of a Dora run")
-    one.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
-    one.add_argument("--half", action="store_true", help="store the weights in float16, at half the size")
+    one.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write; created if needed")
+    one.add_argument("--half", action="store_true", help="store the weights in float16, at half the size (default: float32)")
     one.set_defaults(run=run)
 
 

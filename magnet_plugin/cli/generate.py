@@ -23,6 +23,9 @@ if tp.TYPE_CHECKING:
 
     from ..models.magnet import MAGNeT
 
+DESCRIPTION = """\
+Generate clips and write each as a WAV file, with a JSON file of its settings next to it. Text, seed and settings determine
+the clip. The names of the WAV files are printed to stdout."""
 MODEL = "//bundled/magnet-16khz"
 #: Options that `set_generation_params` takes by the same names.
 PARAMS = ("temperature", "top_p", "top_k", "max_cfg_coef", "min_cfg_coef", "decoding_steps", "span_arrangement", "duration",
@@ -33,30 +36,35 @@ FIELDS = {field.name: field for field in dataclasses.fields(GenerationOptions)}
 
 def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
     """Add `magnet generate`."""
-    one = commands.add_parser("generate", parents=[common], help="generate WAV files from text")
-    one.add_argument("text", nargs="*", metavar="TEXT", help="description of the music; one clip is generated per TEXT")
+    one = commands.add_parser("generate", parents=[common], help="generate music from text, as WAV files",
+                              description=DESCRIPTION)
+    one.add_argument("text", nargs="*", metavar="TEXT", help="description of the music; each TEXT gives one clip")
     one.add_argument("--model", default=MODEL, metavar="NAME",
-                     help="//bundled/NAME, //sig/SIGNATURE, a release folder or a Hugging Face name. Default: %(default)s")
+                     help="//bundled/NAME, //sig/SIGNATURE, a release folder, or the name of a model on Hugging Face "
+                          "(default: %(default)s)")
     one.add_argument("--out", type=Path, default=Path("outputs"), metavar="DIR",
-                     help="folder for WAV and JSON files. Default: %(default)s")
-    one.add_argument("--seed", type=int,
-                     help="seed of the first clip; later clips use seed+1, seed+2, … Random (and printed) by default")
-    one.add_argument("--duration", type=float, metavar="SECONDS", help="length of each clip in seconds. Default and "
-                     "maximum: the length the model was trained on")
-    one.add_argument("--unconditional", type=int, metavar="N", help="generate N clips without a text")
-    one.add_argument("--continue-from", type=Path, metavar="AUDIO", help="audio file to continue")
-    one.add_argument("--prompt-seconds", type=float, metavar="P",
-                     help="use only the first P seconds of --continue-from. Default: the whole file")
-    one.add_argument("--device", metavar="D", help=DEVICE_HELP)
+                     help="folder for WAV and JSON files; created if needed (default: %(default)s)")
+    one.add_argument("--seed", type=int, metavar="N",
+                     help="seed of the first clip; later clips use N+1, N+2, … (default: random, and printed)")
+    one.add_argument("--duration", type=float, metavar="SECONDS", help="length of each clip in seconds "
+                     "(default and maximum: the length the model was trained on)")
+    one.add_argument("--unconditional", type=int, metavar="N", help="generate N clips without a text, instead of TEXT")
+    one.add_argument("--continue-from", type=Path, metavar="AUDIO", help="audio file that each clip begins with and "
+                     "continues; TEXT is optional")
+    one.add_argument("--prompt-seconds", type=float, metavar="SECONDS",
+                     help="use only this much of the beginning of --continue-from (default: the whole file)")
+    one.add_argument("--device", metavar="DEVICE", help=DEVICE_HELP)
     add_decoding(one.add_argument_group("decoding options"))
-    group = one.add_argument_group("auxiliary models", "They must use the same codec, and are named as in --model.")
+    group = one.add_argument_group("auxiliary models", "They must use the codec of --model, and are named in the same ways.")
     group.add_argument("--rescorer", metavar="NAME", help="MusicGen, AudioGen or MAGNeT whose token probabilities are mixed "
-                       "with the model's own")
-    group.add_argument("--rescorer-weight", type=float, metavar="W", help="weight of MAGNeT's own probabilities, from 0 to "
-                       f"1. Default: {DEFAULT_WEIGHT} with a rescorer")
-    group.add_argument("--prompt-model", metavar="NAME", help="MusicGen or AudioGen that generates the first seconds")
+                       "with those of --model (default: none)")
+    group.add_argument("--rescorer-weight", type=float, metavar="W", help="weight of the probabilities of --model, from "
+                       f"0 to 1 (default: {DEFAULT_WEIGHT} with --rescorer)")
+    group.add_argument("--prompt-model", metavar="NAME", help="MusicGen or AudioGen that generates the first "
+                       "--prompt-duration seconds (default: none)")
     group.add_argument("--prompt-duration", type=float, metavar="SECONDS", help="seconds generated autoregressively before "
-                       "parallel decoding starts. Default: 1 for hybrid models, at most half of the clip")
+                       "parallel decoding starts (default: 1 for hybrid models, at most half of the clip); required with "
+                       "--prompt-model")
     one.set_defaults(run=run)
 
 
@@ -67,15 +75,17 @@ def add_decoding(group: argparse._ArgumentGroup) -> None:
         default = FIELDS[name].default
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         group.add_argument(option, type=steps if isinstance(default, tuple) else type(default), metavar=metavar,
-                           choices=CHOICES.get(name), help=f"{text}. Default: {shown}")
-    add("--temperature", "softmax temperature at the start of each stage", "temp")
-    add("--top-p", "sample from the most likely tokens that together reach this probability; 0 disables it")
-    add("--top-k", "sample from the K most likely tokens; 0 uses all of them")
-    add("--max-cfg-coef", "guidance scale when everything is masked; 1 means no guidance")
-    add("--min-cfg-coef", "guidance scale when nothing is masked")
-    add("--decoding-steps", "decoding steps of each codebook", metavar="N,N,…")
+                           choices=CHOICES.get(name), help=f"{text} (default: {shown})")
+    add("--temperature", "softmax temperature at the start of each stage, above 0", "temp", "T")
+    add("--top-p", "sample from the most likely tokens that together reach this probability, from 0 to 1; 0 disables "
+        "it", metavar="P")
+    add("--top-k", "sample from the K most likely tokens; 0 uses all of them", metavar="K")
+    add("--max-cfg-coef", "guidance scale when everything is masked; 1 means no guidance", metavar="SCALE")
+    add("--min-cfg-coef", "guidance scale when nothing is masked", metavar="SCALE")
+    add("--decoding-steps", "number of decoding steps of each codebook, separated by commas", metavar="N,N,…")
     add("--span-arrangement", "overlapping spans (stride1) or spans on a fixed grid (nonoverlap)")
-    add("--engine", "fast path (lean), reference path (plain), or the fast path where it supports the model (auto)")
+    add("--engine", "forward pass: the fast path (lean), the slower reference path (plain), or the fast path where it "
+        "supports the model (auto)")
     add("--precision", "precision of the linear layers; values other than model are approximate and faster")
     group.add_argument("--greedy", action="store_true", help="take the most likely tokens instead of sampling")
 

@@ -14,7 +14,7 @@ def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
         "grid-report", parents=[common], help="write a table and plots of a grid's jobs",
         description="Write NAME.md, NAME.csv and plots of a grid from the results that its jobs have stored so far. Needs "
                     "no SLURM and submits nothing.")
-    parser.add_argument("name", metavar="NAME", help="name of the grid, as for `dora grid`: magnet.ablate_span")
+    parser.add_argument("name", metavar="NAME", help="name of the grid, as for `dora grid`, such as magnet.ablate_span")
     parser.add_argument("--out", type=Path, default=Path("reports"), metavar="DIR",
                         help="folder to write to; created if needed (default: reports)")
     parser.add_argument("--csv", action="store_true",

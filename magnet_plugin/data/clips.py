@@ -24,8 +24,8 @@ class Clip(NamedTuple):
             ValueError: the field is missing or empty.
         """
         if not self.metadata.get(name):
-            raise ValueError(f"{self.path.with_suffix('.json')} has no `{name}`; this metric needs it for every clip. The "
-                             "folk set (`magnet data folk`) has it")
+            raise ValueError(f"{self.path.with_suffix('.json')} has no `{name}`, which this metric needs for every clip; "
+                             "add it, or use the folk data set (`magnet data folk`)")
         return str(self.metadata[name])
 
 
@@ -39,7 +39,7 @@ def read_clips(folder: str | Path, limit: int | None = None) -> list[Clip]:
         ValueError: the manifest is missing, damaged or empty, or `limit` is below 1.
     """
     if limit is not None and limit < 1:
-        raise ValueError(f"limit={limit} must be at least 1, or None for all clips")
+        raise ValueError(f"limit={limit} is too small; give 1 or more, or None for all clips")
     lines = read_manifest(Path(folder))[:limit]
     if not lines:
         raise ValueError(f"{Path(folder) / MANIFEST_NAME} lists no clips; give a manifest folder with at least one")

@@ -144,8 +144,8 @@ def read_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
         reader = csv.DictReader(file)
         names = [name.strip().lower() for name in reader.fieldnames or []]
         if "path" not in names:
-            raise ValueError(f"{table} has the columns {', '.join(names)}; it needs a column `path`, and `description` "
-                             "for captions")
+            raise ValueError(f"{table} has the columns {', '.join(names)} and no column `path`; add `path`, and "
+                             "`description` for captions")
         reader.fieldnames = names
         for row in reader:
             yield reader.line_num, row

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST_NAME = "data.jsonl.gz"
+SPLITS = ("train", "valid", "evaluate", "generate")     # of AudioCraft's configs: one `datasource` for each
+GENERATE_CLIPS = 32     # clips of the last split with a share that make up `generate`
 Meta = dict[str, Any]
 
 
@@ -50,8 +52,19 @@ def read_manifest(folder: Path) -> list[Meta]:
                 return [json.loads(line) for line in text.splitlines() if line.strip()]
             except (gzip.BadGzipFile, EOFError, zlib.error, ValueError) as error:
                 raise ValueError(f"{path} is damaged ({error}); make the manifest again") from error
-    raise ValueError(f"{folder} contains no {MANIFEST_NAME}; give a manifest folder, as `magnet data scan` and "
-                     "`magnet data folk` write them (OUT/egs/train, for example)")
+    raise ValueError(f"{folder} contains no {MANIFEST_NAME}; give a manifest folder, such as OUT/egs/train after "
+                     "`magnet data scan` or `magnet data folk`")
+
+
+def check_shares(splits: Mapping[str, float]) -> None:
+    """Check the shares of splits.
+
+    Raises:
+        ValueError: there are no splits, a share is not above 0, or `generate` has one.
+    """
+    if not splits or min(splits.values()) <= 0 or "generate" in splits:
+        raise ValueError(f"splits={dict(splits)} is not valid; give each split a share above 0, and none to `generate`, "
+                         "which is taken from the last split")
 
 
 def draw_splits(groups: Sequence[str], splits: Mapping[str, float], seed: int) -> dict[str, str]:

@@ -7,10 +7,9 @@ from pathlib import Path
 from statistics import median
 
 from .listing import has_caption
-from .manifests import Meta, read_manifest
+from .manifests import SPLITS, Meta, read_manifest
 
 PADDING_LIMIT = 0.05    # acceptable share of padding in a batch
-SPLITS = ("train", "valid", "evaluate", "generate")
 OPENED = 200            # files per split that are opened, spread over the manifest
 
 
@@ -53,7 +52,7 @@ def preflight(manifest_folders: Mapping[str, Path], segment_duration: float, bat
             problems.append(f"{name}: `datasource.{name}`: {error}")
             continue
         if not metas:
-            problems.append(f"{name}: the manifest in {folder} is empty; set `datasource.{name}` to another folder.")
+            problems.append(f"{name}: the manifest in {folder} is empty; set `datasource.{name}` to another folder")
             continue
         paths[name] = {meta["path"] for meta in metas}
         problems += [f"{name}: {text}" for text in (
@@ -63,7 +62,7 @@ def preflight(manifest_folders: Mapping[str, Path], segment_duration: float, bat
         shared = paths["train"] & paths[name]
         if shared:
             problems.append(f"{name}: {len(shared)} of its {len(paths[name])} files are in train, too; set "
-                            f"`datasource.{name}` to a folder with other files.")
+                            f"`datasource.{name}` to a folder with other files")
     return problems
 
 
@@ -81,7 +80,7 @@ def check_files(metas: Sequence[Meta], name: str) -> list[str]:
     missing = sorted(set(paths) - set(there))
     if missing:
         problems.append(f"{len(missing)} of {len(metas)} files are missing ({some(missing)}); make the manifest "
-                        f"again, or set `datasource.{name}` to another folder.")
+                        f"again, or set `datasource.{name}` to another folder")
     for path in there[::max(1, len(there) // OPENED)]:
         try:
             if soundfile.info(path).frames == 0:
@@ -90,7 +89,7 @@ def check_files(metas: Sequence[Meta], name: str) -> list[str]:
             bad.append(path)
     if bad:
         problems.append(f"{len(bad)} files cannot be read ({some(bad)}); repair or remove them and make the manifest of "
-                        f"`datasource.{name}` again.")
+                        f"`datasource.{name}` again")
     return problems
 
 
@@ -111,7 +110,7 @@ def check_sizes(metas: Sequence[Meta], name: str, segment: float, batch_size: in
     durations = [float(meta["duration"]) for meta in metas]
     if len(metas) < batch_size:
         problems.append(f"{len(metas)} clips are fewer than a batch of {batch_size}, so batches repeat clips; lower "
-                        f"`dataset.batch_size` or add clips to `datasource.{name}`.")
+                        f"`dataset.batch_size` or add clips to `datasource.{name}`")
     padding = sum(padding_share(duration, segment, ratio) for duration in durations) / len(durations)
     if padding <= PADDING_LIMIT:
         return problems
@@ -120,9 +119,9 @@ def check_sizes(metas: Sequence[Meta], name: str, segment: float, batch_size: in
             f"`dataset.segment_duration`={segment:g} s; median {median(durations):.1f} s); ")
     if short > len(metas) * PADDING_LIMIT:
         fitting = sorted(durations)[len(durations) // 20]
-        text += f"lower `dataset.segment_duration` to {fitting:.1f} or use longer clips."
+        text += f"lower `dataset.segment_duration` to {fitting:.1f} or use longer clips"
     else:
-        text += f"raise `dataset.min_segment_ratio` from {ratio:g} to 1, so that crops end within the clip."
+        text += f"raise `dataset.min_segment_ratio` from {ratio:g} to 1, so that crops end within the clip"
     return [*problems, text]
 
 
@@ -132,7 +131,7 @@ def check_rates(metas: Sequence[Meta], sample_rate: int) -> list[str]:
     if not low:
         return []
     text = f"{len(low)} of {len(metas)} files have a lower rate than `sample_rate`={sample_rate} Hz ({some(low)}) and lack "
-    return [text + "high frequencies; use a model with a lower sample rate, or other files."]
+    return [text + "high frequencies; use a model with a lower sample rate, or other files"]
 
 
 def check_captions(metas: Sequence[Meta]) -> list[str]:
@@ -149,4 +148,4 @@ def check_captions(metas: Sequence[Meta]) -> list[str]:
     if not missing:
         return []
     text = f"{len(missing)} of {len(metas)} clips have no description ({some(missing)}); "
-    return [text + "add captions and run `magnet data scan` again, or set `conditioner=none`."]
+    return [text + "add captions and run `magnet data scan` again, or set `conditioner=none`"]

@@ -19,12 +19,11 @@ from pathlib import Path, PurePosixPath
 
 from .folders import read_marker, staging_folder, write_marker
 from .listing import AUDIO_SUFFIXES, Item, fill_metadata, has_caption, list_csv, list_folder
-from .manifests import Meta, draw_splits, entry, write_manifest
+from .manifests import GENERATE_CLIPS, Meta, check_shares, draw_splits, entry, write_manifest
 from .report import Report
 
 MARKER = "scan.json"
-GENERATE_CLIPS = 32     # clips of the last split that make up `generate`
-SPLITS: Mapping[str, float] = {"train": 0.9, "valid": 0.05, "evaluate": 0.05}
+SCAN_SHARES: Mapping[str, float] = {"train": 0.9, "valid": 0.05, "evaluate": 0.05}
 
 
 @dataclass
@@ -96,9 +95,7 @@ def list_source(source: Path, out: Path, splits: Mapping[str, float]) -> tuple[l
     Raises:
         ValueError: an argument is invalid.
     """
-    if not splits or min(splits.values()) <= 0 or "generate" in splits:
-        raise ValueError(f"splits={dict(splits)} is invalid; give each split a share above 0 (`generate` is taken from the "
-                         "last split)")
+    check_shares(splits)
     if not source.exists():
         raise ValueError(f"{source} does not exist; give a folder of audio or a CSV file")
     if source.is_dir() and out in (source, *source.parents):
@@ -107,7 +104,7 @@ def list_source(source: Path, out: Path, splits: Mapping[str, float]) -> tuple[l
     return list_folder(source, out) if source.is_dir() else list_csv(source)
 
 
-def scan(folder_or_csv: Path, out: Path, splits: Mapping[str, float] = SPLITS, seed: int = 0,
+def scan(folder_or_csv: Path, out: Path, splits: Mapping[str, float] = SCAN_SHARES, seed: int = 0,
          min_duration: float | None = None, group_by_folder: bool = False, progress: bool = True) -> Report:
     """Write AudioCraft manifests of your audio to `out`, replacing those of an earlier scan.
 
@@ -129,8 +126,9 @@ def scan(folder_or_csv: Path, out: Path, splits: Mapping[str, float] = SPLITS, s
     report = Report(skipped=skipped)
     files = probe_all(items, min_duration, report, progress)
     if not files:
-        raise ValueError(f"No usable audio in {source} (looked for {' '.join(AUDIO_SUFFIXES)}): "
-                         f"{len(report.unreadable)} unreadable, {len(report.too_short)} too short.\n{report.summary()}")
+        raise ValueError(f"{source} has no audio file that can be used: {len(report.unreadable)} unreadable, "
+                         f"{len(report.too_short)} too short; give a folder or a CSV file with {', '.join(AUDIO_SUFFIXES)} "
+                         f"files\n{report.summary()}")
     groups = [str(PurePosixPath(file.item.name).parent) if group_by_folder else file.item.name for file in files]
     drawn = draw_splits([g for g, file in zip(groups, files, strict=True) if not file.item.split], splits, seed)
     chosen = [file.item.split or drawn[group] for group, file in zip(groups, files, strict=True)]

@@ -49,8 +49,8 @@ def _encode(compute: tp.Callable[[torch.Tensor], Encoded], entries: Path, audio:
     if missing:
         tokens, scale = compute(audio[missing])
         if scale is not None:
-            raise ValueError(f"cache.tokens={entries.parent} needs a codec without a scale (encodec.renormalize=false), but "
-                             "this one returns a scale. Set cache.tokens=null")
+            raise ValueError(f"cache.tokens={entries.parent}: this codec returns a scale, and only codecs without one "
+                             "(encodec.renormalize=false) can be cached; set cache.tokens=null")
         for i, row in zip(missing, tokens.cpu().numpy()):
             with atomic_write(paths[i]) as temporary, open(temporary, "wb") as file:
                 np.save(file, row.astype(np.int16 if row.max() < 2 ** 15 else np.int64))

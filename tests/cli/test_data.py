@@ -28,7 +28,7 @@ def test_folk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 def test_errors_are_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("folk", "--out", tmp_path / "x", "--clips", 1) == 2
-    assert re.match("magnet: error: clips=1.*at least one clip per split.*\n$", capsys.readouterr().err)
+    assert capsys.readouterr().err == "magnet: error: clips=1 is too small; use at least one clip per split, here 3\n"
     assert run("scan", tmp_path / "nowhere", "--out", tmp_path / "x") == 2
     assert re.match("magnet: error: .*nowhere does not exist.*\n$", capsys.readouterr().err)
     with pytest.raises(SystemExit, match="2"):
@@ -66,4 +66,4 @@ def test_help_shows_the_default_splits(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit, match="0"):
         run("scan", "--help")
     shown = re.findall(r"(\w+)=(\.\d+)", capsys.readouterr().out)
-    assert {name: float(share) for name, share in shown} == scan.SPLITS
+    assert {name: float(share) for name, share in shown} == scan.SCAN_SHARES

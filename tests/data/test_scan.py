@@ -92,7 +92,8 @@ def test_csv(audio: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("file,text\na.wav,b\n", "needs a column `path`"), ("path,split\na.wav,holdout\n", "row 2: unknown split 'holdout'")])
+    ("file,text\na.wav,b\n", "no column `path`; add `path`"),
+    ("path,split\na.wav,holdout\n", "row 2: unknown split 'holdout'")])
 def test_an_invalid_csv_is_rejected(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
@@ -118,7 +119,7 @@ def test_short_files_are_skipped(audio: Path, tmp_path: Path) -> None:
 def test_nothing_usable(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.wav").write_text("no")
-    with pytest.raises(ValueError, match=r"No usable audio in .*in \(looked for .wav .flac .ogg .mp3\): 1 unreadable"):
+    with pytest.raises(ValueError, match=r"in has no audio file that can be used: 1 unreadable.*give .*\.wav, \.flac"):
         scan(tmp_path / "in", tmp_path / "out", progress=False)
     with pytest.raises(ValueError, match="does not exist"):
         scan(tmp_path / "nowhere", tmp_path / "out", progress=False)

@@ -46,5 +46,5 @@ def test_a_codec_with_a_scale_is_refused(tmp_path: Path) -> None:
     codec = Codec()
     codec.encode = lambda audio: (torch.zeros(1, 4, 10).long(), torch.ones(1))  # type: ignore[method-assign,assignment]
     cache_tokens(codec, tmp_path)
-    with pytest.raises(ValueError, match="Set cache.tokens=null"):
+    with pytest.raises(ValueError, match="set cache.tokens=null"):
         codec.encode(torch.zeros(1, 1, 1000))

@@ -20,17 +20,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..folders import locked, read_marker, staging_folder, write_marker
-from ..manifests import entry, write_manifest
+from ..manifests import GENERATE_CLIPS, check_shares, entry, write_manifest
 from ..parallel import parallel_map
 from .render import render
 from .tunes import Tune, load_tunes, split_tunes
 
 FORMAT = 3                  # increase it whenever the same arguments give other clips
 MARKER = "folk.json"
-GENERATE_CLIPS = 32         # clips of the last split that make up `generate`, for samples during training
 MIN_TUNES, MAX_TUNES, CLIPS_PER_TUNE = 64, 10_000, 2
 CANDIDATES = 4              # tunes to try for a clip, because some have no suitable crop
-SPLITS: Mapping[str, float] = {"train": 0.8, "valid": 0.1, "evaluate": 0.1}
+FOLK_SHARES: Mapping[str, float] = {"train": 0.8, "valid": 0.1, "evaluate": 0.1}
 
 
 class Task(NamedTuple):
@@ -77,7 +76,7 @@ def make_clip(task: Task) -> float:
             write_wav(path, wav, task.sample_rate)
             path.with_suffix(".json").write_text(json.dumps(metadata) + "\n", encoding="utf-8")
             return round(float(np.abs(wav).max()), 6)
-    raise ValueError(f"No tune has a suitable crop of duration={task.duration} s; use a longer duration")
+    raise ValueError(f"no tune has a suitable crop of duration={task.duration} s; use a longer duration")
 
 
 def split_sizes(clips: int, splits: Mapping[str, float]) -> dict[str, int]:
@@ -101,7 +100,7 @@ def choose_tunes(clips: int, splits: Mapping[str, float], jobs: int | None, prog
         if not empty:
             return parts
         if count > MAX_TUNES:
-            raise ValueError(f"No tune falls into the split {empty[0]}={splits[empty[0]]}; give it a larger share")
+            raise ValueError(f"no tune falls into the split {empty[0]}={splits[empty[0]]}; give it a larger share")
         count *= 2
 
 
@@ -145,14 +144,31 @@ def is_made(out: Path, arguments: dict[str, Any]) -> bool:
     """
     made_with = read_marker(out, MARKER)
     if made_with is not None and made_with != arguments:
-        raise ValueError(f"out={out} holds a folk set made with {made_with}, which differs from {arguments}; choose "
-                         "another folder, or remove this one")
+        raise ValueError(f"out={out} holds a folk data set made with {made_with}, which differs from {arguments}; "
+                         "choose another folder, or remove this one")
     return made_with is not None
+
+
+def check_arguments(clips: int, seed: int, sample_rate: int, duration: float, splits: Mapping[str, float]) -> None:
+    """Check the arguments of `make_folk`.
+
+    Raises:
+        ValueError: one of them is out of range.
+    """
+    check_shares(splits)
+    if clips < len(splits):
+        raise ValueError(f"clips={clips} is too small; use at least one clip per split, here {len(splits)}")
+    if seed < 0:
+        raise ValueError(f"seed={seed} is negative; use 0 or higher")
+    if not 8000 <= sample_rate <= 48000:
+        raise ValueError(f"sample_rate={sample_rate} Hz is out of range; use 8000 to 48000 Hz")
+    if not 0.5 <= duration <= 600:
+        raise ValueError(f"duration={duration:g} s is out of range; use 0.5 to 600 seconds")
 
 
 def make_folk(out: Path, clips: int = 2000, seed: int = 0, sample_rate: int = 16000, duration: float = 5.0,
               jobs: int | None = None, progress: bool = True,
-              splits: Mapping[str, float] = SPLITS) -> dict[str, Path]:
+              splits: Mapping[str, float] = FOLK_SHARES) -> dict[str, Path]:
     """Render the folk set to `out`, unless it is there already.
 
     The audio and JSON files depend only on the arguments, not on `jobs`. No tune is in more than one split. The split
@@ -172,12 +188,7 @@ def make_folk(out: Path, clips: int = 2000, seed: int = 0, sample_rate: int = 16
     Raises:
         ValueError: an argument is invalid, or `out` holds something else.
     """
-    if not splits or clips < len(splits) or min(splits.values()) <= 0 or "generate" in splits or seed < 0:
-        raise ValueError(f"clips={clips}, seed={seed} or splits={dict(splits)} is invalid; use at least one clip per split, "
-                         "a seed of 0 or higher, and shares above 0 (`generate` is taken from the last split)")
-    if not 8000 <= sample_rate <= 48000 or not 0.5 <= duration <= 600:
-        raise ValueError(f"sample_rate={sample_rate} or duration={duration} is out of range; use 8000 to 48000 Hz and 0.5 "
-                         "to 600 seconds")
+    check_arguments(clips, seed, sample_rate, duration, splits)
     out = Path(out).expanduser().resolve()
     arguments = {"format": FORMAT, "clips": clips, "seed": seed, "sample_rate": sample_rate,
                  "duration": float(duration), "splits": {name: float(share) for name, share in splits.items()}}

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from .captions import INSTRUMENTS, MODES, TEMPI, Instrument, caption, draw_template, key_name, register_of
+from .captions import INSTRUMENTS, TEMPI, Instrument, caption, draw_template, key_name, register_of
 from .sources import package_folder
-from .tunes import Notes, Tune
+from .tunes import Notes, Tune, share_in_scale
 
 RMS_LEVEL = 10 ** (-20 / 20)    # target level: -20 dBFS
 PEAK_LIMIT = 10 ** (-1 / 20)    # highest allowed peak: -1 dBFS
 OVERSAMPLING = 2                # the synthesiser does not low-pass when it interpolates, so it runs at a higher rate
 GATE = 0.95                     # share of its written length that a note sounds, which separates repeated notes
 MAX_SILENCE = 0.5               # acceptable share of silence in a clip
-MIN_IN_KEY = 0.9                # required share of the sounding time that is in the scale of the key
+MIN_CROP_IN_KEY = 0.9           # required `share_in_scale` of a crop
 ATTEMPTS = 16                   # draws per tune
 
 
@@ -92,7 +92,7 @@ def soundfont() -> bytes:
     """
     path = package_folder("pretty_midi") / "TimGM6mb.sf2"
     if not path.exists():
-        raise ValueError(f"No SoundFont at {path}; run `pip install --force-reinstall pretty_midi`")
+        raise ValueError(f"there is no SoundFont at {path}; run `pip install --force-reinstall pretty_midi`")
     return path.read_bytes()
 
 
@@ -163,10 +163,8 @@ def normalise(wav: np.ndarray) -> np.ndarray:
 
 def is_in_key(performance: Performance, notes: Notes) -> bool:
     """Return whether the notes of a crop fit the key. A crop may not, even if the whole tune does."""
-    tune = performance.tune.source
-    scale = {(tune.tonic + performance.shift + step) % 12 for step in MODES[tune.mode]}
-    total = sum(length for _, length, _ in notes)
-    return sum(length for _, length, pitch in notes if pitch % 12 in scale) >= MIN_IN_KEY * total
+    source = performance.tune.source
+    return share_in_scale(notes, source.tonic + performance.shift, source.mode) >= MIN_CROP_IN_KEY
 
 
 def describe(performance: Performance, notes: Notes) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def package_folder(package: str) -> Path:
     """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise ValueError(f"The folk set needs the package {package}; run `pip install {package}`")
+        raise ValueError(f"{package}, which the folk data set needs, is not installed; run `pip install {package}`")
     return Path(next(iter(spec.submodule_search_locations)))
 
 

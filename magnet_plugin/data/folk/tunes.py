@@ -19,7 +19,7 @@ CACHE_NAME = "tunes-v2.json.gz"
 FINGERPRINT = 16    # number of intervals that identify a melody, in any key
 PHRASE = 24         # two tunes that share this many intervals in a row are related
 ROUNDING = 0.01     # tolerance in quarter notes; onsets are rounded, because a third of a beat has no exact decimal
-MIN_IN_KEY = 0.95   # required share of the sounding time that is in the scale of the key
+MIN_TUNE_IN_KEY = 0.95  # required `share_in_scale` of a whole tune
 Notes = list[tuple[float, float, int]]    # (onset, length, MIDI pitch)
 
 
@@ -127,12 +127,16 @@ def phrases(notes: Notes) -> set[tuple[int, ...]]:
     return {tuple(steps[i:i + PHRASE]) for i in range(max(1, len(steps) - PHRASE + 1))}
 
 
+def share_in_scale(notes: Notes, tonic: int, mode: str) -> float:
+    """Compute the share of the sounding time of `notes` that is in a scale; `tonic` is a pitch class (0 is C)."""
+    scale = {(tonic + step) % 12 for step in MODES[mode]}
+    return sum(length for _, length, pitch in notes if pitch % 12 in scale) / sum(length for _, length, _ in notes)
+
+
 def matches_key(source: Source, notes: Notes) -> bool:
     """Return whether the notes confirm the header's key: nearly all are in its scale, and the bass ends on its tonic."""
-    scale = {(source.tonic + step) % 12 for step in MODES[source.mode]}
-    total = sum(length for _, length, _ in notes)
-    inside = sum(length for _, length, pitch in notes if pitch % 12 in scale)
-    return inside >= MIN_IN_KEY * total and outline(notes, lowest=True)[-1] % 12 == source.tonic
+    share = share_in_scale(notes, source.tonic, source.mode)
+    return share >= MIN_TUNE_IN_KEY and outline(notes, lowest=True)[-1] % 12 == source.tonic
 
 
 def load_tunes(count: int, jobs: int | None = None, progress: bool = True) -> list[Tune]:

@@ -48,9 +48,9 @@ def test_captions_and_notes_of_this_format_do_not_change(folk: Path) -> None:
 
 
 def test_manifests_name_every_clip_once(folk: Path) -> None:
-    assert split_sizes(CLIPS, module.SPLITS) == {"train": 30, "valid": 3, "evaluate": 3}
+    assert split_sizes(CLIPS, module.FOLK_SHARES) == {"train": 30, "valid": 3, "evaluate": 3}
     paths = []
-    for name, count in split_sizes(CLIPS, module.SPLITS).items():
+    for name, count in split_sizes(CLIPS, module.FOLK_SHARES).items():
         lines = read_manifest(folk / "egs" / name)
         assert len(lines) == count
         paths += [line["path"] for line in lines]
