@@ -11,7 +11,8 @@ def add_arguments(one: argparse.ArgumentParser) -> None:
     """Add the options."""
     one.add_argument("--solver", default="magnet/magnet_32khz", metavar="NAME",
                      help="config of the training (default: magnet/magnet_32khz)")
-    one.add_argument("--scale", metavar="NAME", help="config group model_scale: size of the model, such as small or medium (default: the config's)")
+    one.add_argument("--scale", metavar="NAME",
+                     help="config group model_scale: size of the model, such as small or medium (default: the config's)")
     one.add_argument("--gpus", type=int, nargs="+", default=[8, 32, 64], metavar="N",
                      help="numbers of GPUs: 1 to 8, or multiples of 8 (default: 8 32 64)")
     one.add_argument("--gpu", default="H100", metavar="KIND", help=f"kind of GPU: {', '.join(GPUS)} (default: H100)")
@@ -19,10 +20,13 @@ def add_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument("--duration", type=float, metavar="SECONDS", help="length of a clip in seconds (default: the config's)")
     one.add_argument("--precision", metavar="DTYPE",
                      help=f"dtype of the training: {', '.join(PRECISIONS)} (default: the config's)")
-    one.add_argument("--mode", choices=["ddp", "fsdp"], help="keep a whole model on each GPU (ddp) or shard it (fsdp) (default: both)")
-    one.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="config override, as for `dora run`; may be repeated")
+    one.add_argument("--mode", choices=["ddp", "fsdp"],
+                     help="keep a whole model on each GPU (ddp) or shard it (fsdp) (default: both)")
+    one.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                     help="config override, as for `dora run`; may be repeated")
     one.add_argument("--efficiency", type=float, default=Assumptions.efficiency, metavar="SHARE",
-                     help=f"share of the peak FLOP/s that matrix products reach, from 0 to 1 (default: {Assumptions.efficiency})")
+                     help=f"share of the peak FLOP/s that matrix products reach, from 0 to 1 "
+                          f"(default: {Assumptions.efficiency})")
     one.add_argument("--doc", type=Path, metavar="FILE",
                      help="write the tables and the picture of docs/scale.md into this file instead of printing a plan")
 

@@ -133,12 +133,12 @@ def check_options(args: argparse.Namespace) -> None:
     if args.duration is not None and not args.duration > 0:
         raise ValueError(f"--duration {args.duration:g} must be above 0 seconds")
     if args.continue_from and not args.continue_from.is_file():
-        raise ValueError(f"--continue-from {args.continue_from}: no such file")
+        raise ValueError(f"--continue-from {args.continue_from}: no such file; give an audio file")
     if args.prompt_seconds is not None and not args.prompt_seconds > 0:
         raise ValueError(f"--prompt-seconds {args.prompt_seconds:g} must be above 0")
     local = args.model.startswith(("/", "./", "../")) and not args.model.startswith("//")
     if local and not Path(args.model).exists():
-        raise ValueError(f"--model {args.model}: no such file or folder")
+        raise ValueError(f"--model {args.model}: no such file or folder; give a release folder or the name of a model")
 
 
 def load_model(args: argparse.Namespace) -> MAGNeT:
@@ -179,7 +179,8 @@ def read_prompt(path: Path, seconds: float | None, duration: float) -> tuple[tor
             rate = file.samplerate
             wav = file.read(-1 if seconds is None else round(seconds * rate), dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
-        raise ValueError(f"--continue-from {path}: soundfile cannot read this file as audio") from error
+        raise ValueError(f"--continue-from {path}: soundfile cannot read this file as audio; convert it to WAV or "
+                         "FLAC") from error
     length = len(wav) / rate
     if not 0 < length < duration:
         raise ValueError(f"--continue-from {path}: the prompt lasts {length:.2f} s and the clip {duration:g} s; give "

@@ -121,7 +121,7 @@ def protect_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    """torch's workers watch the process that forked them. With a fork server this is not the training process."""
+    """torch's workers monitor the process that forked them. With a fork server this is not the training process."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -32,7 +32,7 @@ def classifier_mel(wav: torch.Tensor, sample_rate: int) -> torch.Tensor:
         raise ValueError(f"wav {list(wav.shape)} must have the shape [B, C, T] and be at least {SHORTEST} s long at "
                          f"{sample_rate} Hz")
     if not wav.isfinite().all():
-        raise ValueError("wav holds values that are not finite")
+        raise ValueError("wav has values that are not finite; check the audio, or generate it with a float32 model")
     return mel_power(wav.float().mean(1), sample_rate, BANDS, LOW, min(HIGH, sample_rate / 2))
 
 

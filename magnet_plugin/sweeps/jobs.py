@@ -11,7 +11,7 @@ from .records import Config, Job, read_config, read_job
 from .rows import natural_key
 
 OVERRIDES_HINT = ('MAGNET_GRID_OVERRIDES="KEY=VALUE ..." adds settings to every job and thereby changes which jobs a grid '
-                  "has; set it as it was set for `dora grid`.")
+                  "has; set it as it was set for `dora grid`")
 
 
 class GridJobs(tp.NamedTuple):
@@ -96,7 +96,7 @@ def find_jobs(main: tp.Any, name: str) -> GridJobs:
         notes.append(f"The jobs are those of the last `dora grid {name}`: {error}")
     if recorded and defined and not recorded.keys() & defined.keys():
         notes.append(f"The jobs are those of the last `dora grid {name}`. The grid defines other jobs now, because it or "
-                     f"the environment was changed. {OVERRIDES_HINT}")
+                     f"the environment was changed. {OVERRIDES_HINT}.")
         defined = {}
     elif defined and recorded.keys() - defined.keys():
         notes.append(f"Some of the jobs belong to the last `dora grid {name}` and are no longer in the grid.")
@@ -106,7 +106,7 @@ def find_jobs(main: tp.Any, name: str) -> GridJobs:
         argv, cfg = defined.get(signature, (None, {}))
         jobs.append(read_job(folders / signature, argv, cfg or None, slurm_state=get_slurm_state(main, signature)))
     if jobs and all(job.status == "missing" for job in jobs):
-        notes.append(f"No job has started yet, according to {main.dora.dir}. {OVERRIDES_HINT}")
+        notes.append(f"No job has started yet, according to {main.dora.dir}. {OVERRIDES_HINT}.")
     return GridJobs(jobs, notes)
 
 

@@ -13,7 +13,7 @@ def run(*args: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "magnet_plugin", *args], capture_output=True, text=True, timeout=280)
 
 
-def test_doctor_tells_state_and_remedy_and_survives_a_broken_check():
+def test_doctor_prints_state_and_remedy_and_survives_a_broken_check():
     def passing():
         yield Finding("ok", "one", "1.0")
         yield Finding("note", "two", "odd", "repair it")

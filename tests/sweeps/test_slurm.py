@@ -55,9 +55,9 @@ def test_an_evaluation_is_not_submitted_if_no_job_trains_its_model(dora: Dora, f
         fake_slurm.set_states({str(fake_slurm.first): "FAILED"})
     with pytest.raises(SystemExit):
         submit(dora, [TRAINING], evaluations(dora)) if started else submit(dora, evaluations(dora))
-    told = capsys.readouterr().err
-    assert f"continue_from=//sig/{dora.folder(TRAINING).name}: the training of this model is incomplete" in told
-    assert "--retry" in told and fake_slurm.submissions() == int(started)
+    printed = capsys.readouterr().err
+    assert f"continue_from=//sig/{dora.folder(TRAINING).name}: the training of this model is incomplete" in printed
+    assert "--retry" in printed and fake_slurm.submissions() == int(started)
     if started:
         submit(dora, [TRAINING], evaluations(dora), retry=True)
         assert f"{WAITS}afterok:{fake_slurm.first + 1}" in fake_slurm.script(2)
@@ -77,8 +77,8 @@ def test_what_sbatch_rejects_is_reported_with_a_remedy(dora: Dora, fake_slurm: F
     fake_slurm.program("sbatch", "echo invalid partition >&2; exit 1")
     with pytest.raises(SystemExit):
         submit(dora, [TRAINING])
-    told = capsys.readouterr().err
-    assert "SLURM rejected the job" in told and "invalid partition" in told and "MAGNET_SLURM_PARTITION" in told
+    printed = capsys.readouterr().err
+    assert "SLURM rejected the job" in printed and "invalid partition" in printed and "MAGNET_SLURM_PARTITION" in printed
 
 
 def test_without_slurm_a_grid_prints_its_commands_trainings_first(dora: Dora, no_slurm: None,
