@@ -65,5 +65,5 @@ def test_scan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_shows_the_default_splits(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         run("scan", "--help")
-    shown = re.findall(r"(\w+)=(\.\d+)", capsys.readouterr().out)
+    shown = re.findall(r"(\w+)=(0\.\d+)", capsys.readouterr().out)
     assert {name: float(share) for name, share in shown} == scan.SCAN_SHARES
