@@ -53,7 +53,7 @@ def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
                      "continues; TEXT is optional")
     one.add_argument("--prompt-seconds", type=float, metavar="SECONDS",
                      help="use only this much of the beginning of --continue-from (default: the whole file)")
-    one.add_argument("--device", metavar="DEVICE", help=DEVICE_HELP)
+    one.add_argument("--device", metavar="DEVICE", help=f"{DEVICE_HELP}; mps, an Apple GPU, is experimental")
     add_decoding(one.add_argument_group("decoding options"))
     group = one.add_argument_group("auxiliary models", "They must use the codec of --model, and are named in the same ways.")
     group.add_argument("--rescorer", metavar="NAME", help="MusicGen, AudioGen or MAGNeT whose token probabilities are mixed "
