@@ -22,9 +22,9 @@ from .errors import describe
 NEEDED = {"torch": "torch", "torchaudio": "torchaudio", "audiocraft": "audiocraft", "dora": "dora-search",
           "flashy": "flashy"}        # Package of each import name.
 BUNDLED = ("codec-16khz", "magnet-16khz")
-FRAMES = 500                    # Ten seconds of music.
+FRAMES, BAND, HEAD_DIM = 500, 5, 64     # Ten seconds of music; the published models' restricted context and heads.
+DTYPES = ("float32", "float16", "bfloat16")
 STATES = ("ok", "note", "problem")
-TOLERANCES = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 4e-2}       # Compared with a float32 mask, for values near 1.
 
 
 class Finding(tp.NamedTuple):
@@ -91,45 +91,41 @@ def devices() -> Iterator[Finding]:
 
 
 def attention() -> Iterator[Finding]:
-    """Run the kernel of each context, device and dtype and compare it with a dense mask."""
+    """Print the table of kernels: one row for each device and dtype, one column for each context."""
     import torch
 
     from ..modules.attention import available_backends
+    from ..modules.attention_probe import REPLACEMENT, xformers_mismatch
     backends = available_backends()
     yield Finding("ok" if "xformers" in backends else "note", "backends", ", ".join(backends),
-                  "" if "xformers" in backends else "xformers cannot be imported; torch's kernels are used")
+                  "" if "xformers" in backends else "xformers cannot be imported; PyTorch's kernels are used")
+    if mismatch := xformers_mismatch():
+        yield Finding("note", "xformers kernels", f"{mismatch[0]}. {REPLACEMENT}", mismatch[1])
+    yield Finding("ok", "kernels of auto", f"{'full context':<15} band of {BAND} frames")
     for device in ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]:
-        for name in TOLERANCES:
+        for name in DTYPES:
             yield _kernels(device, name)
 
 
 def _kernels(device: str, name: str) -> Finding:
-    """Check the kernels of Full and Band(5) on a device in a dtype."""
+    """Run the kernels of both contexts on a device in a dtype: one row of the table."""
     import torch
 
-    from ..modules.attention import attend, choose
+    from ..modules.attention import choose, fast_kernels
+    from ..modules.attention_probe import unsupported_reason
     from ..modules.context import Band, Context, Full
     dtype: torch.dtype = getattr(torch, name)
-    contexts: dict[str, Context] = {"Full": Full(), "Band(5)": Band(5)}
-    title, chosen, wrong = f"{device} {name}", [], []
-    generator = torch.Generator().manual_seed(0)
-    q, k, v = torch.randn(3, 1, 2, FRAMES, 64, generator=generator).to(device)      # [B, H, T, D] each
-    for label, context in contexts.items():
-        try:
-            kernel = choose(context, device, dtype, seq_len=FRAMES, head_dim=64)
-            out = attend(q.to(dtype), k.to(dtype), v.to(dtype), context).float()
-        except (RuntimeError, ValueError, NotImplementedError) as error:
-            return Finding("problem", title, f"{label}: {describe(error)}", "use another dtype on this device")
-        mask = context.dense(FRAMES, FRAMES, device)
-        exact = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        chosen.append(f"{label} by {kernel}")
-        if not (out - exact).abs().max() < TOLERANCES[name]:
-            wrong.append(f"{label} is off by {(out - exact).abs().max():.2g}")
+    contexts: tuple[Context, ...] = Full(), Band(BAND)
+    chosen = [choose(context, device, dtype, "auto", FRAMES, HEAD_DIM) for context in contexts]
+    row = f"{chosen[0]:<15} {chosen[1]}"
+    wrong = [f"{kernel}: {reason}" for kernel in chosen if (reason := unsupported_reason(kernel, device, dtype, HEAD_DIM))]
     if wrong:
-        return Finding("problem", title, "; ".join(chosen + wrong), "set efficient_attention_backend=torch")
-    slow = device != "cpu" and name != "float32" and not all("xformers" in text for text in chosen)
-    return Finding("note" if slow else "ok", title, ", ".join(chosen),
-                   "an xformers built for this torch and GPU may be faster" if slow else "")
+        return Finding("problem", f"{device} {name}", f"{row} ({'; '.join(wrong)})", "use another dtype on this device")
+    fast = fast_kernels(contexts[1], device, dtype)
+    if not fast or chosen[1] in fast:
+        return Finding("ok", f"{device} {name}", row)
+    return Finding("note", f"{device} {name}", row, "no faster kernel for the band: " + "; ".join(
+        f"{kernel}: {unsupported_reason(kernel, device, dtype, HEAD_DIM)}" for kernel in fast))
 
 
 def tools() -> Iterator[Finding]:

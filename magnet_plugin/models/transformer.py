@@ -98,7 +98,8 @@ def project(attention: StreamingMultiheadAttention, queries: torch.Tensor, keys:
         q = F.linear(queries, of_q, bias_q)
         k, v = F.linear(keys, of_kv, bias_kv).chunk(2, dim=-1)
     if attention.qk_layer_norm:
-        q, k = attention.q_layer_norm(q), attention.k_layer_norm(k)
+        # Autocast runs norms in float32; attention needs one dtype.
+        q, k = attention.q_layer_norm(q).to(v.dtype), attention.k_layer_norm(k).to(v.dtype)
     head_dim = width // attention.num_heads
     q, k, v = (x.unflatten(-1, (-1, head_dim)) for x in (q, k, v))                 # [B, T, H, d]
     if attention.rope is not None:

@@ -6,19 +6,18 @@ cannot run raises an error; a context is never replaced by another one.
 from __future__ import annotations
 
 import logging
-from functools import cache
+import typing as tp
 
 import torch
 from torch import Tensor
 
 from .attention_kernels import KERNELS, Kernel, block_length
+from .attention_probe import HALF, LIBRARY_ERRORS, REPLACEMENT, unsupported_reason, xformers_mismatch
 from .context import Band, Context, Full
 
 logger = logging.getLogger(__name__)
 BACKENDS = ("auto", "torch", "xformers")
-# What xformers raises if its build does not fit torch or the GPU.
-_XFORMERS_ERRORS = (ImportError, OSError, RuntimeError, ValueError, AttributeError)
-_logged: set[tuple[str, torch.dtype, str]] = set()
+_logged: set[tp.Hashable] = set()
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, context: Context, backend: str = "auto", dropout: float = 0.0) -> Tensor:
@@ -48,8 +47,9 @@ def choose(context: Context, device: torch.device | str, dtype: torch.dtype, bac
            seq_len: int = 1500, head_dim: int = 64) -> Kernel:
     """Choose the kernel that `attend` runs.
 
-    "auto" chooses xformers on CUDA in float16 and bfloat16 if one of its operators supports the context directly, and torch
-    otherwise. The choice is logged once for each device type, dtype and context type.
+    "auto" chooses the first of `fast_kernels` that gives correct results here, and otherwise what "torch" chooses: the
+    kernels behind `scaled_dot_product_attention`, which run anywhere. The choice is logged once for each device type, dtype
+    and context type.
 
     Args:
         context: which keys each query may attend to.
@@ -71,12 +71,19 @@ def choose(context: Context, device: torch.device | str, dtype: torch.dtype, bac
         return _choose_xformers(context, device, dtype, head_dim)
     kernel = _choose_torch(context, seq_len)
     if backend == "auto":
-        native: Kernel = "xformers-full" if isinstance(context, Full) else "xformers-local"
-        if (isinstance(context, Full | Band) and device.type == "cuda" and dtype in (torch.float16, torch.bfloat16)
-                and _unsupported_reason(native, device, dtype, head_dim) is None):
-            kernel = native
+        fast = fast_kernels(context, device, dtype)
+        kernel = next((one for one in fast if unsupported_reason(one, device, dtype, head_dim) is None), kernel)
         _log_choice(kernel, context, device, dtype)
     return kernel
+
+
+def fast_kernels(context: Context, device: torch.device | str, dtype: torch.dtype) -> tuple[Kernel, ...]:
+    """Return the kernels that "auto" tries first, in this order: those made for CUDA in float16 and bfloat16."""
+    if torch.device(device).type != "cuda" or dtype not in HALF:
+        return ()
+    if isinstance(context, Full):
+        return ("xformers-full",)
+    return ("xformers-local", "torch-local") if isinstance(context, Band) else ()
 
 
 def available_backends() -> tuple[str, ...]:
@@ -86,7 +93,7 @@ def available_backends() -> tuple[str, ...]:
     """
     try:
         import xformers.ops  # noqa: F401
-    except _XFORMERS_ERRORS:
+    except LIBRARY_ERRORS:
         return "auto", "torch"
     return BACKENDS
 
@@ -105,7 +112,7 @@ def _choose_xformers(context: Context, device: torch.device, dtype: torch.dtype,
         candidates = ["xformers-full"]
     elif isinstance(context, Band):
         candidates = ["xformers-local", "xformers-bias"]
-    reasons = [_unsupported_reason(kernel, device, dtype, head_dim) for kernel in candidates]
+    reasons = [unsupported_reason(kernel, device, dtype, head_dim) for kernel in candidates]
     for kernel, reason in zip(candidates, reasons, strict=True):
         if reason is None:
             return kernel
@@ -115,32 +122,15 @@ def _choose_xformers(context: Context, device: torch.device, dtype: torch.dtype,
 
 
 def _log_choice(kernel: Kernel, context: Context, device: torch.device, dtype: torch.dtype) -> None:
-    key = (device.type, dtype, type(context).__name__)
+    if device.type == "cuda" and dtype in HALF and (mismatch := xformers_mismatch()):
+        problem, remedy = mismatch
+        _log_once("mismatch", logging.WARNING, "%s. %s; %s", problem, REPLACEMENT, remedy)
+    name = type(context).__name__
+    _log_once((device.type, dtype, name), logging.INFO,
+              "efficient_attention_backend=auto: %s runs %s attention on %s in %s", kernel, name, device.type, dtype)
+
+
+def _log_once(key: tp.Hashable, level: int, message: str, *args: object) -> None:
     if key not in _logged:
         _logged.add(key)
-        logger.info("efficient_attention_backend=auto: %s runs %s attention on %s in %s", kernel, key[2], key[0], dtype)
-
-
-def _unsupported_reason(kernel: Kernel, device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
-    """Return why xformers does not run this kernel, or None if it does."""
-    if device.type != "cuda":
-        return f"xformers has no operators for {device.type}"
-    if not torch.cuda.is_available():
-        return "no CUDA device"
-    return _try_xformers(kernel, device, dtype, head_dim, torch.are_deterministic_algorithms_enabled())
-
-
-@cache
-def _try_xformers(kernel: Kernel, device: torch.device, dtype: torch.dtype, head_dim: int,
-                  deterministic: bool) -> str | None:
-    """Run a few frames forward and backward: what xformers supports depends on its build, the GPU and torch's flags."""
-    context = Full() if kernel == "xformers-full" else Band(1)
-    try:
-        with torch.inference_mode(False), torch.enable_grad():
-            x = torch.zeros(1, 1, 16, head_dim, device=device, dtype=dtype, requires_grad=True)
-            KERNELS[kernel](x, x, x, context, 0.0).sum().backward()
-    except torch.cuda.OutOfMemoryError:
-        raise
-    except _XFORMERS_ERRORS as error:
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
-    return None
+        logger.log(level, message, *args)

@@ -1,7 +1,7 @@
 """The kernels that `attention.attend` chooses from. They all compute the same thing:
 
     torch-full, xformers-full   fused attention without a mask
-    xformers-local              flash attention that skips everything outside of the band (CUDA, float16 and bfloat16)
+    xformers-local, torch-local flash attention that skips everything outside of the band (CUDA, float16 and bfloat16)
     torch-blocked               the band by blocks of frames, each with the keys around it: linear in T, on any device
     torch-dense, xformers-bias  a mask over all pairs of frames: any context, cost and memory quadratic in T
 """
@@ -15,9 +15,11 @@ from torch.nn import functional as F
 
 from .context import Band, Context
 
-Kernel = tp.Literal["torch-full", "torch-blocked", "torch-dense", "xformers-full", "xformers-local", "xformers-bias"]
+Kernel = tp.Literal["torch-full", "torch-local", "torch-blocked", "torch-dense",
+                    "xformers-full", "xformers-local", "xformers-bias"]
+KernelFunction = tp.Callable[[Tensor, Tensor, Tensor, Context, float], Tensor]
 _MIN_BLOCK = 24  # Frames. Measured on CPU at width 5: 24 to 32 are best, 48 costs a quarter more, 96 almost half more.
-_ALIGN = 8  # CUDA kernels read masks in rows of a multiple of this.
+_ALIGN = 8  # CUDA kernels read masks and channels in rows of a multiple of this.
 
 
 def _torch_full(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: float) -> Tensor:
@@ -27,6 +29,29 @@ def _torch_full(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: floa
 def _torch_dense(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: float) -> Tensor:
     mask = context.dense(q.shape[2], k.shape[2], q.device)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+
+
+def _torch_local(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: float) -> Tensor:
+    """PyTorch's flash attention with a window, which `scaled_dot_product_attention` has no argument for.
+
+    The ATen operator is differentiable: its gradient uses the same window and the same dropout mask.
+    """
+    assert isinstance(context, Band)
+    seq_len, head_dim = q.shape[2:]
+    out = torch.ops.aten._flash_attention_forward(
+        _flash_layout(q), _flash_layout(k), _flash_layout(v), None, None, seq_len, seq_len, dropout, False, False,
+        scale=head_dim ** -0.5, window_size_left=context.width, window_size_right=context.width)[0]
+    return out[..., :head_dim].transpose(1, 2)
+
+
+def _flash_layout(x: Tensor) -> Tensor:
+    """[B, H, T, D] -> [B, T, H, D], D padded to a multiple of 8 and every row aligned to 16 bytes; a view if possible."""
+    x = x.transpose(1, 2)
+    padding = -x.shape[-1] % _ALIGN
+    if padding:
+        return F.pad(x, (0, padding))
+    aligned = x.stride(-1) == 1 and not any(n % _ALIGN for n in (x.storage_offset(), *x.stride()[:-1]))
+    return x if aligned else x.clone(memory_format=torch.contiguous_format)
 
 
 def block_length(seq_len: int, width: int) -> int:
@@ -93,7 +118,7 @@ def _xformers_bias(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: f
     return _xformers(q, k, v, bias.expand(q.shape[0], q.shape[1], num_queries, num_keys), dropout)
 
 
-KERNELS: dict[Kernel, tp.Callable[[Tensor, Tensor, Tensor, Context, float], Tensor]] = {
-    "torch-full": _torch_full, "torch-blocked": _torch_blocked, "torch-dense": _torch_dense,
+KERNELS: dict[Kernel, KernelFunction] = {
+    "torch-full": _torch_full, "torch-local": _torch_local, "torch-blocked": _torch_blocked, "torch-dense": _torch_dense,
     "xformers-full": _xformers_full, "xformers-local": _xformers_local, "xformers-bias": _xformers_bias,
 }

@@ -41,14 +41,52 @@ def test_doctor_versions(monkeypatch):
     assert Finding("problem", "thing", "not installed", "pip install no-such-distribution") in list(doctor.versions())
 
 
-def test_doctor_runs_the_kernels_and_sees_a_wrong_one(monkeypatch):
-    from magnet_plugin.modules import attention_kernels
+def test_doctor_runs_the_kernels_of_the_cpu_and_sees_a_wrong_one(monkeypatch):
+    from magnet_plugin.modules import attention_kernels, attention_probe
+    attention_probe._run.cache_clear()
     found = {finding.name: finding for finding in doctor.attention()}
+    assert found["kernels of auto"].text.split() == ["full", "context", "band", "of", "5", "frames"]
     for dtype in ("float32", "float16", "bfloat16"):
-        assert found[f"cpu {dtype}"][::2] == ("ok", "Full by torch-full, Band(5) by torch-blocked")
+        assert found[f"cpu {dtype}"].state == "ok"
+        assert found[f"cpu {dtype}"].text.split() == ["torch-full", "torch-blocked"]
     monkeypatch.setitem(attention_kernels.KERNELS, "torch-blocked", attention_kernels._torch_full)     # drops the band
+    attention_probe._run.cache_clear()
     wrong = {finding.name: finding for finding in doctor.attention()}["cpu bfloat16"]
-    assert wrong.state == "problem" and "Band(5) is off by" in wrong.text and wrong.remedy
+    attention_probe._run.cache_clear()
+    assert wrong.state == "problem" and "torch-blocked: its output differs from that of a dense mask" in wrong.text
+    assert wrong.remedy
+
+
+@pytest.mark.parametrize("gpu, refused, full, band, state", [
+    ("H100", (), "xformers-full", "xformers-local", "ok"),
+    ("H100 without xformers", ("xformers-full", "xformers-local"), "torch-full", "torch-local", "ok"),
+    ("V100", ("xformers-local", "torch-local"), "xformers-full", "torch-blocked", "note")])
+def test_doctor_prints_a_table_of_kernels_for_a_gpu(gpu, refused, full, band, state, monkeypatch):
+    """The GPU is simulated by what it refuses."""
+    import torch
+
+    from magnet_plugin.modules import attention, attention_probe
+    mismatch = ("xformers 1 does not fit torch 2", "install xformers 2") if "without" in gpu else None
+
+    def reason(kernel, *args):
+        return f"no {kernel} here" if kernel in refused else None
+    for module in (attention, attention_probe):
+        monkeypatch.setattr(module, "unsupported_reason", reason)
+        monkeypatch.setattr(module, "xformers_mismatch", lambda: mismatch)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    found = {finding.name: finding for finding in doctor.attention()}
+    assert found["cuda:0 float32"].text.split() == ["torch-full", "torch-blocked"]
+    assert found["cuda:0 float32"].state == "ok"
+    for dtype in ("float16", "bfloat16"):
+        row = found[f"cuda:0 {dtype}"]
+        assert (row.state, row.text.split()) == (state, [full, band])
+        assert [f"{kernel}: no {kernel} here" in row.remedy for kernel in ("xformers-local", "torch-local")
+                ] == [state == "note"] * 2
+    assert ("xformers kernels" in found) == (mismatch is not None)
+    if mismatch:
+        line = found["xformers kernels"]
+        assert line.state == "note" and line.remedy == "install xformers 2"
+        assert line.text.startswith("xformers 1 does not fit torch 2. PyTorch's kernels are used instead: torch-full")
 
 
 def test_doctor_models_and_folders(monkeypatch, tmp_path):

@@ -1,4 +1,5 @@
 """Inputs of attention, and its formula."""
+import contextlib
 import typing as tp
 
 import torch
@@ -19,3 +20,46 @@ def random_qkv(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32, d
     generator = torch.Generator().manual_seed(seed)
     made = [torch.randn(*shape, generator=generator).to(device, dtype) for _ in range(3)]
     return [x.requires_grad_() for x in made] if leaf else made
+
+
+@contextlib.contextmanager
+def flash_attention_on_cpu() -> tp.Iterator[None]:
+    """Give ATen's flash attention, which exists for CUDA only, a CPU kernel: its formula, with its demands on the layout."""
+    with torch.library._scoped_library("aten", "IMPL") as library:
+        library.impl("_flash_attention_forward", _flash_forward, "CPU")
+        library.impl("_flash_attention_backward", _flash_backward, "CPU")
+        yield
+
+
+def _flash_weights(q: torch.Tensor, k: torch.Tensor, dropout_p: float, rng_state: torch.Tensor, scale: float, left: int,
+                   right: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention weights [B, H, T, T] of q and k [B, T, H, D], and what dropout multiplies them with."""
+    offset = torch.arange(k.shape[1]) - torch.arange(q.shape[1])[:, None]
+    scores = torch.einsum("bqhd,bkhd->bhqk", q, k) * scale
+    weights = scores.masked_fill((offset < -left) | (offset > right), float("-inf")).softmax(-1)
+    generator = torch.Generator().manual_seed(int(rng_state[0]))
+    return weights, (torch.rand(weights.shape, generator=generator) >= dropout_p) / (1 - dropout_p)
+
+
+def _flash_forward(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cum_seq_q: None, cum_seq_k: None, max_q: int,
+                   max_k: int, dropout_p: float, is_causal: bool, return_debug_mask: bool, *, scale: float,
+                   window_size_left: int, window_size_right: int) -> tuple[torch.Tensor, ...]:
+    assert (max_q, max_k) == (q.shape[1], k.shape[1]) and not is_causal
+    for x in (q, k, v):
+        assert x.shape[-1] % 8 == 0 and x.stride(-1) == 1
+        assert not any(n % 8 for n in (x.storage_offset(), *x.stride()[:-1])), "rows are not aligned"
+    rng_state = torch.randint(2 ** 31, (2,))
+    weights, kept = _flash_weights(q, k, dropout_p, rng_state, scale, window_size_left, window_size_right)
+    out = torch.einsum("bhqk,bkhd->bqhd", weights * kept, v)
+    return out, q.new_zeros(q.shape[:3]), rng_state, q.new_zeros(()), q.new_zeros(0)
+
+
+def _flash_backward(grad: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, out: torch.Tensor,
+                    logsumexp: torch.Tensor, cum_seq_q: None, cum_seq_k: None, max_q: int, max_k: int, dropout_p: float,
+                    is_causal: bool, rng_state: torch.Tensor, unused: torch.Tensor, *, scale: float, window_size_left: int,
+                    window_size_right: int) -> tuple[torch.Tensor, ...]:
+    weights, kept = _flash_weights(q, k, dropout_p, rng_state, scale, window_size_left, window_size_right)
+    of_weights = torch.einsum("bqhd,bkhd->bhqk", grad, v) * kept
+    of_scores = weights * (of_weights - (of_weights * weights).sum(-1, keepdim=True)) * scale
+    return (torch.einsum("bhqk,bkhd->bqhd", of_scores, k), torch.einsum("bhqk,bqhd->bkhd", of_scores, q),
+            torch.einsum("bhqk,bqhd->bkhd", weights * kept, grad))

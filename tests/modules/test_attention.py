@@ -101,21 +101,59 @@ def test_the_choice_of_a_torch_kernel():
     assert choose(Band(2000), "cpu", torch.float32, "auto", 1500) == "torch-full"
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
-def test_the_choice_of_a_kernel_on_cuda(dtype, monkeypatch):
-    """It depends on what xformers accepts, which is simulated, so that no GPU is needed."""
-    half = dtype == torch.float16
-    refused = set() if half else {"xformers-local"}
-    monkeypatch.setattr(attention, "_unsupported_reason", lambda kernel, *args: "no" if kernel in refused else None)
-    assert choose(Band(5), "cuda", dtype, "xformers") == ("xformers-local" if half else "xformers-bias")
-    assert choose(Band(5), "cuda", dtype, "auto") == ("xformers-local" if half else "torch-blocked")
-    assert choose(Full(), "cuda", dtype, "xformers") == "xformers-full"
-    assert choose(Full(), "cuda", dtype, "auto") == ("xformers-full" if half else "torch-full")
+@pytest.fixture
+def refuse(monkeypatch):
+    """Simulate a GPU on which the given kernels are refused."""
+    monkeypatch.setattr(attention, "_logged", set())
+    monkeypatch.setattr(attention, "xformers_mismatch", lambda: None)
+
+    def set_refused(*kernels):
+        monkeypatch.setattr(attention, "unsupported_reason", lambda kernel, *args: "no" if kernel in kernels else None)
+    return set_refused
+
+
+XFORMERS = ("xformers-full", "xformers-local", "xformers-bias")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_choice_of_a_kernel_on_cuda_in_half_precision(dtype, refuse):
+    refuse()
+    assert choose(Band(5), "cuda", dtype, "auto") == choose(Band(5), "cuda", dtype, "xformers") == "xformers-local"
+    assert choose(Full(), "cuda", dtype, "auto") == choose(Full(), "cuda", dtype, "xformers") == "xformers-full"
     assert choose(Band(5), "cuda", dtype, "torch") == "torch-blocked"
-    monkeypatch.setattr(attention, "_unsupported_reason", lambda *args: "no")
-    assert choose(Band(5), "cuda", dtype, "auto") == "torch-blocked"
+    refuse("xformers-local")
+    assert choose(Band(5), "cuda", dtype, "auto") == "torch-local"
+    refuse(*XFORMERS)  # an H100 on which the build of xformers does not fit
+    assert choose(Band(5), "cuda", dtype, "auto") == "torch-local"
+    assert choose(Full(), "cuda", dtype, "auto") == "torch-full"
     with pytest.raises(ValueError, match="efficient_attention_backend"):
         choose(Band(5), "cuda", dtype, "xformers")
+    refuse("xformers-local", "torch-local")  # a V100
+    assert choose(Band(5), "cuda", dtype, "auto") == "torch-blocked"
+    assert choose(Full(), "cuda", dtype, "auto") == "xformers-full"
+
+
+def test_the_choice_of_a_kernel_elsewhere(refuse):
+    refuse()  # flash attention is not even tried
+    assert choose(Band(5), "cuda", torch.float32, "auto") == choose(Band(5), "cpu", torch.float16, "auto") == "torch-blocked"
+    assert choose(Full(), "cuda", torch.float32, "auto") == choose(Full(), "cpu", torch.float16, "auto") == "torch-full"
+    refuse("xformers-local")
+    assert choose(Band(5), "cuda", torch.float32, "xformers") == "xformers-bias"
+
+
+def test_a_build_of_xformers_that_does_not_fit_is_logged_once(refuse, caplog, monkeypatch):
+    refuse(*XFORMERS)
+    monkeypatch.setattr(attention, "xformers_mismatch", lambda: ("xformers 1 does not fit torch 2", "install xformers 2"))
+    with caplog.at_level(logging.WARNING, logger="magnet_plugin.modules.attention"):
+        for context in (Full(), Band(5)):
+            choose(context, "cpu", torch.float16)
+            choose(context, "cuda", torch.float32)
+        assert not caplog.records  # xformers would not be used anyway
+        for context in (Full(), Band(5), Band(5)):
+            choose(context, "cuda", torch.float16)
+    message, = (record.getMessage() for record in caplog.records)
+    assert message.startswith("xformers 1 does not fit torch 2. PyTorch's kernels are used instead: torch-full")
+    assert "torch-local" in message and message.endswith("; install xformers 2")
 
 
 @pytest.mark.parametrize("context", [Full(), Band(5)])
@@ -153,5 +191,3 @@ def test_a_missing_xformers_is_no_backend(monkeypatch):
     assert attention.available_backends()[:2] == ("auto", "torch")
     monkeypatch.setitem(__import__("sys").modules, "xformers.ops", None)  # makes the import fail
     assert attention.available_backends() == ("auto", "torch")
-
-
