@@ -92,7 +92,7 @@ class Engine:
         self._positions: dict[int, torch.Tensor] = {}
 
     def positions(self, length: int) -> torch.Tensor:
-        """Position embeddings [T, D]."""
+        """Position embeddings, float32 [T, D]."""
         if length not in self._positions:
             self._positions[length] = self.weights.positions(length)
         return self._positions[length]
@@ -127,9 +127,10 @@ class Engine:
     def run_layers(self, tokens: torch.Tensor, text: TextCache, context: Context, both_branches: bool,
                    frames: tp.Optional[torch.Tensor]) -> torch.Tensor:
         """Run all layers: tokens [B, K, T] -> [rows, M, D], or [rows, T, D] if `frames` is None."""
-        x = self.positions(tokens.shape[-1]).to(self.weights.embeddings[0].dtype)
+        x = self.positions(tokens.shape[-1])        # In 16 bits, neighbouring frames would have the same.
         for k, table in enumerate(self.weights.embeddings):
             x = x + F.embedding(tokens[:, k], table)                                   # [B, T, D]
+        x = x.to(self.weights.embeddings[0].dtype)
         last = len(self.layers) - 1
         for i, layer in enumerate(self.layers):
             wanted = None if i < last or frames is None else for_branches(frames, both_branches and i > 0)

@@ -43,7 +43,7 @@ class LayerWeights:
 
 @dataclasses.dataclass(frozen=True)
 class ModelWeights:
-    """`embeddings`: K tables [card + 1, D]; `positions`: maps T to [T, D]; `heads`: K layers [card, D]."""
+    """`embeddings`: K tables [card + 1, D]; `positions`: maps T to float32 [T, D]; `heads`: K layers [card, D]."""
     embeddings: tp.Sequence[torch.Tensor]
     positions: tp.Callable[[int], torch.Tensor]
     layers: tp.Sequence[LayerWeights]

@@ -68,11 +68,7 @@ class HybridMagnetLMModel(MagnetLMModel):
             return super().forward(sequence, conditions, condition_tensors, stage, one_head)
         if condition_tensors is None or conditions:
             raise ValueError("`columns` requires `condition_tensors`, without `conditions`")
-        x, cross_source = self.fuser(self.embed_tokens(sequence), condition_tensors)
-        x = x + self.embed_positions(columns.positions, x.dtype)
-        for layer in self.transformer.layers:
-            x = self.transformer._apply_layer(layer, x, cross_attention_src=cross_source, src_mask=columns.context)
-        x = x if self.out_norm is None else self.out_norm(x)
+        x = self.hidden(sequence, condition_tensors, columns.context, columns.positions)
         return self.heads(x, stage, one_head)
 
     def column_logits(self, sequence: torch.Tensor, condition_tensors: ConditionTensors, columns: Columns, stage: int = -1,

@@ -61,19 +61,36 @@ class MagnetLMModel(LMModel):
         """Which frames attend to which at this stage; a negative stage means all to all."""
         return Full() if stage <= 0 or self.subcodes_context < 0 else Band(self.subcodes_context)
 
-    def hidden(self, sequence: torch.Tensor, condition_tensors: ConditionTensors, stage: int) -> torch.Tensor:
-        """Run embeddings, transformer and final norm: tokens [B, K, T] -> [B, T, dim]."""
+    def hidden(self, sequence: torch.Tensor, condition_tensors: ConditionTensors, context: Context,
+               positions: tp.Optional[torch.Tensor] = None) -> torch.Tensor:
+        """Run embeddings, transformer and final norm: tokens [B, K, T] -> [B, T, dim].
+
+        AudioCraft's transformer builds positional embeddings in the dtype of its input. In bfloat16 most neighbouring
+        frames would get the same one, so they are added here in float32.
+
+        Args:
+            sequence: Long [B, K, T].
+            condition_tensors: embedded conditions.
+            context: which frames attend to which.
+            positions: of the frames for the positional embedding, Long [B, T]; 0, 1, ... by default.
+        """
         K, T = sequence.shape[1:]
         if self.n_q != K:
             raise ValueError(f"the tokens have {K} codebooks, but the model has {self.n_q}")
         x, cross_source = self.fuser(self.embed_tokens(sequence), condition_tensors)
-        x = self.transformer(x, cross_attention_src=cross_source, src_mask=self.context(stage))
+        if self.transformer.positional_embedding != "rope":
+            if positions is None:                 # Prepended conditions have positions too.
+                positions = torch.arange(x.shape[1], device=x.device)[None]
+            x = x + self.embed_positions(positions)
+        x = x.to(self.emb[0].weight.dtype)
+        for layer in self.transformer.layers:
+            x = self.transformer._apply_layer(layer, x, cross_attention_src=cross_source, src_mask=context)
         x = x[:, -T:]                             # Without prepended conditions.
         return x if self.out_norm is None else self.out_norm(x)
 
     def embed_tokens(self, sequence: torch.Tensor) -> torch.Tensor:
-        """Add up the embeddings of all codebooks: tokens [B, K, T] -> [B, T, dim]."""
-        return tp.cast(torch.Tensor, sum(emb(sequence[:, k]) for k, emb in enumerate(self.emb)))
+        """Add up the embeddings of all codebooks in float32: tokens [B, K, T] -> [B, T, dim]."""
+        return tp.cast(torch.Tensor, sum(emb(sequence[:, k]).float() for k, emb in enumerate(self.emb)))
 
     def heads(self, x: torch.Tensor, stage: int, one_head: bool) -> torch.Tensor:
         """Apply the head of `stage`, [B, T, dim] -> [B, T, card], or all heads, -> [B, K, T, card]."""
@@ -97,7 +114,7 @@ class MagnetLMModel(LMModel):
             condition_tensors = self.embed_conditions(list(conditions))
         elif conditions:
             raise ValueError("pass conditions or condition_tensors, not both")
-        return self.heads(self.hidden(sequence, condition_tensors, stage), stage, one_head)
+        return self.heads(self.hidden(sequence, condition_tensors, self.context(stage)), stage, one_head)
 
     @property
     def wrapped(self) -> nn.Module:
@@ -169,13 +186,12 @@ class MagnetLMModel(LMModel):
                       describe=lambda: self.describe() + generation.rescoring.note, rescoring=generation.rescoring)
 
     def position_embeddings(self, length: int) -> torch.Tensor:
-        """What is added to the embeddings of frames 0 to length - 1, [T, dim]."""
-        weight = next(self.parameters())
-        return self.embed_positions(torch.arange(length, device=weight.device)[None], weight.dtype)[0]
+        """What is added to the embeddings of frames 0 to length - 1, float32 [T, dim]."""
+        return self.embed_positions(torch.arange(length, device=next(self.parameters()).device)[None])[0]
 
-    def embed_positions(self, positions: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Compute the scaled sinusoidal embeddings of positions: Long [B, T] -> [B, T, dim]."""
-        embedding = create_sin_embedding(positions[..., None], self.dim, max_period=self.transformer.max_period, dtype=dtype)
+    def embed_positions(self, positions: torch.Tensor) -> torch.Tensor:
+        """Compute the scaled sinusoidal embeddings of positions: Long [B, T] -> float32 [B, T, dim]."""
+        embedding = create_sin_embedding(positions[..., None], self.dim, max_period=self.transformer.max_period)
         return self.transformer.positional_scale * embedding
 
     def describe(self) -> str:
