@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from magnet_plugin.modules.hybrid_targets import draw_switch
 from magnet_plugin.solvers.hybrid_magnet import HybridMagnetSolver
 
 from ..conftest import compose
@@ -64,6 +65,13 @@ def test_micro_batches_give_the_loss_and_gradient_of_the_batch(hybrid_solver: tp
     assert many == pytest.approx(one, abs=1e-4) and gradients.keys() == others.keys()
     for name, gradient in gradients.items():
         assert (gradient - others[name]).abs().max() <= 1e-4 * gradient.abs().max() + 1e-7, name
+
+
+@pytest.mark.parametrize("solver", ("hybrid", "hybrid_32khz", "tiny_hybrid"))
+def test_recipes_draw_the_switch_uniformly_as_the_paper_does(solver: str) -> None:
+    hybrid = compose(f"solver=magnet/{solver}", *(["dset=audio/example"] if solver == "hybrid_32khz" else [])).hybrid
+    drawn = draw_switch(11_000, 10, hybrid.switch, torch.Generator().manual_seed(0), hybrid.parallel)
+    assert (torch.bincount(drawn, minlength=11) - 1000).abs().max() < 150
 
 
 @pytest.mark.parametrize("override, words", [
