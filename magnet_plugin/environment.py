@@ -51,17 +51,37 @@ def cache_dir(name: str = "") -> Path:
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path next to `path`, and rename it to `path` if the block succeeds.
 
-    Other processes see the old file or the complete new one, and may write the same file at the same time.
+    Other processes see the old file or the complete new one, and may write the same file at the same time. With `durable`,
+    this also holds after a crash of the machine.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         yield temporary
+        if durable:
+            flush_to_disk(temporary)
         temporary.replace(path)
+        if durable:
+            flush_to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Wait until the contents of a file, or the names in a folder, are on the disk.
+
+    Renaming a file that is not on the disk yet can replace a good file by an empty one if the machine crashes.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():           # Some network file systems cannot flush folders.
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def default_device() -> str:

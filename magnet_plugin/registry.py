@@ -51,7 +51,6 @@ def register() -> None:
         for patch in _patches():
             for owner in patch.owners:
                 _replace(owner, patch.name, patch.value)
-        _add_safe_globals()
     except BaseException:
         unregister()
         raise
@@ -64,7 +63,6 @@ def unregister() -> None:
     """
     if not _undo:
         return
-    _remove_safe_globals()
     while _undo:
         owner, name, value = _undo.pop()
         if isinstance(owner, dict):
@@ -83,9 +81,9 @@ def _patches() -> list[Patch]:
     from audiocraft.solvers import builders as solver_builders
     from audiocraft.solvers import magnet as solver_magnet
     from audiocraft.solvers.compression import CompressionSolver
-    from audiocraft.utils import checkpoint
+    from audiocraft.utils import checkpoint, export
 
-    from .distributed import fsdp
+    from .distributed import fsdp, saving
     from .models import builders as our_builders
     from .models import loaders as our_loaders
     from .models import magnet as our_api
@@ -110,6 +108,12 @@ def _patches() -> list[Patch]:
               "Adds //bundled/NAME and release folders to the names of checkpoints."),
         Patch((checkpoint,), "load_checkpoint", _loader(checkpoint),
               "Checkpoints with omegaconf objects do not load since torch 2.6 changed weights_only; loads them safely."),
+        Patch((checkpoint,), "save_checkpoint", saving.save_checkpoint,
+              "AudioCraft renames a checkpoint before it is on the disk; a crash of the machine can then lose both."),
+        Patch((loaders,), "_get_state_dict", _safely(loaders._get_state_dict),
+              "Like load_checkpoint. What torch.load accepts is only changed during these calls."),
+        Patch((export,), "export_encodec", _safely(export.export_encodec), "Like _get_state_dict."),
+        Patch((export,), "export_lm", _safely(export.export_lm), "Like _get_state_dict."),
         Patch((CompressionSolver,), "model_from_checkpoint", staticmethod(_codec_loader(load_codec)),
               "AudioCraft loads codecs with a plain torch.load, which fails for its own checkpoints since torch 2.6."),
         Patch((models.CompressionModel,), "get_pretrained", staticmethod(get_codec),
@@ -162,24 +166,6 @@ def _register_defaults() -> None:
             replace=True)
 
 
-def _add_safe_globals() -> None:
-    """Let torch load what AudioCraft's checkpoints contain: AudioCraft calls torch.load itself in several places."""
-    import torch
-
-    from .models import checkpoints
-    torch.serialization.add_safe_globals(checkpoints.SAFE_GLOBALS)
-
-
-def _remove_safe_globals() -> None:
-    import torch
-
-    from .models import checkpoints
-    ours = set(map(id, checkpoints.SAFE_GLOBALS))
-    others = [item for item in torch.serialization.get_safe_globals() if id(item) not in ours]
-    torch.serialization.clear_safe_globals()
-    torch.serialization.add_safe_globals(others)
-
-
 def _resolver(fallback: tp.Callable) -> tp.Callable:
     from .models import checkpoints
 
@@ -202,6 +188,17 @@ def _loader(checkpoint: types.ModuleType) -> tp.Callable:
                 checkpoint.check_sharded_checkpoint(checkpoint_path, rank_zero)
         return checkpoints.load_as_checkpoint(checkpoint_path)
     return load
+
+
+def _safely(function: tp.Callable) -> tp.Callable:
+    """Let a function of AudioCraft, which calls torch.load, load what AudioCraft's checkpoints contain."""
+    from .models import checkpoints
+
+    @functools.wraps(function)
+    def call(*args: tp.Any, **kwargs: tp.Any) -> tp.Any:
+        with checkpoints.safe_globals():
+            return function(*args, **kwargs)
+    return call
 
 
 def _codec_loader(load_codec: tp.Callable) -> tp.Callable:

@@ -1,9 +1,14 @@
 """register() and unregister()."""
+import collections
 import importlib
+import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
 
 import magnet_plugin
 
@@ -16,15 +21,17 @@ def places() -> dict[str, object]:
     from audiocraft.solvers import base
     from audiocraft.solvers import builders as solver_builders
     from audiocraft.solvers.compression import CompressionSolver
-    from audiocraft.utils import checkpoint
+    from audiocraft.utils import checkpoint, export
     return {
         "MAGNeT": models.MAGNeT, "magnet.MAGNeT": magnet.MAGNeT, "lm": lm_magnet.MagnetLMModel,
         "models.lm": models.MagnetLMModel, "get_lm_model": builders.get_lm_model,
         "provider": builders.get_conditioner_provider, "load": loaders.load_lm_model_magnet,
         "get_solver": solvers.get_solver, "builders.get_solver": solver_builders.get_solver,
         "codec": CompressionSolver.model_from_checkpoint, "pretrained codec": models.CompressionModel.get_pretrained,
+        "state dict": loaders._get_state_dict, "export": export.export_lm, "export codec": export.export_encodec,
         "resolve": checkpoint.resolve_checkpoint_path,
-        "load_checkpoint": checkpoint.load_checkpoint, "train": getattr(audiocraft, "train", None),
+        "load_checkpoint": checkpoint.load_checkpoint, "save_checkpoint": checkpoint.save_checkpoint,
+        "train": getattr(audiocraft, "train", None),
         "train module": sys.modules.get("audiocraft.train"),
         "model_hash": base.model_hash, "backend": transformer._efficient_attention_backend,
     }
@@ -38,7 +45,8 @@ def test_register_is_idempotent_and_undone() -> None:
     magnet_plugin.register()
     assert places() == during
     assert {name for name in before if before[name] is not during[name]} == set(before) - {"backend"}
-    wrappers = ("resolve", "pretrained codec", "get_solver", "builders.get_solver")     # carry the wrapped one's module
+    wrappers = ("resolve", "pretrained codec", "get_solver", "builders.get_solver",     # carry the wrapped one's module
+                "state dict", "export", "export codec")
     assert all(name == "backend" or "magnet_plugin" in getattr(value, "__module__", "magnet_plugin")
                for name, value in during.items() if name not in wrappers)
     magnet_plugin.unregister()
@@ -46,17 +54,28 @@ def test_register_is_idempotent_and_undone() -> None:
     magnet_plugin.register()
 
 
-def test_allowed_globals_come_and_go() -> None:
-    import torch
-    magnet_plugin.unregister()
-    torch.serialization.add_safe_globals([pytest.ExitCode])
-    before = set(map(id, torch.serialization.get_safe_globals()))
+def test_torch_load_of_other_code_is_unchanged_while_audiocraft_loads_its_checkpoints(tmp_path: Path) -> None:
     magnet_plugin.register()
-    assert len(torch.serialization.get_safe_globals()) > len(before)
-    magnet_plugin.unregister()
-    assert set(map(id, torch.serialization.get_safe_globals())) == before
-    torch.serialization.clear_safe_globals()
-    magnet_plugin.register()
+    from audiocraft.models import loaders
+    from audiocraft.utils import checkpoint, export
+    torch.save(collections.defaultdict(None), tmp_path / "own")
+    ema = collections.defaultdict(dict, model={})               # torch's safe loading cannot fill a real defaultdict
+    cfg = OmegaConf.create({"lm_model": "transformer_lm_magnet"})
+    torch.save({"best_state": {"model": {}}, "fsdp_best_state": {}, "xp.cfg": cfg, "ema": ema}, tmp_path / "checkpoint.th")
+
+    with torch.serialization.safe_globals([collections.defaultdict, DictConfig, pytest.ExitCode]):
+        before = set(map(id, torch.serialization.get_safe_globals()))
+        for load in (loaders.load_lm_model_ckpt, loaders.load_compression_model_ckpt, checkpoint.load_checkpoint):
+            assert load(tmp_path / "checkpoint.th")["xp.cfg"] == cfg
+        export.export_lm(tmp_path / "checkpoint.th", tmp_path / "exported")
+        export.export_encodec(tmp_path / "checkpoint.th", tmp_path / "exported")
+        with pytest.raises(ValueError, match="not a checkpoint"):
+            checkpoint.load_checkpoint(Path(__file__))
+        assert set(map(id, torch.serialization.get_safe_globals())) == before
+        assert type(torch.load(tmp_path / "own")) is collections.defaultdict
+    for name in ("own", "checkpoint.th"):
+        with pytest.raises(pickle.UnpicklingError, match="Unsupported global"):
+            torch.load(tmp_path / name)
 
 
 def test_audiocraft_train_is_the_plugins() -> None:

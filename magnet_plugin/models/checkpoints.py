@@ -4,8 +4,10 @@ A release folder holds `state_dict.bin` (the language model) and `compression_st
 `best_state`, `xp.cfg` (YAML text), `version` and `exported`, as AudioCraft publishes them.
 """
 import collections
+import contextlib
 import pickle
 import re
+import threading
 import typing as tp
 from pathlib import Path
 
@@ -33,6 +35,25 @@ SAFE_GLOBALS: list[tp.Any] = [
     tp.Any, dict, list, int, float, str, bool, tuple, set, collections.OrderedDict,
     (_safe_defaultdict, "collections.defaultdict"),
 ]
+_loading = threading.RLock()
+
+
+@contextlib.contextmanager
+def safe_globals() -> tp.Iterator[None]:
+    """Let `torch.load` accept `SAFE_GLOBALS` inside the context, and restore what it accepted before.
+
+    torch's own context of this name also removes what others had registered.
+    """
+    with _loading:
+        before = torch.serialization.get_safe_globals()
+        others = [item for item in before if item is not collections.defaultdict]     # torch accepts one item of a name
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(others + SAFE_GLOBALS)
+        try:
+            yield
+        finally:
+            torch.serialization.clear_safe_globals()
+            torch.serialization.add_safe_globals(before)
 
 
 def load(path: tp.Union[str, Path]) -> tp.Any:
@@ -42,7 +63,7 @@ def load(path: tp.Union[str, Path]) -> tp.Any:
         ValueError: the file contains anything else, or is not a checkpoint.
     """
     try:
-        with torch.serialization.safe_globals(SAFE_GLOBALS):
+        with safe_globals():
             return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
@@ -166,7 +187,7 @@ def release(best_state: dict[str, torch.Tensor], cfg: DictConfig, path: Path, ha
     if half:
         best_state = {key: value.half() if value.is_floating_point() else value for key, value in best_state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temporary:
+    with atomic_write(path, durable=True) as temporary:
         torch.save({"best_state": {key: value.detach().cpu().clone() for key, value in best_state.items()},
                     "xp.cfg": OmegaConf.to_yaml(cfg), "version": __version__, "exported": True}, temporary)
 
@@ -215,5 +236,5 @@ def export_codec(source: str, path: Path, half: bool = False) -> None:
 def write_reference(name: str, path: Path) -> None:
     """Write a codec file that refers to another codec: a name on the hub, or `//bundled/NAME`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temporary:
+    with atomic_write(path, durable=True) as temporary:
         torch.save({"pretrained": name, "exported": True, "version": __version__}, temporary)

@@ -1,0 +1,45 @@
+"""Write checkpoints so that neither a lost rank nor a crash of the machine leaves a run without a complete one."""
+import logging
+import typing as tp
+from pathlib import Path
+
+import flashy
+import torch
+
+from ..environment import flush_to_disk
+
+logger = logging.getLogger(__name__)
+
+
+def save_checkpoint(state: tp.Any, checkpoint_path: Path, is_sharded: bool = False) -> None:
+    """Save a checkpoint as AudioCraft's function of this name does, but only replace the previous one by a file on the disk.
+
+    With shards, no rank replaces its file before those of all ranks are complete. A file `*.tmp.done` marks this moment; if
+    the run is stopped after it, `audiocraft.utils.checkpoint.check_sharded_checkpoint` replaces the remaining files.
+
+    Args:
+        state: what to save.
+        checkpoint_path: file of this rank.
+        is_sharded: whether each rank saves a file of its own; then all ranks call this together.
+    """
+    def wait_for_ranks() -> None:
+        if is_sharded:
+            flashy.distrib.barrier()
+
+    temporary, complete = Path(f"{checkpoint_path}.tmp"), Path(f"{checkpoint_path}.tmp.done")
+    if flashy.distrib.is_rank_zero():
+        complete.unlink(missing_ok=True)
+    wait_for_ranks()
+    torch.save(state, temporary)
+    flush_to_disk(temporary)
+    wait_for_ranks()
+    if is_sharded and flashy.distrib.is_rank_zero():
+        complete.touch()
+        flush_to_disk(complete.parent)
+    wait_for_ranks()
+    temporary.replace(checkpoint_path)
+    flush_to_disk(checkpoint_path.parent)
+    wait_for_ranks()
+    if flashy.distrib.is_rank_zero():
+        complete.unlink(missing_ok=True)
+    logger.info("Checkpoint saved to %s", checkpoint_path)
