@@ -230,6 +230,14 @@ def engine_for(model: tp.Any, precision: str, dtype: torch.dtype) -> Engine:
     return kept[1]
 
 
+def release(model: nn.Module) -> None:
+    """Free the model's engine: prepared weights and captured graphs. The next generation builds it again."""
+    kept = _engines.pop(model, None)
+    if kept is not None and kept[1].device.type == "cuda":
+        del kept
+        torch.cuda.empty_cache()            # The memory of a graph can only be reused after this.
+
+
 def _merge(x: torch.Tensor) -> torch.Tensor:
     """[B, H, T, d] -> [B, T, H * d]."""
     return x.transpose(1, 2).flatten(2)

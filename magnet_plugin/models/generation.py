@@ -1,7 +1,9 @@
-"""One call of `generate`, its arguments checked; and the conversion of seconds to frames."""
+"""One call of `generate`: its checked arguments, its lock, and the conversion of seconds to frames."""
 import dataclasses
 import math
+import threading
 import typing as tp
+import weakref
 
 import torch
 from audiocraft.modules.conditioners import ConditioningAttributes
@@ -19,6 +21,18 @@ def frames(seconds: float, frame_rate: float) -> int:
     (500, 126, 15)
     """
     return math.ceil(round(seconds * frame_rate, 6))
+
+
+_locks: "weakref.WeakKeyDictionary[torch.nn.Module, tp.Any]" = weakref.WeakKeyDictionary()
+
+
+def lock_of(model: torch.nn.Module) -> tp.ContextManager:
+    """Return the lock that one generation with this model holds. The same thread may hold it several times.
+
+    Generations share buffers of captured graphs, a KV cache in AudioCraft's models, and the text tokenizer. The lock is not
+    an attribute of the model, because it can be neither copied nor pickled.
+    """
+    return _locks.setdefault(model, threading.RLock())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

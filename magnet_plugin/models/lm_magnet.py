@@ -14,7 +14,7 @@ from ..decoding.options import GenerationOptions, PromptOptions
 from ..decoding.rescoring import Rescorer, Rescoring
 from ..modules.context import Band, Context, Full
 from .conditions import ConditionTensors, embed
-from .generation import Generation, frames
+from .generation import Generation, frames, lock_of
 from .predictors import compute_dtype, predictor
 from .transformer import ContextAttentionLayer
 
@@ -136,7 +136,7 @@ class MagnetLMModel(LMModel):
                  callback: tp.Optional[Callback] = None, cfg_coef: None = None, two_step_cfg: None = None,
                  remove_prompts: bool = False, check: bool = False, rescorer: tp.Optional[Rescorer] = None,
                  **options: tp.Any) -> torch.Tensor:
-        """Decode tokens from a text, a prompt, known tokens, or nothing.
+        """Decode tokens from a text, a prompt, known tokens, or nothing. Threads that share a model take turns.
 
         Args:
             prompt: first frames of the clip, Long [B, K, P].
@@ -164,9 +164,10 @@ class MagnetLMModel(LMModel):
         settings.check_codebooks(self.n_q)
         known = known_tokens or self._known_tokens(prompt, conditions, num_samples, max_gen_len)
         generator = None if seed is None else torch.Generator(known.tokens.device).manual_seed(seed)
-        rescoring = Rescoring.of(rescorer, settings, conditions, len(known.tokens))
-        tokens = self.decode(Generation(known, list(conditions), settings, prompt_options,
-                                        0 if prompt is None else prompt.shape[-1], generator, callback, rescoring))
+        with lock_of(self):
+            rescoring = Rescoring.of(rescorer, settings, conditions, len(known.tokens))
+            tokens = self.decode(Generation(known, list(conditions), settings, prompt_options,
+                                            0 if prompt is None else prompt.shape[-1], generator, callback, rescoring))
         return tokens[..., prompt.shape[-1]:] if remove_prompts and prompt is not None else tokens
 
     def read_options(self, options: dict[str, tp.Any]) -> tuple[GenerationOptions, PromptOptions]:

@@ -13,6 +13,7 @@ from audiocraft.utils.utils import get_dataset_from_loader, is_jsonable
 from omegaconf import DictConfig
 
 from ..decoding.rescoring import Rescorer
+from ..engine.forward import release
 from ..metrics.generation import GenerationMetrics
 from ..metrics.instruments import InstrumentClassifier
 from ..models import builders
@@ -96,6 +97,20 @@ class GeneratingSolver(MusicGenSolver):
         moved = tensor.to(self.device)
         flashy.distrib.all_reduce(moved)
         tensor.copy_(moved)
+
+    def generate(self) -> dict:
+        """Run the stage `generate`, then free the memory that only generation needs."""
+        try:
+            return super().generate()
+        finally:
+            release(self.model)
+
+    def evaluate(self) -> dict:
+        """Run the stage `evaluate`, then free the memory that only generation needs."""
+        try:
+            return super().evaluate()
+        finally:
+            release(self.model)
 
     def generate_audio(self) -> dict:
         """Generate and save clips for the `generate` split, with and without audio prompts as `generate.lm` sets."""

@@ -1,8 +1,16 @@
 """The model against AudioCraft's own MAGNeT on the same weights."""
+import copy
+import time
+import typing as tp
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
-from ..helpers.small_models import CARD, K, MagnetLMModel, UpstreamMagnet, build, conditions, twins
+from magnet_plugin.engine.cuda_graphs import CudaGraphCache
+from magnet_plugin.engine.forward import engine_for
+
+from ..helpers.small_models import CARD, K, MagnetLMModel, UpstreamMagnet, build, conditions, lively, twins
 
 VARIANTS = {
     "published": {},
@@ -88,3 +96,37 @@ def test_float_segment_duration_and_wrong_settings() -> None:
     model = build(MagnetLMModel)
     with pytest.raises(ValueError, match="3 codebooks"):
         model(torch.zeros(1, 3, 8, dtype=torch.long), conditions("reel"))
+
+
+def test_threads_that_share_a_model_get_what_sequential_calls_get() -> None:
+    """With graphs, whose input and output buffers all generations share."""
+    model = lively(MagnetLMModel)
+    engine = engine_for(model, "model", torch.float32)
+
+    def capture(function: tp.Any, buffers: tp.Any) -> tp.Any:
+        output = function(*buffers)
+
+        def replay() -> None:
+            time.sleep(1e-3)                        # lets the other thread run
+            output.copy_(function(*buffers))
+        return replay, output
+
+    engine.varying_shapes, engine.graphs = False, CudaGraphCache(capture)
+
+    def generate(seed: int) -> torch.Tensor:
+        return model.generate(conditions=conditions("a fast reel", "a slow waltz")[seed % 2:][:1], max_gen_len=30, seed=seed,
+                              decoding_steps=[4, 2, 2, 2], engine="lean")
+
+    expected = [generate(seed) for seed in range(4)]
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(generate, range(4)))
+    assert engine_for(model, "model", torch.float32) is engine
+    assert all(torch.equal(one, other) for one, other in zip(expected, found, strict=True))
+    assert not torch.equal(expected[0], expected[2])
+
+
+def test_a_model_can_be_copied_after_a_generation() -> None:
+    model = lively(MagnetLMModel)
+    one, other = (lm.generate(max_gen_len=9, num_samples=1, seed=1, decoding_steps=[1, 1, 1, 1])
+                  for lm in (model, copy.deepcopy(model)))
+    assert torch.equal(one, other)

@@ -1,12 +1,15 @@
 """The stages `generate` and `evaluate`: what the model is given, and which metrics its clips get."""
+import gc
 import types
 import typing as tp
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
 from audiocraft.modules.conditioners import ConditioningAttributes
 
+from magnet_plugin.engine.forward import engine_for
 from magnet_plugin.models import builders
 from magnet_plugin.solvers import evaluation
 
@@ -114,3 +117,25 @@ def test_the_instrument_classifier_is_trained_on_the_training_set(magnet_solver:
         infos[0].meta.path = str(tmp_path / "x.wav")
     metrics = magnet_solver.evaluate_audio_generation()
     assert trained == [("here", 9)] and metrics["instrument_accuracy"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("stage, inner", [("generate", "generate_audio"), ("evaluate", "evaluate_audio_generation")])
+def test_a_stage_frees_the_prepared_weights_of_its_model(magnet_solver: tp.Any, monkeypatch: pytest.MonkeyPatch, stage: str,
+                                                         inner: str) -> None:
+    engines: list[tp.Any] = []
+
+    def generates(fails: bool = False) -> dict:
+        magnet_solver.model.generate(max_gen_len=9, num_samples=1, decoding_steps=[1, 1, 1, 1], engine="lean")
+        engines.append(weakref.ref(engine_for(magnet_solver.model, "model", torch.float32)))
+        assert engines[-1]() is not None
+        return {"rtf": 1} if not fails else {}["a metric"]
+
+    monkeypatch.setattr(magnet_solver, inner, generates)
+    monkeypatch.setattr(magnet_solver.cfg.evaluate.metrics, "base", False)
+    run_stage = getattr(evaluation.GeneratingSolver, stage)             # the test solver has stages that do nothing
+    assert run_stage(magnet_solver) == {"rtf": 1}
+    monkeypatch.setattr(magnet_solver, inner, lambda: generates(fails=True))
+    with pytest.raises(KeyError):
+        run_stage(magnet_solver)
+    gc.collect()
+    assert [engine() for engine in engines] == [None, None]
