@@ -69,18 +69,24 @@ def _torch_blocked(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: f
     window = block + 2 * width
     if q.is_cuda:
         window = -(-window // _ALIGN) * _ALIGN
-    after = (count - 1) * block + window - width - seq_len  # frames that the last window reaches beyond the clip
-
-    def windows(x: Tensor) -> Tensor:  # [B, H, T, D] -> [B * H, N, window, D]
-        padded = F.pad(x, (0, 0, width, after)).flatten(0, 1)
-        view = padded.unfold(1, window, block).transpose(2, 3)  # neighbours share their halo's memory
-        return view.contiguous() if x.is_cuda else view  # CUDA kernels may assume that rows do not overlap
-
     # SDPA's fused kernels require 4-D input, so blocks take the head dimension.
     queries = F.pad(q, (0, 0, 0, count * block - seq_len)).reshape(batch * heads, count, block, q.shape[3])
     mask = _block_mask(seq_len, width, block, window, q.device)  # [1, N, block, window]
-    out = F.scaled_dot_product_attention(queries, windows(k), windows(v), attn_mask=mask, dropout_p=dropout)
+    keys, values = (_windows(x, width, block, window, count) for x in (k, v))
+    out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=dropout)
     return out.reshape(batch, heads, count * block, v.shape[3])[:, :, :seq_len]
+
+
+def _windows(x: Tensor, width: int, block: int, window: int, count: int) -> Tensor:
+    """Cut out overlapping windows: [B, H, T, D] -> [B * H, N, window, D]; window n begins `width` frames before block n."""
+    pieces = -(-window // block)
+    after = (count + pieces - 1) * block - x.shape[2] - width
+    padded = F.pad(x, (0, 0, width, after)).flatten(0, 1)
+    if not x.is_cuda and not (x.requires_grad and torch.is_grad_enabled()):
+        return padded.unfold(1, window, block).transpose(2, 3)  # a view: neighbours share memory
+    # The backward pass of `unfold` is slow, and CUDA kernels may assume that rows do not overlap.
+    blocks = padded.unflatten(1, (-1, block))
+    return torch.cat([blocks[:, i:i + count, :window - i * block] for i in range(pieces)], dim=2)
 
 
 def _block_mask(seq_len: int, width: int, block: int, window: int, device: torch.device) -> Tensor:

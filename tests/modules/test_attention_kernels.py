@@ -21,6 +21,38 @@ def test_every_query_of_a_block_has_a_key():
         assert mask.shape[1] * block >= seq_len and mask.any(-1).all(), f"{seq_len=} {width=}"
 
 
+@pytest.mark.parametrize("seq_len, width", [(25, 5), (49, 12), (498, 13), (500, 5), (60, 0)])
+@pytest.mark.parametrize("more", [0, 3])
+def test_windows_are_the_same_with_and_without_gradients(seq_len, width, more):
+    """For training they are copied, for decoding they share memory; `more` keys align them for CUDA."""
+    block = attention_kernels.block_length(seq_len, width)
+    count, window = -(-seq_len // block), block + 2 * width + more
+    x = torch.arange(2.0 * seq_len).view(1, 2, seq_len, 1)
+    views, copies = (attention_kernels._windows(y, width, block, window, count) for y in (x, x.clone().requires_grad_()))
+    assert torch.equal(views, copies) and copies.is_contiguous()
+    for row in range(2):
+        for n in range(count):
+            frames = range(n * block - width, n * block - width + window)
+            assert views[row, n, :, 0].tolist() == [row * seq_len + t if 0 <= t < seq_len else 0 for t in frames]
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("context", [Full(), Band(5)], ids=str)
+def test_training_in_16_bits_on_a_cpu_computes_attention_in_float32(context, autocast):
+    """The results are those of float32 on the rounded inputs, rounded once; decoding keeps the kernels of 16 bits."""
+    q, k, v = random_qkv(1, 2, 80, 8, dtype=torch.bfloat16, leaf=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        out = attend(q, k, v, context)
+    exact = attend(q.float(), k.float(), v.float(), context)
+    assert out.dtype == torch.bfloat16 and torch.equal(out, exact.bfloat16())
+    upstream = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).bfloat16()
+    for one, other in zip(torch.autograd.grad(out, (q, k, v), upstream),
+                          torch.autograd.grad(exact, (q, k, v), upstream.float()), strict=True):
+        assert torch.equal(one, other)
+    with torch.no_grad():
+        assert not torch.equal(attend(q, k, v, context), exact.bfloat16())
+
+
 class LargestTensor(TorchDispatchMode):
     """Records the number of elements of the largest tensor that any operation returned."""
     def __init__(self):
