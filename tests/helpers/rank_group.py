@@ -197,3 +197,10 @@ def max_difference(one: dict, two: dict) -> float:
     """The largest difference between tensors of the same names."""
     assert one.keys() == two.keys()
     return max(float((one[name] - two[name]).abs().max()) for name in one)
+
+
+def relative_difference(one: dict, two: dict) -> float:
+    """The root mean square of the difference between tensors of the same names, compared with that of `one`."""
+    assert one.keys() == two.keys()
+    difference = sum(float((one[name] - two[name]).square().sum()) for name in one)
+    return (difference / sum(float(value.square().sum()) for value in one.values())) ** 0.5

@@ -15,7 +15,17 @@ from dora.conf import DoraConfig
 from dora.xp import XP
 
 from ..helpers import forked
-from ..helpers.rank_group import HYBRID, LENGTHS, STEPS, make_solver, max_difference, run_ranks, start_ranks, train
+from ..helpers.rank_group import (
+    HYBRID,
+    LENGTHS,
+    STEPS,
+    make_solver,
+    max_difference,
+    relative_difference,
+    run_ranks,
+    start_ranks,
+    train,
+)
 from .runs import DEBUG, ROOT, environment, history
 
 pytestmark = pytest.mark.integ
@@ -49,13 +59,15 @@ def test_two_ranks_with_half_of_the_batch_each_equal_one_rank(updates: tuple, ca
     assert LENGTHS[0] > 2 * LENGTHS[-1], "the clips of rank 1 are mostly padding"
     for whole, first, second in zip(expected["masked"], *(rank["masked"] for rank in found), strict=True):
         assert first > 2 * second and first + second == whole, "so it has fewer masked frames"
-    tolerance = {"model": 2e-5, "optimizer": 1e-7} if case != "bfloat16" else {"model": 0.2, "optimizer": 5e-3}
     for rank in found:
-        for part, limit in tolerance.items():
-            assert max_difference(expected[part], rank[part]) < limit, part
-            assert max_difference(found[0][part], rank[part]) == 0, part
+        if case == "bfloat16":      # twice what was measured; the largest difference of weights says little about Adam
+            assert relative_difference(expected["model"], rank["model"]) < 1.3e-3
+        else:
+            assert max_difference(expected["model"], rank["model"]) < 2e-5
+        assert max_difference(expected["optimizer"], rank["optimizer"]) < (1e-7 if case != "bfloat16" else 5e-4)
+        assert all(max_difference(found[0][part], rank[part]) == 0 for part in ("model", "optimizer"))
         for one, two in zip(expected["metrics"], rank["metrics"], strict=True):
-            assert two == pytest.approx(one, rel=1e-4 if case != "bfloat16" else 0.02)
+            assert two == pytest.approx(one, rel=1e-4 if case != "bfloat16" else 6e-3)
         if "sharded" not in case and case not in ("bfloat16", "all that saves memory"):
             assert max_difference(expected["ema"], rank["ema"]) < 1e-5
     assert expected["metrics"][-1]["ce"] != expected["metrics"][0]["ce"]
