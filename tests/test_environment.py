@@ -1,9 +1,10 @@
 """Files that the plugin writes for other processes to read."""
+import os
 from pathlib import Path
 
 import pytest
 
-from magnet_plugin.environment import atomic_write
+from magnet_plugin.environment import atomic_write, flush_to_disk
 
 
 def test_readers_see_the_old_file_or_the_complete_new_one(tmp_path: Path) -> None:
@@ -17,3 +18,24 @@ def test_readers_see_the_old_file_or_the_complete_new_one(tmp_path: Path) -> Non
         temporary.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_durable_file_is_on_the_disk_before_it_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: events.append(
+        f"{Path(os.readlink(f'/proc/self/fd/{descriptor}')).suffix or 'folder'}, {path.exists()}"))
+    for path, durable in ((tmp_path / "one", True), (tmp_path / "other", False)):
+        with atomic_write(path, durable) as temporary:
+            temporary.write_text("weights")
+    assert events == [".part, False", "folder, True"]
+
+
+def test_only_a_folder_may_fail_to_flush(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError("not supported")
+
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(os, "fsync", refuse)
+    flush_to_disk(tmp_path)
+    with pytest.raises(OSError, match="not supported"):
+        flush_to_disk(tmp_path / "file")

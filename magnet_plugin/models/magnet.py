@@ -12,7 +12,7 @@ from ..decoding.rescoring import Rescorer
 from ..decoding.rescoring_options import weight_of
 from ..environment import default_device
 from .auxiliary import AuxiliaryModels, Source
-from .generation import frames, lock_of
+from .generation import frames
 from .lm_hybrid import HybridMagnetLMModel
 from .loaders import load_codec, load_magnet_lm
 from .progress import Progress
@@ -212,7 +212,7 @@ class MAGNeT(BaseGenModel):
                          seed: tp.Optional[int] = None) -> torch.Tensor:
         batch = num_samples or len(attributes)
         steps = sum(self.generation_params["decoding_steps"])
-        with lock_of(self.lm), self.autocast, Progress(progress, self._progress_callback) as bar:
+        with self.autocast, Progress(progress, self._progress_callback) as bar:
             if self._prompt_model is not None:
                 prompt_tokens = self._prompt_model.generate(
                     attributes, batch, frames(self.prompt_duration, self.frame_rate), seed, prompt_tokens,

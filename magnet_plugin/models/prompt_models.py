@@ -4,6 +4,7 @@ This gives the decoding of Hybrid-MAGNeT (arXiv 2401.04577) without training a h
 """
 import contextlib
 import dataclasses
+import threading
 import typing as tp
 
 import torch
@@ -15,6 +16,8 @@ from .conditions import conditions_for
 from .rescorers import check_causal
 
 TOP_K = 250
+# For threads: AudioCraft keeps the KV cache in the model, and samples with torch's global random state.
+_sampling = threading.RLock()
 Seed = tp.Union[int, torch.Generator, None]
 
 
@@ -65,7 +68,7 @@ class PromptModel:
         device = next(self.lm.parameters()).device
         # AudioCraft's top-k fails if the vocabulary is smaller than k, and its default is 250.
         params = {**self.params, "top_k": min(self.params.get("top_k", TOP_K), self.lm.card)}
-        with seeded(seed, device):
+        with _sampling, seeded(seed, device):
             return self.lm.generate(prompt, attributes, num_samples=batch, max_gen_len=length, callback=callback,
                                     **params)
 

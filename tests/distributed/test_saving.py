@@ -1,6 +1,5 @@
 """Checkpoints are on the disk before they replace the previous ones."""
 import os
-import typing as tp
 from pathlib import Path
 
 import flashy
@@ -39,15 +38,3 @@ def test_a_checkpoint_is_on_the_disk_before_it_replaces_the_previous_one(tmp_pat
              "flush run", "barrier, marked"]
     assert events == (steps if is_sharded else ["flush checkpoint.th.tmp", "rename to checkpoint.th", "flush run"])
     assert torch.load(path) == {"epoch": 2} and os.listdir(path.parent) == ["checkpoint.th"]
-
-
-def test_only_a_folder_may_fail_to_flush(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(descriptor: int) -> tp.NoReturn:
-        raise OSError("not supported")
-
-    from magnet_plugin.environment import flush_to_disk
-    (tmp_path / "file").touch()
-    monkeypatch.setattr(os, "fsync", refuse)
-    flush_to_disk(tmp_path)
-    with pytest.raises(OSError, match="not supported"):
-        flush_to_disk(tmp_path / "file")

@@ -10,7 +10,7 @@ import torch
 from magnet_plugin.engine.cuda_graphs import CudaGraphCache
 from magnet_plugin.engine.forward import engine_for
 
-from ..helpers.small_models import CARD, K, MagnetLMModel, UpstreamMagnet, build, conditions, lively, twins
+from ..helpers.small_models import CARD, K, MagnetLMModel, UpstreamMagnet, build, build_scaled, conditions, twins
 
 VARIANTS = {
     "published": {},
@@ -100,7 +100,7 @@ def test_float_segment_duration_and_wrong_settings() -> None:
 
 def test_threads_that_share_a_model_get_what_sequential_calls_get() -> None:
     """With graphs, whose input and output buffers all generations share."""
-    model = lively(MagnetLMModel)
+    model = build_scaled(MagnetLMModel)
     engine = engine_for(model, "model", torch.float32)
 
     def capture(function: tp.Any, buffers: tp.Any) -> tp.Any:
@@ -126,7 +126,7 @@ def test_threads_that_share_a_model_get_what_sequential_calls_get() -> None:
 
 
 def test_a_model_can_be_copied_after_a_generation() -> None:
-    model = lively(MagnetLMModel)
+    model = build_scaled(MagnetLMModel)
     one, other = (lm.generate(max_gen_len=9, num_samples=1, seed=1, decoding_steps=[1, 1, 1, 1])
                   for lm in (model, copy.deepcopy(model)))
     assert torch.equal(one, other)

@@ -1,5 +1,6 @@
 """An autoregressive model writes the first frames: its own words, one seed, and nobody else's random numbers."""
 import typing as tp
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -49,6 +50,18 @@ def test_a_seed_reproduces_the_prompt_and_keeps_torchs_state() -> None:
     assert torch.equal(one.generate(conditions(*TEXTS), 2, 9, seed=torch.Generator().manual_seed(1)), first)
     assert not torch.equal(one.generate(conditions(*TEXTS), 2, 9, seed=2), first)
     assert first.shape == (2, K, 9) and first.min() >= 0 and first.max() < CARD
+
+
+def test_threads_that_share_a_prompt_model_get_what_sequential_calls_get() -> None:
+    one = prompt_model()
+
+    def generate(seed: int) -> torch.Tensor:
+        return one.generate(conditions(*TEXTS), 2, 20, seed=seed)
+
+    expected = [generate(seed) for seed in range(4)]
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(generate, range(4)))
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
 
 
 def test_without_a_seed_torchs_state_goes_on() -> None:
