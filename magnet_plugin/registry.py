@@ -90,8 +90,7 @@ def _patches() -> list[Patch]:
     from .models.lm_magnet import MagnetLMModel
     from .solvers import builders as our_solvers
     from .solvers import magnet as our_solver
-    load_codec = our_loaders.load_codec
-    get_codec = _with_bundled_codecs(models.CompressionModel.get_pretrained, load_codec)
+    get_codec = _with_bundled_codecs(models.CompressionModel.get_pretrained, our_loaders.load_codec)
     get_solver = functools.partial(our_solvers.get_solver, fallback=solver_builders.get_solver)
     return [
         Patch((models, magnet), "MAGNeT", our_api.MAGNeT,
@@ -110,11 +109,9 @@ def _patches() -> list[Patch]:
               "Checkpoints with omegaconf objects do not load since torch 2.6 changed weights_only; loads them safely."),
         Patch((checkpoint,), "save_checkpoint", saving.save_checkpoint,
               "AudioCraft renames a checkpoint before it is on the disk; a crash of the machine can then lose both."),
-        Patch((loaders,), "_get_state_dict", _safely(loaders._get_state_dict),
-              "Like load_checkpoint. What torch.load accepts is only changed during these calls."),
-        Patch((export,), "export_encodec", _safely(export.export_encodec), "Like _get_state_dict."),
-        Patch((export,), "export_lm", _safely(export.export_lm), "Like _get_state_dict."),
-        Patch((CompressionSolver,), "model_from_checkpoint", staticmethod(_codec_loader(load_codec)),
+        *(Patch((owner,), name, _safely(getattr(owner, name)), "Like load_checkpoint; torch.load changes only in the call.")
+          for owner, name in ((loaders, "_get_state_dict"), (export, "export_encodec"), (export, "export_lm"))),
+        Patch((CompressionSolver,), "model_from_checkpoint", staticmethod(_codec_loader(our_loaders.load_codec)),
               "AudioCraft loads codecs with a plain torch.load, which fails for its own checkpoints since torch 2.6."),
         Patch((models.CompressionModel,), "get_pretrained", staticmethod(get_codec),
               "Codec files of bundled models refer to //bundled/codec-16khz, which AudioCraft looks up on the hub."),
