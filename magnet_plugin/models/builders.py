@@ -119,7 +119,7 @@ def get_sharding(cfg: DictConfig) -> tp.Optional[Sharding]:
     if not cfg.fsdp.use:
         return None
     conflicts = {"autocast=true": (cfg.autocast, "fsdp.param_dtype replaces it; set autocast=false"),
-              f"dtype={cfg.dtype}": (cfg.dtype != "float32", "the optimiser's weights are float32; set dtype=float32 and "
+              f"dtype={cfg.dtype}": (cfg.dtype != "float32", "the optimizer's weights are float32; set dtype=float32 and "
                                      "fsdp.param_dtype"),
               "optim.optimizer=dadam": (cfg.optim.optimizer == "dadam", "D-Adaptation needs unsharded tensors; set "
                                         "optim.optimizer=adamw and optim.lr=1e-4"),
