@@ -1,4 +1,4 @@
-"""Pictures of benchmarks: quality against time, and steps/s against GPUs."""
+"""Pictures of benchmarks: quality against time."""
 from __future__ import annotations
 
 import statistics
@@ -11,8 +11,6 @@ PANELS = (("accuracy", "instrument accuracy"), ("frechet", "Fréchet distance (l
           ("likelihood", "log-likelihood under MusicGen"))
 FAMILIES = (("rescored", "#d1495b"), ("MusicGen prompt", "#edae49"), ("hybrid", "#00798c"), ("MusicGen only", "#666666"),
             ("", "#30638e"))
-SCALES = {"small": "#00798c", "medium": "#d1495b"}
-Curves = dict[str, dict[str, list[tuple[int, float, bool]]]]
 
 
 def draw_quality(found: dict[str, tp.Any], target: Path) -> Path:
@@ -41,34 +39,6 @@ def draw_quality(found: dict[str, tp.Any], target: Path) -> Path:
     axes[-1, 0].set_xlabel("seconds per clip")
     legend = "\n".join(f"{number}  {name}" for name, number in numbers.items())
     figure.text(1.01, 0.98, legend, va="top", fontsize=9)
-    return _save(figure, target)
-
-
-def draw_scaling(curves: Curves, target: Path) -> Path:
-    """Draw steps/s against the number of GPUs.
-
-    Args:
-        curves: (GPUs, steps/s, whether it fits into memory), by title of the panel and by "SCALE, MODE"; hollow marks do
-            not fit.
-        target: picture file.
-    Raises:
-        ImportError: if matplotlib is not installed.
-    """
-    plt = pyplot()
-    figure, axes = plt.subplots(1, len(curves), figsize=(4.2 * len(curves), 3.8), layout="constrained", squeeze=False)
-    for axis, (title, lines) in zip(axes[0], curves.items()):
-        for label, points in lines.items():
-            colour = SCALES[label.split(",")[0]]
-            axis.plot([count for count, _, _ in points], [speed for _, speed, _ in points], color=colour, label=label,
-                      linestyle="--" if "FSDP" in label else "-")
-            for count, speed, fits in points:
-                axis.plot(count, speed, "o", color=colour, markersize=4, markerfacecolor=colour if fits else "white")
-        axis.set(title=title, xlabel="H100 GPUs", xscale="log", yscale="log")
-        counts = sorted({count for points in lines.values() for count, _, _ in points})
-        axis.set_xticks(counts, [str(count) for count in counts])
-        axis.grid(alpha=0.25)
-    axes[0, 0].set_ylabel("steps/s, computed")
-    axes[0, 0].legend(fontsize=8)
     return _save(figure, target)
 
 

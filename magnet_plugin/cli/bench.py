@@ -46,7 +46,7 @@ def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
         " Runs on the CPU. Each setting is one row of the table: instrument accuracy, Fréchet distance, log-likelihood and "
         "seconds per clip. Rows of an earlier run with the same clips and seeds are not measured again."))
     add("table", "write bench.md and its pictures again from the JSON files, without measuring", write_table)
-    bench_scale.add_arguments(add("scale", "estimate the speed, memory and network traffic of training on many GPUs",
+    bench_scale.add_arguments(add("scale", "estimate how long a training takes on many GPUs, and whether it fits",
                                   bench_scale.run, " Nothing is measured; docs/scale.md lists the assumptions."))
 
 

@@ -7,9 +7,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import magnet_plugin
-from magnet_plugin.bench.scale import recipes, report
+from magnet_plugin.bench.scale import recipes
 from magnet_plugin.bench.scale.estimate import memory
-from magnet_plugin.bench.scale.hardware import GPUS, Assumptions
+from magnet_plugin.bench.scale.hardware import Assumptions
 
 from ..conftest import compose
 from .meter import Meter
@@ -65,16 +65,23 @@ def test_parameters_and_settings() -> None:
     magnet_plugin.register()
     built = builders.get_lm_model(compose("solver=magnet/debug", "device=cpu"))
     recipe = recipes.read(recipes.settings("magnet/debug"))
-    assert sorted(size for unit in recipe.units for size in unit) == sorted(p.numel() for p in built.parameters())
+    assert recipe.parameters == sum(p.numel() for p in built.parameters())
+    assert recipe.tensors == len(list(built.parameters()))
     assert recipe.shape.frames == built.segment_frames and recipe.precision == "bfloat16" and recipe.updates == 2 * 5
-    small, fsdp = report.paper()[0].recipe, report.paper()[1].recipe
+    music = "magnet/magnet_32khz"
+    small = recipes.read(recipes.settings(music, "small"))
+    fsdp = recipes.read(recipes.settings(music, "small", fsdp=True, more=["optim.optimizer=adamw"]))
     shape = small.shape
     layer = 16 * shape.dim ** 2 + 3 * 2 * shape.dim
     around = shape.codebooks * (2 * shape.card + 1) * shape.dim + 2 * shape.dim + (768 + 1) * shape.dim
     assert small.parameters == 24 * layer + around and (shape.dim, shape.layers, shape.frames) == (1024, 24, 1500)
-    assert [len(unit) for unit in small.units[1:]] == [12] * 24 + [2], "FSDP wraps layers and the conditioner"
+    text = (768 + 1) * shape.dim
+    assert small.units == (around - text, *[layer] * 24, text), "FSDP wraps layers and the conditioner"
     assert (small.optimizer, small.batch, small.precision, small.ema_every) == ("dadam", 192, "float16", 10)
     assert (fsdp.fsdp, fsdp.precision, fsdp.optimizer) == ("shard_grad_op", "bfloat16", "adamw")
+    sound = recipes.read(recipes.settings("magnet/audio_magnet_16khz", "small", more=["dataset.batch_size=64"]))
+    assert (sound.batch_key, sound.batch) == ("dataset.train.batch_size", 256), "the training's own batch takes precedence"
+    assert small.batch_key == "dataset.batch_size"
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "dadam"])
@@ -99,7 +106,7 @@ def test_states_match_a_real_solver(optimizer: str, tmp_path: Path, monkeypatch:
         return sum(x.numel() * x.element_size() for x in tensors if isinstance(x, torch.Tensor) and x.dim())
 
     recipe = recipes.read(recipes.settings("magnet/debug", more=more))
-    found, _ = memory(recipe, 4, 1, GPUS["H100"], Assumptions())
+    found, _ = memory(recipe, 4, 1, Assumptions())
     assert found["weights"] == size(solver.model.parameters())
     assert found["gradients"] == size(p.grad for p in solver.model.parameters())
     assert found["optimizer"] == size(x for state in solver.optimizer.state.values() for x in state.values())

@@ -8,10 +8,8 @@ from __future__ import annotations
 import typing as tp
 from dataclasses import dataclass
 
-from ...modules import attention_kernels
-
 FLOAT = 4               # bytes of a float32
-_TILE = 128             # queries and keys of a tile in the flash kernels
+TILE = 128              # queries and keys of a tile in the flash kernels
 
 
 @dataclass(frozen=True)
@@ -39,30 +37,16 @@ class Shape:
         return self.dim * ((8 if self.text_dim else 4) * self.dim + 2 * self.hidden)
 
 
-class Precision(tp.NamedTuple):
-    """Bytes of a number; the two differ under autocast."""
-    residual: int                   # in the residual stream
-    compute: int                    # in matrix products
+class Step(tp.NamedTuple):
+    """One micro-batch. The two precisions differ under autocast."""
+    batch: int                      # clips
+    text: int                       # tokens that captions are padded to
+    residual: int                   # bytes of a number in the residual stream
+    compute: int                    # bytes of a number in matrix products and attention
 
     @property
     def casts(self) -> bool:
         return self.residual != self.compute
-
-
-class Step(tp.NamedTuple):
-    """One micro-batch and how its attention is computed."""
-    batch: int                      # clips
-    text: int                       # tokens that captions are padded to
-    stage: int                      # codebook that is trained, from 0; the first attends to all frames
-    flash: bool = False             # restricted attention by flash kernels, otherwise by windows of frames
-    cuda: bool = False              # windows are copied, and aligned as CUDA kernels require
-
-
-class Windows(tp.NamedTuple):
-    """Windows of restricted attention."""
-    number: int
-    queries: int                    # of a window
-    keys: int
 
 
 class Passes(tp.NamedTuple):
@@ -71,27 +55,16 @@ class Passes(tp.NamedTuple):
     backward: float
 
 
-def windows(shape: Shape, step: Step) -> tp.Optional[Windows]:
-    """Return the windows of the `torch-blocked` kernel, or None if attention is computed otherwise."""
-    if step.flash or not step.stage or not 0 <= shape.context < shape.frames - 1:
-        return None
-    queries = attention_kernels.block_length(shape.frames, shape.context)
-    keys = queries + 2 * shape.context
-    if keys >= shape.frames:
-        return None
-    if step.cuda:
-        keys = -(-keys // attention_kernels._ALIGN) * attention_kernels._ALIGN
-    return Windows(-(-shape.frames // queries), queries, keys)
+def pairs(shape: Shape, step: Step) -> float:
+    """Count the query-key pairs that are computed for one clip and head: the mean over the codebooks, drawn uniformly.
 
-
-def pairs(shape: Shape, step: Step) -> int:
-    """Count the query-key pairs that are computed for one clip and head."""
-    found = windows(shape, step)
-    if found:
-        return found.number * found.queries * found.keys
-    if step.flash and step.stage and shape.context >= 0:
-        return shape.frames * min(shape.frames, _TILE * (1 + 2 * -(-shape.context // _TILE)))
-    return shape.frames ** 2
+    In half precision, flash kernels skip the tiles that codebooks after the first do not attend to. In float32 all pairs
+    are counted, which is more than the kernel for restricted attention computes.
+    """
+    keys = shape.frames
+    if step.compute < FLOAT and shape.context >= 0:
+        keys = min(keys, TILE * (1 + 2 * -(-shape.context // TILE)))
+    return shape.frames * (shape.frames + (shape.codebooks - 1) * keys) / shape.codebooks
 
 
 def attention_flops(shape: Shape, step: Step) -> float:
@@ -140,47 +113,36 @@ class Stored(tp.NamedTuple):
         return self.layer + self.work
 
 
-def stored(shape: Shape, step: Step, precision: Precision) -> Stored:
+def stored(shape: Shape, step: Step) -> Stored:
     """Count the activations: inputs of norms in the residual's precision, of products and attention in theirs."""
     tokens, words = step.batch * shape.frames, step.batch * step.text
-    d, r, c = shape.dim, precision.residual, precision.compute
+    d, r, c, casts = shape.dim, step.residual, step.compute, step.casts
     layer: float = shape.norms * tokens * (d * (r + c) + 2 * FLOAT) + 2 * tokens * shape.hidden * c
-    layer += _attention_stores(shape, step, c)
+    # Attention: queries, keys, values, result and softmax sums. The kernel for restricted attention in float32 copies keys
+    # and values into overlapping windows, and its result.
+    layer += tokens * ((6 if c == FLOAT and shape.context >= 0 else 4) * d * c + shape.heads * FLOAT)
     if shape.text_dim:
-        layer += 2 * (tokens + words) * d * c + step.batch * shape.heads * shape.frames * FLOAT
-    casts = c * (shape.layers * shape.layer_weights + d * shape.card) if precision.casts else 0
+        layer += 2 * (tokens + words) * d * c + tokens * shape.heads * FLOAT
+    copies = c * (shape.layers * shape.layer_weights + d * shape.card) if casts else 0
     around = tokens * (d * (r + c) + 2 * FLOAT + 8 * (shape.codebooks + 1) + 2) + words * (d + shape.text_dim) * c
     work: float = tokens * d * (r + 5 * c)
     if shape.checkpointing:                     # a layer stores its input; the rest exists while it is differentiated
-        work += layer + (c * shape.layer_weights if precision.casts else 0)
-        layer, casts = tokens * d * r, c * d * shape.card if precision.casts else 0
-    return Stored(shape.layers * layer + around, tokens * shape.card * FLOAT, casts, layer, work)
+        work += layer + (c * shape.layer_weights if casts else 0)
+        layer, copies = tokens * d * r, c * d * shape.card if casts else 0
+    return Stored(shape.layers * layer + around, tokens * shape.card * FLOAT, copies, layer, work)
 
 
-def _attention_stores(shape: Shape, step: Step, size: int) -> float:
-    """Count the bytes of queries, keys, values, result and softmax sums of self-attention in one layer."""
-    found, d = windows(shape, step), shape.dim
-    if found is None:
-        return step.batch * shape.frames * (4 * d * size + shape.heads * FLOAT)
-    queries = found.number * found.queries
-    keys = found.number * found.keys if step.cuda else (found.number - 1) * found.queries + found.keys
-    mask = queries * found.keys * (size + 1)
-    return step.batch * ((2 * queries + 2 * keys + shape.frames) * d * size + shape.heads * queries * FLOAT) + mask
-
-
-def moved(shape: Shape, step: Step, precision: Precision) -> Passes:
+def moved(shape: Shape, step: Step) -> Passes:
     """Count the bytes read and written by everything but matrix products: norms, sums, activations, casts, the loss."""
-    d, r, c = shape.dim, precision.residual, precision.compute
+    d, r, c, casts = shape.dim, step.residual, step.compute, step.casts
     n, tokens = shape.norms, step.batch * shape.frames
-    cast = n * (r + c) * d if precision.casts else 0
+    cast = n * (r + c) * d if casts else 0
     cross = 2 * d * c if shape.text_dim else 0
     ahead: float = n * (4 * r + c) * d + cast + 4 * d * c + cross + 2 * shape.hidden * c
     back: float = 2 * cast + n * 6 * d * r + 3 * shape.hidden * c + 14 * d * c + 2 * cross
-    if windows(shape, step):                    # padding, windows, and their gradients
-        ahead, back = ahead + 12.5 * d * c, back + 24 * d * c
-    weights = (c + FLOAT) * shape.layer_weights if precision.casts else 0
+    weights = (c + FLOAT) * shape.layer_weights if casts else 0
     loss, embedding = tokens * shape.card, tokens * shape.codebooks * d * r
-    half = c + FLOAT if precision.casts else 0
+    half = c + FLOAT if casts else 0
     forward = shape.layers * (tokens * ahead + weights)
     backward = shape.layers * (tokens * back + weights) + (forward if shape.checkpointing else 0)
     tables = 3 * shape.codebooks * shape.card * d * FLOAT       # gradients of the embeddings: zeros, then sums

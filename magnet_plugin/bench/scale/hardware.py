@@ -16,29 +16,25 @@ _TREE, _RING = (14.0, 1.25, 8.5), (14.0, 1.9, 4.0)
 @dataclass(frozen=True)
 class GPU:
     """One GPU in a node of eight; bandwidths of links are those of one direction."""
-    half: float             # FLOP/s of dense matrix products in float16 (and bfloat16, if supported)
-    convolution: float      # FLOP/s of convolutions on float32 tensors: TF32 if supported, torch's default
+    half: float             # FLOP/s of dense matrix products in float16 and bfloat16; TF32 reaches half of it
     float32: float          # FLOP/s of matrix products in float32, without TF32, torch's default
     memory: float           # bytes; a GB is 10^9 bytes
     bandwidth: float        # bytes/s of that memory
     inside: float           # bytes/s to the other GPUs of the node (NVLink)
     outside: float          # bytes/s to other nodes: its eighth of the node's network cards
     source: str
-    ampere: bool = True     # compute capability 8.0: bfloat16 products and flash kernels
 
 
 _H100 = "(SXM; dense: half of the figure with sparsity)"
 GPUS = {
-    "H200": GPU(989.5 * T, 494.5 * T, 67 * T, 141 * GB, 4800 * GB, 450 * GB, 50 * GB,
+    "H200": GPU(989.5 * T, 67 * T, 141 * GB, 4800 * GB, 450 * GB, 50 * GB,
                 f"NVIDIA H200 datasheet {_H100}; DGX H200 datasheet: 8 x 400 Gb/s"),
-    "H100": GPU(989.5 * T, 494.5 * T, 67 * T, 80 * GB, 3350 * GB, 450 * GB, 50 * GB,
+    "H100": GPU(989.5 * T, 67 * T, 80 * GB, 3350 * GB, 450 * GB, 50 * GB,
                 f"NVIDIA H100 datasheet {_H100}; DGX H100 datasheet: 8 x 400 Gb/s"),
-    "A100-80": GPU(312 * T, 156 * T, 19.5 * T, 80 * GB, 2039 * GB, 300 * GB, 25 * GB,
+    "A100-80": GPU(312 * T, 19.5 * T, 80 * GB, 2039 * GB, 300 * GB, 25 * GB,
                    "NVIDIA A100 datasheet (SXM, 80 GB); DGX A100 datasheet: 8 x 200 Gb/s"),
-    "A100-40": GPU(312 * T, 156 * T, 19.5 * T, 40 * GB, 1555 * GB, 300 * GB, 25 * GB,
+    "A100-40": GPU(312 * T, 19.5 * T, 40 * GB, 1555 * GB, 300 * GB, 25 * GB,
                    "NVIDIA A100 datasheet (SXM, 40 GB); DGX A100 datasheet: 8 x 200 Gb/s"),
-    "V100-32": GPU(125 * T, 15.7 * T, 15.7 * T, 32 * GB, 900 * GB, 150 * GB, 6.25 * GB,
-                   "NVIDIA V100 datasheet (SXM2, 32 GB); DGX-1 (V100) datasheet: 4 x 100 Gb/s", ampere=False),
 }
 
 
@@ -59,21 +55,6 @@ class Assumptions:
     def __post_init__(self) -> None:
         if not 0 < self.efficiency <= 1:
             raise ValueError(f"--efficiency {self.efficiency} is a share of the peak: choose one above 0, at most 1")
-
-
-def get_gpu(name: str, precision: str) -> GPU:
-    """Return a GPU by its name in `GPUS`.
-
-    Raises:
-        ValueError: if the GPU or the precision is unknown, or the GPU does not support the precision.
-    """
-    if name not in GPUS:
-        raise ValueError(f"--gpu {name}: choose one of {', '.join(GPUS)}")
-    if precision not in PRECISIONS:
-        raise ValueError(f"--precision {precision}: choose one of {', '.join(PRECISIONS)}")
-    if precision == "bfloat16" and not GPUS[name].ampere:
-        raise ValueError(f"--precision bfloat16: {name} does not support bfloat16; set --precision float16 (DDP) or float32")
-    return GPUS[name]
 
 
 def nodes_of(ranks: int) -> tuple[int, int]:
@@ -102,23 +83,18 @@ class Traffic(tp.NamedTuple):
         return self.latency + self.inside / (share * gpu.inside) + self.outside / (share * gpu.outside)
 
 
-def total(parts: tp.Iterable[Traffic]) -> Traffic:
-    """Add up traffic that is sent one after the other."""
-    return Traffic(*map(sum, zip(Traffic(), *parts)))
-
-
-def gather(size: float, ranks: int) -> Traffic:
+def gather(size: float, ranks: int, calls: int = 1) -> Traffic:
     """All-gather or reduce-scatter of `size` bytes: a rank sends (N-1)/N of them, first between nodes, then within."""
     nodes, local = nodes_of(ranks)
     base, near, far = _RING
-    latency = 1e-6 * (base + near * (ranks - nodes) + far * (nodes - 1))
+    latency = 1e-6 * calls * (base + near * (ranks - nodes) + far * (nodes - 1))
     return Traffic((local - 1) / local * size, (nodes - 1) / nodes * size / local, latency) if ranks > 1 else Traffic()
 
 
-def all_reduce(size: float, ranks: int) -> Traffic:
+def all_reduce(size: float, ranks: int, calls: int = 1) -> Traffic:
     """All-reduce of `size` bytes: a rank sends 2(N-1)/N of them, with the latency of a tree."""
     nodes, local = nodes_of(ranks)
     base, near, far = _TREE
-    latency = 1e-6 * (base + 2 * (near * (local - 1) + far * (nodes - 1).bit_length()))
+    latency = 1e-6 * calls * (base + 2 * (near * (local - 1) + far * (nodes - 1).bit_length()))
     half = gather(size, ranks)
     return Traffic(2 * half.inside, 2 * half.outside, latency) if ranks > 1 else Traffic()

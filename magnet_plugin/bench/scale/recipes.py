@@ -5,7 +5,9 @@ import typing as tp
 from dataclasses import dataclass
 
 import torch
+from omegaconf import OmegaConf
 
+from ...data.preflight import SPLITS
 from .costs import Shape
 
 
@@ -40,10 +42,11 @@ SUPPORTED: dict[str, tuple] = {
 class Recipe:
     """A training config in numbers."""
     shape: Shape
-    units: tuple[tuple[int, ...], ...]      # sizes of parameters by FSDP unit: the rest, each layer, the conditioner
+    units: tuple[int, ...]                  # parameters by FSDP unit: the rest, each layer, the conditioner
+    tensors: int                            # number of parameter tensors
     text: Frozen
     codec: Frozen
-    batch: int                              # clips over all ranks
+    batches: dict[str, int]                 # clips over all ranks, by config key
     updates: int                            # of the whole training
     optimizer: str
     ema_every: int                          # updates between two EMA updates; 0: no EMA
@@ -56,7 +59,16 @@ class Recipe:
 
     @property
     def parameters(self) -> int:
-        return sum(map(sum, self.units))
+        return sum(self.units)
+
+    @property
+    def batch_key(self) -> str:
+        """The config key of the batch size in training: a split's own takes precedence."""
+        return "dataset.train.batch_size" if "dataset.train.batch_size" in self.batches else "dataset.batch_size"
+
+    @property
+    def batch(self) -> int:
+        return self.batches[self.batch_key]
 
 
 def compose(overrides: tp.Sequence[str]) -> tp.Any:
@@ -105,13 +117,15 @@ def read(overrides: tp.Sequence[str]) -> Recipe:
     if codec not in CODECS:
         raise ValueError(f"compression_model_checkpoint={codec}: the estimate does not know its size; set the most similar "
                          f"of {', '.join(CODECS)}")
+    keys = ["dataset.batch_size", *(f"dataset.{split}.batch_size" for split in SPLITS)]
     text, trained, text_dim = _text(cfg)
     model = _build(overrides, 0 if trained else text_dim)
     shape = Shape(lm.dim, lm.num_heads, lm.num_layers, int(lm.hidden_scale * lm.dim), lm.n_q, lm.card, model.segment_frames,
                   lm.subcodes_context, text_dim, trained, lm.checkpointing == "torch")
     return Recipe(
-        shape, units_of(model, cfg.fsdp.per_block), text, CODECS[codec].on(cfg.dataset.segment_duration),
-        batch=(cfg.dataset.get("train") or {}).get("batch_size") or cfg.dataset.batch_size,
+        shape, units_of(model, cfg.fsdp.per_block), len(list(model.parameters())),
+        text=text, codec=CODECS[codec].on(cfg.dataset.segment_duration),
+        batches={key: size for key in keys if (size := OmegaConf.select(cfg, key))},
         updates=optim.epochs * (optim.updates_per_epoch or 0), optimizer=optim.optimizer,
         ema_every=optim.ema.updates if optim.ema.use else 0, clips_gradients=bool(optim.max_norm),
         accumulate=optim.accumulate, eager=bool(optim.eager_sync),
@@ -131,13 +145,12 @@ def _build(overrides: tp.Sequence[str], text_dim: int) -> tp.Any:
     return model
 
 
-def units_of(model: tp.Any, per_block: bool) -> tuple[tuple[int, ...], ...]:
-    """Return the sizes of the parameters by FSDP unit. The conditioner, which FSDP replicates (under 1 % of the weights),
+def units_of(model: tp.Any, per_block: bool) -> tuple[int, ...]:
+    """Return the number of parameters by FSDP unit. The conditioner, which FSDP replicates (under 1 % of the weights),
     counts as sharded."""
     inner = [*model.transformer.layers, model.condition_provider] if per_block else []
-    seen = {id(p) for module in inner for p in module.parameters()}
-    rest = tuple(p.numel() for p in model.parameters() if id(p) not in seen)
-    return rest, *(sizes for module in inner if (sizes := tuple(p.numel() for p in module.parameters())))
+    sizes = [sum(p.numel() for p in module.parameters()) for module in inner]
+    return sum(p.numel() for p in model.parameters()) - sum(sizes), *filter(None, sizes)
 
 
 def _text(cfg: tp.Any) -> tuple[Frozen, bool, int]:
