@@ -70,10 +70,11 @@ def test_formulas_match_the_model(case: Case) -> None:
     magnet_plugin.register()
     shape, step = shape_of(case.size, case.frames, case.checkpointing), Step(case.batch, WORDS, *PRECISIONS[case.precision])
     flops, stored, moved = costs.flops(shape, step), costs.stored(shape, step), costs.moved(shape, step)
+    above = 0.04 if case.restricted else 0.0        # windows of keys and values: views on CPU, copies on CUDA
     model, run = passes(case)
     with Saved(model.parameters()) as saved:
         loss = run(case.restricted)
-    assert stored.total == pytest.approx(saved.bytes, rel=0.015)
+    assert 0.99 * saved.bytes < stored.total < (1.01 + above) * saved.bytes
     del loss
     peaks = {}
     for stage in {0, case.restricted}:
@@ -88,7 +89,7 @@ def test_formulas_match_the_model(case: Case) -> None:
     heads = size * shape.codebooks * shape.card * shape.dim
     last = size * (shape.layer_weights + shape.codebooks * (shape.card + 1) * shape.dim)
     peak = max(stored.at_start + heads, whole - last + stored.at_end, whole)
-    assert peak == pytest.approx(peaks[case.restricted], rel=0.02)
+    assert 0.98 * peaks[case.restricted] < peak < (1.02 + above) * peaks[case.restricted]
     model.zero_grad()
     # The counter only sees attention as plain products, which keep the scores that fused kernels recompute.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
