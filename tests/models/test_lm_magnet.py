@@ -7,9 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from magnet_plugin.engine.cuda_graphs import CudaGraphCache
-from magnet_plugin.engine.forward import engine_for
-
 from ..helpers.small_models import CARD, K, MagnetLMModel, UpstreamMagnet, build, build_scaled, conditions, twins
 
 VARIANTS = {
@@ -98,29 +95,28 @@ def test_float_segment_duration_and_wrong_settings() -> None:
         model(torch.zeros(1, 3, 8, dtype=torch.long), conditions("reel"))
 
 
-def test_threads_that_share_a_model_get_what_sequential_calls_get() -> None:
-    """With graphs, whose input and output buffers all generations share."""
+def test_threads_that_share_a_model_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generations would share the buffers of the fast path on a GPU; the tokens are those of sequential calls."""
     model = build_scaled(MagnetLMModel)
-    engine = engine_for(model, "model", torch.float32)
+    decode, running, most = model.decode, [], []
 
-    def capture(function: tp.Any, buffers: tp.Any) -> tp.Any:
-        output = function(*buffers)
-
-        def replay() -> None:
-            time.sleep(1e-3)                        # lets the other thread run
-            output.copy_(function(*buffers))
-        return replay, output
-
-    engine.varying_shapes, engine.graphs = False, CudaGraphCache(capture)
+    def watched(generation: tp.Any) -> torch.Tensor:
+        running.append(generation)
+        time.sleep(0.02)                            # lets the other thread run
+        most.append(len(running))
+        tokens = decode(generation)
+        running.remove(generation)
+        return tokens
 
     def generate(seed: int) -> torch.Tensor:
         return model.generate(conditions=conditions("a fast reel", "a slow waltz")[seed % 2:][:1], max_gen_len=30, seed=seed,
-                              decoding_steps=[4, 2, 2, 2], engine="lean")
+                              decoding_steps=[4, 2, 2, 2])
 
     expected = [generate(seed) for seed in range(4)]
+    monkeypatch.setattr(model, "decode", watched)
     with ThreadPoolExecutor(2) as threads:
         found = list(threads.map(generate, range(4)))
-    assert engine_for(model, "model", torch.float32) is engine
+    assert most == [1] * 4
     assert all(torch.equal(one, other) for one, other in zip(expected, found, strict=True))
     assert not torch.equal(expected[0], expected[2])
 
