@@ -89,6 +89,16 @@ def test_layers_compute_in_param_dtype_and_weights_stay_float32(group: None) -> 
     assert [bool(fsdp.local_part(head.weight.grad).any()) for head in model.linears] == [False, True, False, False]
 
 
+def test_frames_keep_positions_of_their_own_in_bfloat16(group: None) -> None:
+    model = build(MagnetLMModel, conditioned=False)
+    fsdp.shard(model, Sharding(param_dtype="bfloat16"), "cpu")
+    seen: list[torch.Tensor] = []
+    model.transformer.layers[0].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    with torch.no_grad():
+        model.stage_logits(torch.zeros(1, 4, 500, dtype=torch.long), {}, 1)
+    assert seen[0].dtype == torch.bfloat16 and len(seen[0][0].unique(dim=0)) == 500
+
+
 def test_generation_uses_the_reference_path(group: None) -> None:
     """The fast path packs whole weights, which a rank does not have."""
     one, two = build(MagnetLMModel), build(MagnetLMModel)
