@@ -7,11 +7,12 @@ import typing as tp
 
 import torch
 
+from ..modules.tokens import gather_frames
 from .known_tokens import KnownTokens
 from .options import GenerationOptions
 from .rescoring import NO_RESCORING, Candidate, NoRescoring
 from .sampling import Sampler
-from .span_masker import SpanMasker
+from .span_masker import SpanMasker, SpanRule
 from .steps import Step, steps_of
 
 Callback = tp.Callable[[int, int], None]
@@ -58,15 +59,20 @@ def decode(predict: Predict, known: KnownTokens, options: GenerationOptions, *, 
         ValueError: `decoding_steps` does not fit the number of codebooks.
         NonFiniteLogits: the message names stage and step.
     """
-    K = known.tokens.shape[1]
+    B, K, T = known.tokens.shape
     options.check_codebooks(K)
+    rule = SpanRule.of(T, span_len, options)
     tokens, sampler = known.masked(mask_id), Sampler(options.use_sampling, options.top_k, options.top_p, generator)
     done, total = 0, sum(options.decoding_steps)
+    uniforms = sampler.uniforms(total, B, T, device=tokens.device)
     for stage, most_free in enumerate(known.most_free()):
-        masker = SpanMasker(tokens[:, stage], known.known[:, stage], most_free, mask_id, span_len, options)
+        steps = list(steps_of(stage, options))
+        masker = SpanMasker(tokens[:, stage], known.known[:, stage], most_free, mask_id, rule,
+                            torch.stack([step.rate for step in steps]))
         finite = []
-        for step in steps_of(stage, options):
-            candidate = decode_step(predict, tokens, step, masker, sampler, rescoring)
+        for step in steps:
+            candidate = decode_step(predict, tokens, step, masker, sampler, rescoring,
+                                    None if uniforms is None else uniforms[done])
             tokens = candidate.tokens
             finite.append(candidate.finite)
             done += 1
@@ -77,14 +83,18 @@ def decode(predict: Predict, known: KnownTokens, options: GenerationOptions, *, 
 
 
 def decode_step(predict: Predict, tokens: torch.Tensor, step: Step, masker: SpanMasker, sampler: Sampler,
-                rescoring: NoRescoring) -> Candidate:
-    """Mask, predict, sample, rescore, score. `tokens` is Long [B, K, T]; the result holds the new ones."""
+                rescoring: NoRescoring, uniforms: tp.Optional[torch.Tensor]) -> Candidate:
+    """Mask, predict, sample, rescore, score. `tokens` is Long [B, K, T]; the result holds the new ones.
+
+    Each frame has its own random numbers, `uniforms` [B, T, rounds], whether or not it is predicted in this step.
+    """
     tokens, masked = masker.mask(tokens, step)                                          # masked: [B, T]
     frames = masker.frames(masked, step)                                                # [B, M]
     logits = predict.logits(tokens, step.stage, step.guidance, frames).float()          # [B, M, card]
     probs = torch.softmax(logits / step.temperature, dim=-1)
     noise = rescoring.noise(sampler, probs, step)
-    sampled = sampler.sample(logits, probs, noise)                                      # [B, M]
+    own = None if uniforms is None else gather_frames(uniforms, frames)                 # [B, M, rounds]
+    sampled = sampler.sample(logits, probs, own, noise)                                 # [B, M]
     candidate = Candidate.fill(tokens, step.stage, masked, frames, sampled, probs, logits.isfinite().all())
     candidate = rescoring.rescore(candidate, step, sampler, noise)
     masker.score(candidate.likelihood(), masked)

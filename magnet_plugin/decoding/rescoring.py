@@ -146,7 +146,7 @@ class Rescoring(NoRescoring):
             theirs = sharpen(theirs, min(step.temperature, 1.0))
         mixed = combine(candidate.probs, theirs, self.options.rescorer_weight)
         if self.options.rescorer_resample:
-            sampled = sampler.draw(mixed, noise)
+            sampled = sampler.draw(mixed, noise=noise)
         else:
             sampled = candidate.tokens[:, step.stage].gather(1, candidate.frames)
         return Candidate.fill(candidate.tokens, step.stage, candidate.masked, candidate.frames, sampled, mixed,

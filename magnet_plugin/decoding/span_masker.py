@@ -3,6 +3,8 @@
 `SpanMasker` handles one codebook of a batch. The functions below it work on score tensors; higher scores are less certain.
 Everything is batched, without synchronizing with the GPU; samples of a batch may differ in what is free.
 """
+import dataclasses
+
 import torch
 from torch.nn import functional as F
 
@@ -14,57 +16,96 @@ from .steps import Step
 KEEP = -1e4     # Score of frames and spans that must not be masked again.
 
 
+@dataclasses.dataclass(frozen=True)
+class SpanRule:
+    """How spans are laid out and scored.
+
+    Attributes:
+        length: number of frames T.
+        span_len: frames in a span, at most T.
+        overlapping: a span may start at any frame (`stride1`), not only at multiples of its length (`nonoverlap`).
+        scoring: score of a span of the grid, see `chunk_scores`.
+    """
+    length: int
+    span_len: int
+    overlapping: bool
+    scoring: str
+
+    @staticmethod
+    def of(length: int, span_len: int, options: GenerationOptions) -> "SpanRule":
+        """Build the rule for clips of `length` frames and a model trained with `span_len`."""
+        span_len = min(span_len, length)
+        # A span of one frame is its own chunk, whatever the arrangement.
+        return SpanRule(length, span_len, options.span_arrangement == "stride1" and span_len > 1, options.span_scoring)
+
+    @property
+    def by_frame(self) -> bool:
+        """Whether frames are scored and counted one by one, rather than by the spans of a grid."""
+        return self.overlapping or self.span_len == 1
+
+    def free(self, known: torch.Tensor) -> torch.Tensor:
+        """Count the frames, or spans of the grid, that are not wholly known: Bool [B, T] -> Long [B]."""
+        return (~known if self.by_frame else any_in_chunk(~known, self.span_len)).sum(dim=-1)
+
+    def choose(self, likelihood: torch.Tensor, masked: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+        """Choose what to mask next among the frames that the last step filled in.
+
+        Args:
+            likelihood: probability of each frame's token, [B, T].
+            masked: frames that the last step filled in, Bool [B, T]. Only they can be masked again.
+            count: number of frames, or of spans of the grid, Long [B].
+        Returns:
+            Bool [B, T].
+        """
+        if self.by_frame:
+            scores = keep(-likelihood.log(), ~masked)
+            if self.overlapping:
+                return mask_overlapping(scores, count, self.span_len)
+        else:
+            scores = keep(chunk_scores(likelihood, self.span_len, self.scoring), ~any_in_chunk(masked, self.span_len))
+        return mask_chunks(scores, count, self.span_len, self.length)
+
+
+def counts_to_mask(rates: torch.Tensor, free: torch.Tensor) -> torch.Tensor:
+    """Compute how many frames or spans each step masks: rates float32 [S], free Long [B] -> Long [S, B], at least 1."""
+    return (rates[:, None] * free).long().clamp_min(1)
+
+
 class SpanMasker:
     """Masks spans of one codebook, step by step.
 
     Args:
-        codes: the codebook's tokens before its first step, Long [B, T].
+        codes: the codebook's tokens before its first step, Long [B, T], the mask token where unknown.
         known: frames to keep, Bool [B, T].
         most_free: the largest number of unknown frames that a sample has.
         mask_id: the mask token.
-        span_len: frames in a span.
-        options: decoding settings: arrangement and scoring of spans.
+        rule: layout and scoring of spans.
+        rates: mask rate of each step, float32 [S] on the CPU.
     """
 
-    def __init__(self, codes: torch.Tensor, known: torch.Tensor, most_free: int, mask_id: int, span_len: int,
-                 options: GenerationOptions) -> None:
-        self.initial, self.known, self.mask_id = codes, known, mask_id
-        self.length = known.shape[-1]
-        self.span_len = min(span_len, self.length)
-        self.scoring = options.span_scoring
-        # A span of one frame is its own chunk, whatever the arrangement.
-        self.overlapping = options.span_arrangement == "stride1" and self.span_len > 1
-        self.by_frame = self.overlapping or self.span_len == 1
-        free = ~known if self.by_frame else any_in_chunk(~known, self.span_len)
-        self.count = free.sum(dim=-1)                                                   # [B]
-        self.most_free = most_free if self.by_frame else min(most_free, free.shape[-1])     # An upper bound of `count`.
-        self.scores = keep(torch.zeros_like(free, dtype=torch.float32), ~free)
-        self.masked_spans = free
+    def __init__(self, codes: torch.Tensor, known: torch.Tensor, most_free: int, mask_id: int, rule: SpanRule,
+                 rates: torch.Tensor) -> None:
+        self.known, self.mask_id, self.rule = known, mask_id, rule
+        self.counts = counts_to_mask(rates.to(known.device), rule.free(known))              # [S, B]
+        self.most_free = most_free if rule.by_frame else min(most_free, -(-rule.length // rule.span_len))
+        self.likelihood = torch.ones_like(codes, dtype=torch.float32)
+        self.masked = codes == mask_id
 
     def mask(self, tokens: torch.Tensor, step: Step) -> tuple[torch.Tensor, torch.Tensor]:
         """Put the mask token on the least certain spans of the codebook.
 
         Args:
             tokens: Long [B, K, T].
-            step: the step; its mask rate decides how much is masked.
+            step: the step.
         Returns:
             The masked tokens, Long [B, K, T], and which frames hold the mask token, Bool [B, T].
         """
-        codes = torch.where(self._choose(step.rate), self.mask_id, tokens[:, step.stage])
-        codes = torch.where(self.known, self.initial, codes)
+        chosen = self.rule.choose(self.likelihood, self.masked, self.counts[step.index]) & ~self.known
+        codes = torch.where(chosen, self.mask_id, tokens[:, step.stage])
         return replace_codebook(tokens, step.stage, codes), codes == self.mask_id
 
-    def _choose(self, rate: torch.Tensor) -> torch.Tensor:
-        """Bool [B, T]: what to mask at this mask rate (float32, no dimensions)."""
-        count = (rate.to(self.count.device) * self.count).long().clamp_min(1)
-        if self.overlapping:
-            return mask_overlapping(self.scores, count, self.span_len)
-        mask = mask_chunks(self.scores, count, self.span_len, self.length)
-        self.masked_spans = mask if self.by_frame else any_in_chunk(mask, self.span_len)
-        return mask
-
     def frames(self, masked: torch.Tensor, step: Step) -> torch.Tensor:
-        """The frames whose predictions are needed, Long [B, M]; rows with fewer of them are padded with other frames.
+        """Return the frames whose predictions are needed, Long [B, M]; rows with fewer of them are padded with others.
 
         M is an upper bound that follows from the schedule, without synchronizing with the GPU.
 
@@ -72,27 +113,25 @@ class SpanMasker:
             masked: frames that hold the mask token, Bool [B, T].
             step: the step; the first one fills everything that is free.
         """
+        rule = self.rule
         count = max(int(step.rate * self.most_free) if step.index else self.most_free, 1)
-        if self.overlapping:
+        if rule.overlapping:
             # `mask_overlapping` ends within one span of its target. The first step masks just what is free.
-            limit = max(count, self.span_len) + (self.span_len if step.index else 0)
+            limit = max(count, rule.span_len) + (rule.span_len if step.index else 0)
         else:
-            limit = count if self.by_frame else count * self.span_len
-            if not self.by_frame:       # A span is scored as a whole, with its known frames.
-                masked = any_in_chunk(masked, self.span_len)[:, chunk_index(self.length, self.span_len, masked.device)]
-        return masked.long().argsort(dim=-1, descending=True, stable=True)[:, :min(limit, self.length)]
+            limit = count * rule.span_len
+            if not rule.by_frame:       # A span is scored as a whole, with its known frames.
+                masked = any_in_chunk(masked, rule.span_len)[:, chunk_index(rule.length, rule.span_len, masked.device)]
+        return masked.long().argsort(dim=-1, descending=True, stable=True)[:, :min(limit, rule.length)]
 
     def score(self, likelihood: torch.Tensor, filled: torch.Tensor) -> None:
-        """Score what a step has filled in.
+        """Note how certain the step's tokens are.
 
         Args:
             likelihood: probability of each frame's token, [B, T].
             filled: frames that the step filled in, Bool [B, T].
         """
-        if self.by_frame:
-            self.scores = keep(-likelihood.log(), ~filled)
-        else:
-            self.scores = keep(chunk_scores(likelihood, self.span_len, self.scoring), ~self.masked_spans)
+        self.likelihood, self.masked = likelihood, filled
 
 
 def keep(scores: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:

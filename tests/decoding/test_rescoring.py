@@ -78,9 +78,10 @@ def test_tokens_are_drawn_with_the_combination_as_their_distribution() -> None:
     seen: list[torch.Tensor] = []
 
     class Recording(Sampler):
-        def draw(self, probs: torch.Tensor, noise: tp.Optional[torch.Tensor] = None) -> torch.Tensor:
+        def draw(self, probs: torch.Tensor, uniforms: tp.Optional[torch.Tensor] = None,
+                 noise: tp.Optional[torch.Tensor] = None) -> torch.Tensor:
             seen.append(probs)
-            return super().draw(probs, noise)
+            return super().draw(probs, uniforms, noise)
 
     rescore(own, theirs, torch.arange(T).expand(B, T), Recording(use_sampling=False), weight=0.25)
     assert len(seen) == 1 and torch.allclose(seen[0], 0.25 * own + 0.75 * theirs, atol=1e-7)
@@ -106,7 +107,7 @@ def test_both_draws_of_a_rescored_step_use_the_same_noise() -> None:
     everywhere = torch.arange(T).expand(B, T)
     agreeing = rescoring(lambda tokens, stage: own, stages=(1,))
     noise = agreeing.noise(sampler, own, step(stage=1))
-    sampled = sampler.sample(own.log(), own, noise)
+    sampled = sampler.sample(own.log(), own, noise=noise)
     tokens = torch.zeros(B, K, T, dtype=torch.long)
     masked = torch.ones(B, T, dtype=torch.bool)
     candidate = Candidate.fill(tokens, 1, masked, everywhere, sampled, own, torch.tensor(True))

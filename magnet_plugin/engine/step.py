@@ -1,0 +1,107 @@
+"""A decoding step in place, on buffers of fixed shapes: what a CUDA graph can capture.
+
+It computes what `decoding.magnet.decode_step` computes without a rescorer, for all frames instead of the masked ones. What
+differs between the steps of a stage (counts, temperature, guidance scale, random numbers) is read from tables on the device
+at the position `index`, which the step advances. Nothing in it reads the device from the host.
+
+`remask` and `fill` are the operations of PyTorch; on CUDA, `triton_step` does the same in one kernel each.
+"""
+import dataclasses
+import typing as tp
+
+import torch
+
+from ..decoding.sampling import Sampler
+from ..decoding.span_masker import SpanRule
+from ..modules.guidance import guide
+
+#: Which branches a step computes: the conditional one; both; or the conditional one, guided by the difference between the
+#: branches that the last step with both has left.
+Branches = tp.Literal["conditional", "both", "reuse"]
+
+
+@dataclasses.dataclass(frozen=True)
+class StepTables:
+    """What differs between the S steps of a clip, on the device.
+
+    Attributes:
+        counts: number of frames (or of spans of the grid) to mask, Long [S, B].
+        settings: temperature and guidance scale, float32 [S, 2].
+        uniforms: random numbers, float32 [S, B, T, rounds]; None if nothing is sampled.
+        index: the step, Long [1].
+        first_bad: the first step whose logits were not finite, Long [1]; S if there is none.
+    """
+    counts: torch.Tensor
+    settings: torch.Tensor
+    uniforms: tp.Optional[torch.Tensor]
+    index: torch.Tensor
+    first_bad: torch.Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class StageState:
+    """The codebook that is being decoded; steps change it in place.
+
+    Attributes:
+        codes: its tokens, a view of the clip's, Long [B, T] with any stride between rows.
+        known: frames to keep, Bool [B, T].
+        masked: frames that hold the mask token, or were filled in last, Bool [B, T].
+        likelihood: probability of each frame's token, float32 [B, T].
+    """
+    codes: torch.Tensor
+    known: torch.Tensor
+    masked: torch.Tensor
+    likelihood: torch.Tensor
+
+
+def remask(state: StageState, tables: StepTables, rule: SpanRule, mask_id: int) -> None:
+    """Put the mask token on the least certain spans; updates `codes` and `masked`."""
+    count = tables.counts.index_select(0, tables.index)[0]
+    chosen = rule.choose(state.likelihood, state.masked, count) & ~state.known
+    state.codes.masked_fill_(chosen, mask_id)
+    torch.eq(state.codes, mask_id, out=state.masked)
+
+
+def fill(state: StageState, tables: StepTables, logits: torch.Tensor, branches: Branches,
+         difference: tp.Optional[torch.Tensor], sampler: Sampler) -> None:
+    """Choose tokens for the masked frames; updates `codes`, `likelihood` and `first_bad`, and advances `index`.
+
+    Args:
+        state: the codebook.
+        tables: settings of the steps.
+        logits: [B, T, card], with `branches="both"` [2 B, T, card], the unconditional rows last; any float type.
+        branches: what `logits` holds.
+        difference: conditional minus unconditional logits, float32 [B, T, card]: written if the branches are both and it is
+            given, read with `branches="reuse"`.
+        sampler: how tokens are chosen; its generator is not used.
+    """
+    temperature, scale = tables.settings.index_select(0, tables.index)[0].unbind()
+    logits = guided(logits, branches, scale, difference)
+    probs = torch.softmax(logits / temperature, dim=-1)
+    uniforms = None if tables.uniforms is None else tables.uniforms.index_select(0, tables.index)[0]
+    sampled = sampler.sample(logits, probs, uniforms)
+    state.codes.copy_(torch.where(state.masked, sampled, state.codes))
+    state.likelihood.copy_(probs.gather(-1, sampled[..., None])[..., 0])
+    note_finite(tables, logits.isfinite().all())
+    tables.index.add_(1)
+
+
+def guided(logits: torch.Tensor, branches: Branches, scale: torch.Tensor, difference: tp.Optional[torch.Tensor]
+           ) -> torch.Tensor:
+    """Apply guidance as `fill` describes it; returns float32 [B, T, card]."""
+    logits = logits.float()
+    if branches == "conditional":
+        return logits
+    if branches == "reuse":
+        assert difference is not None
+        return logits + (scale - 1) * difference
+    conditional, unconditional = logits.chunk(2)
+    if difference is not None:
+        torch.sub(conditional, unconditional, out=difference)
+    return guide(conditional, unconditional, tp.cast(float, scale))
+
+
+def note_finite(tables: StepTables, finite: torch.Tensor) -> None:
+    """Record the present step in `first_bad` unless `finite` (Bool []) is True or an earlier step is recorded."""
+    here = torch.where(finite, tables.first_bad, tables.index)
+    torch.minimum(tables.first_bad, here, out=tables.first_bad)
