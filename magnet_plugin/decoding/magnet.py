@@ -91,19 +91,41 @@ def decode_step(predict: Predict, tokens: torch.Tensor, step: Step, masker: Span
     tokens, masked = masker.mask(tokens, step)                                          # masked: [B, T]
     frames = masker.frames(masked, step)                                                # [B, M]
     logits = predict.logits(tokens, step.stage, step.guidance, frames).float()          # [B, M, card]
-    probs = torch.softmax(logits / step.temperature, dim=-1)
-    noise = rescoring.noise(sampler, probs, step)
     own = None if uniforms is None else gather_frames(uniforms, frames)                 # [B, M, rounds]
-    sampled = sampler.sample(logits, probs, own, noise)                                 # [B, M]
-    candidate = Candidate.fill(tokens, step.stage, masked, frames, sampled, probs, logits.isfinite().all())
-    candidate = rescoring.rescore(candidate, step, sampler, noise)
+    candidate = choose_tokens(logits, tokens, step, masked, frames, sampler, rescoring, own)
     masker.score(candidate.likelihood(), masked)
     return candidate
 
 
+def choose_tokens(logits: torch.Tensor, tokens: torch.Tensor, step: Step, masked: torch.Tensor, frames: torch.Tensor,
+                  sampler: Sampler, rescoring: NoRescoring, uniforms: tp.Optional[torch.Tensor]) -> Candidate:
+    """Sample the tokens of the masked frames and rescore them.
+
+    Args:
+        logits: guided, float32 [B, M, card].
+        tokens: Long [B, K, T].
+        step: the step.
+        masked: frames to fill in, Bool [B, T].
+        frames: frames of the logits, Long [B, M].
+        sampler: chooses tokens.
+        rescoring: how a second model takes part.
+        uniforms: random numbers, [B, M, rounds].
+    """
+    probs = torch.softmax(logits / step.temperature, dim=-1)
+    noise = rescoring.noise(sampler, probs, step)
+    sampled = sampler.sample(logits, probs, uniforms, noise)                            # [B, M]
+    candidate = Candidate.fill(tokens, step.stage, masked, frames, sampled, probs, logits.isfinite().all())
+    return rescoring.rescore(candidate, step, sampler, noise)
+
+
 def check_finite(finite: tp.Sequence[torch.Tensor], place: str, setting: str, describe: tp.Callable[[], str]) -> None:
-    """Raise NonFiniteLogits at the first False in `finite` (Bool [], on the device). Reads the device once."""
+    """Raise NonFiniteLogits at the first False in `finite` (Bool [], on the device). Synchronizes once."""
     flags = torch.stack(list(finite))
     if not bool(flags.all()):
-        raise NonFiniteLogits(f"logits are not finite at {place} {int((~flags).int().argmax())} {describe()}; use a wider "
-                              f"dtype (bfloat16 or float32) or lower {setting}")
+        raise non_finite(f"{place} {int((~flags).int().argmax())}", setting, describe)
+
+
+def non_finite(place: str, setting: str, describe: tp.Callable[[], str]) -> NonFiniteLogits:
+    """Return the error for logits that are not finite."""
+    return NonFiniteLogits(f"logits are not finite at {place} {describe()}; use a wider dtype (bfloat16 or float32) or lower "
+                           f"{setting}")

@@ -1,98 +1,70 @@
-"""A cache of CUDA graphs: functions of tensors with fixed shapes are captured once and then replayed at no launch cost.
-
-The bookkeeping (which graph fits, what is copied into its input buffers, which graph is evicted) does not depend on CUDA;
-the function that captures is an argument.
-"""
-import collections
+"""CUDA graphs: a function of tensors at fixed addresses is captured once and then replayed with a single launch."""
 import logging
+import os
 import typing as tp
 
 import torch
 
 logger = logging.getLogger(__name__)
-Function = tp.Callable[..., torch.Tensor]
-Replay = tp.Callable[[], None]
-Capture = tp.Callable[[Function, tp.Sequence[torch.Tensor]], tuple[Replay, torch.Tensor]]
+Function = tp.Callable[[], None]
+#: Calls of more frames than this (batch, times branches, times length) are not captured: launching their kernels takes less
+#: time than running them, and a graph would keep their memory. MAGNET_CUDA_GRAPH_FRAMES sets another limit; 0 disables graphs.
+MAX_FRAMES = 16_384
+_WARMUPS = 2            # Libraries initialize themselves and choose algorithms in their first calls.
 
 
-class CudaGraphCache:
-    """Runs functions, as captured graphs where possible.
+def captures(device: torch.device, frames: int) -> bool:
+    """Return whether calls of so many frames are captured on this device."""
+    return device.type == "cuda" and frames <= int(os.environ.get("MAGNET_CUDA_GRAPH_FRAMES", MAX_FRAMES))
 
-    Args:
-        capture: captures a function on given input buffers and returns (replay, output buffer); None never captures.
-        capacity: number of graphs kept; the least recently used one is evicted first.
-    """
 
-    def __init__(self, capture: tp.Optional[Capture], capacity: int = 12) -> None:
-        self._capture = capture
-        self._capacity = capacity
-        self._graphs: collections.OrderedDict[tp.Hashable, _Graph] = collections.OrderedDict()
+class CudaGraphs:
+    """Captures functions on one device; all graphs share one memory pool, because only one of them runs at a time."""
 
-    def __call__(self, key: tp.Hashable, function: Function, *inputs: torch.Tensor) -> torch.Tensor:
-        """Return `function(*inputs)`. The next call with the same key may overwrite the result.
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._pool: tp.Any = None
+
+    def capture(self, function: Function, reset: Function) -> Function:
+        """Return a function that does what `function` does now, with the tensors at the same addresses.
 
         Args:
-            key: identifies the function and everything it depends on except `inputs`.
-            inputs: tensors; their shapes and dtypes are added to the key.
+            function: launches kernels and does not synchronize; it is called a few times first.
+            reset: called before each of these calls.
+        Returns:
+            The replay; if the capture fails, `function` itself, after a warning.
+        Raises:
+            torch.OutOfMemoryError: there is no memory for the graph.
         """
-        if self._capture is None:
-            return function(*inputs)
-        full = (key, *((x.shape, x.dtype) for x in inputs))
-        graph = self._graphs.get(full)
-        if graph is None:
-            buffers = [x.clone() for x in inputs]
+        with torch.cuda.device(self.device):
+            stream = torch.cuda.current_stream()
             try:
-                graph = _Graph(buffers, list(inputs), *self._capture(function, buffers))
+                return self._capture(function, reset, stream)
+            except torch.OutOfMemoryError:
+                raise
             except RuntimeError as error:
-                logger.warning("CUDA graphs are disabled, every kernel is launched separately: %s",
+                logger.warning("capturing a CUDA graph failed, its kernels are launched one by one: %s",
                                str(error).splitlines()[0])
-                self._capture = None
-                self._graphs.clear()
-                return function(*inputs)
-            self._graphs[full] = graph
-            while len(self._graphs) > self._capacity:
-                self._graphs.popitem(last=False)
-        self._graphs.move_to_end(full)
-        return graph.run(inputs)
+                return function
+            finally:                    # A capture that fails may leave its own stream as the current one.
+                torch.cuda.set_stream(stream)
 
-    def __len__(self) -> int:
-        return len(self._graphs)
+    def _capture(self, function: Function, reset: Function, stream: torch.cuda.Stream) -> Function:
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        side = torch.cuda.Stream()
+        side.wait_stream(stream)
+        with torch.cuda.stream(side):
+            for _ in range(_WARMUPS):
+                reset()
+                function()
+        stream.wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            function()
 
+        def replay() -> None:
+            with torch.cuda.device(self.device):
+                graph.replay()
 
-class _Graph:
-    def __init__(self, buffers: list[torch.Tensor], latest: list[torch.Tensor], replay: Replay, output: torch.Tensor
-                 ) -> None:
-        self._buffers, self._replay, self._output = buffers, replay, output
-        self._latest = [(x, _version(x)) for x in latest]
-
-    def run(self, inputs: tp.Sequence[torch.Tensor]) -> torch.Tensor:
-        for i, (buffer, x) in enumerate(zip(self._buffers, inputs)):
-            seen, version = self._latest[i]
-            if x is not seen or version is None or _version(x) != version:      # Keys and values stay for a whole clip.
-                buffer.copy_(x)
-                self._latest[i] = (x, _version(x))
-        self._replay()
-        return self._output
-
-
-def _version(x: torch.Tensor) -> tp.Optional[int]:
-    return None if x.is_inference() else x._version
-
-
-def capture_cuda(function: Function, buffers: tp.Sequence[torch.Tensor]) -> tuple[Replay, torch.Tensor]:
-    """Capture a CUDA graph of `function(*buffers)`."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):                  # Libraries initialise themselves in their first calls.
-        for _ in range(2):
-            function(*buffers)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        output = function(*buffers)
-    return graph.replay, output
-
-
-def graph_cache_for(device: torch.device) -> CudaGraphCache:
-    """Return a cache that captures on CUDA; on other devices it just runs the functions."""
-    return CudaGraphCache(capture_cuda if device.type == "cuda" else None)
+        return replay

@@ -7,8 +7,10 @@ Compared with the model's own forward pass, the reference path, it omits
   - the cross-attention of the unconditional branch if all of its keys are equal: any average of equal values is that value;
   - the first layer's self-attention in one of the two guidance branches, whose inputs are still equal;
   - the unconditional branch itself if it is not requested.
-The results are exact up to the order of floating-point sums. On CUDA the layers run as captured graphs.
+The results are exact up to the order of floating-point sums. Linear layers and attention compute in the dtype that the
+reference path has under autocast; embeddings, positions, the sums over layers, norms and heads stay in float32.
 """
+import collections
 import dataclasses
 import typing as tp
 import weakref
@@ -21,11 +23,12 @@ from ..modules.attention import attend
 from ..modules.context import Context, Full
 from ..modules.guidance import for_branches
 from ..modules.tokens import gather_frames
-from .cuda_graphs import CudaGraphCache, graph_cache_for
+from .cuda_graphs import CudaGraphs
+from .layers import add, add_norm, embed
 from .linear import LinearLayer, LinearWeights, prepare_linear
 from .weights import LayerWeights, ModelWeights, Norm, read_weights
 
-_TEXT_ALIGN = 16        # On CUDA, texts are padded to a multiple of this, so that few lengths have to be captured.
+_TEXT_ALIGN = 64        # On CUDA, texts are padded to a multiple of this, so that one length is captured for nearly all.
 _engines: "weakref.WeakKeyDictionary[nn.Module, tuple[tp.Hashable, Engine]]" = weakref.WeakKeyDictionary()
 
 
@@ -63,9 +66,18 @@ class TextCache:
         return [*self.keys_values, *self.unconditional, *([] if self.mask is None else [self.mask])]
 
     def rebuilt(self, tensors: tp.Sequence[torch.Tensor]) -> "TextCache":
-        """The same cache made of other tensors, such as the input buffers of a captured graph."""
+        """Return the same cache made of other tensors, such as copies of its own."""
         first, second = len(self.keys_values), len(self.keys_values) + len(self.unconditional)
         return TextCache(tensors[:first], tensors[first:second], None if self.mask is None else tensors[second])
+
+    def clone(self) -> "TextCache":
+        """Return a copy with tensors of its own."""
+        return self.rebuilt([x.clone() for x in self.tensors()])
+
+    def copy_(self, other: "TextCache") -> None:
+        """Take over the values of a cache with the same shapes."""
+        for mine, theirs in zip(self.tensors(), other.tensors(), strict=True):
+            mine.copy_(theirs)
 
 
 class Engine:
@@ -77,22 +89,23 @@ class Engine:
         precision: dtype of the linear layers, see `linear.prepare_linear`.
         dtype: dtype of the linear layers if the precision is `model`.
         backend: backend of self-attention, see `attention.attend`.
-        graphs: the graph cache; by default one that captures on CUDA.
     """
 
     def __init__(self, weights: ModelWeights, context: tp.Callable[[int], Context], precision: str = "model",
-                 dtype: torch.dtype = torch.float32, backend: str = "auto", graphs: tp.Optional[CudaGraphCache] = None
-                 ) -> None:
+                 dtype: torch.dtype = torch.float32, backend: str = "auto") -> None:
         self.weights, self.context, self.backend = weights, context, backend
         self.device = weights.embeddings[0].device
         self.layers = [_Layer(layer, precision, dtype) for layer in weights.layers]
-        self.heads = [prepare_linear(head, precision, dtype) for head in weights.heads]
-        self.graphs = graph_cache_for(self.device) if graphs is None else graphs
-        self.varying_shapes = self.device.type == "cpu"     # Captured graphs need fixed shapes.
+        head_precision = "int8" if precision == "int8" else "model"
+        self.heads = [prepare_linear(head, head_precision, torch.float32) for head in weights.heads]
+        self.cardinality = weights.heads[0].weight.shape[0]
+        self.decoders: collections.OrderedDict[tp.Hashable, tp.Any] = collections.OrderedDict()   # See `static_decoding`.
+        self.graphs = CudaGraphs(self.device)
+        self.static = self.device.type != "cpu"     # Whether decoding runs in buffers of fixed shapes.
         self._positions: dict[int, torch.Tensor] = {}
 
     def positions(self, length: int) -> torch.Tensor:
-        """Position embeddings, float32 [T, D]."""
+        """Return the position embeddings, float32 [T, D]."""
         if length not in self._positions:
             self._positions[length] = self.weights.positions(length)
         return self._positions[length]
@@ -124,47 +137,67 @@ class Engine:
                 added.append(layer.cross_out(value))
         return TextCache(keys_values, added, mask)
 
-    def run_layers(self, tokens: torch.Tensor, text: TextCache, context: Context, both_branches: bool,
-                   frames: tp.Optional[torch.Tensor]) -> torch.Tensor:
-        """Run all layers: tokens [B, K, T] -> [rows, M, D], or [rows, T, D] if `frames` is None."""
-        x = self.positions(tokens.shape[-1])        # In 16 bits, neighbouring frames would have the same.
-        for k, table in enumerate(self.weights.embeddings):
-            x = x + F.embedding(tokens[:, k], table)                                   # [B, T, D]
-        x = x.to(self.weights.embeddings[0].dtype)
+    def logits(self, tokens: torch.Tensor, text: TextCache, stage: int, both_branches: bool,
+               frames: tp.Optional[torch.Tensor] = None) -> torch.Tensor:
+        """Predict codebook `stage`.
+
+        Args:
+            tokens: Long [B, K, T], the mask token where unknown.
+            text: what the text contributes.
+            stage: codebook to predict.
+            both_branches: compute the unconditional branch too, below the conditional one.
+            frames: frames to predict, Long [B, M]; None predicts all of them.
+        Returns:
+            Float32 logits [rows, M, card]; rows is B, or 2 B with both branches.
+        """
+        with torch.autocast(self.device.type, enabled=False):       # The engine chooses the layers' dtype.
+            x = self._run_layers(tokens, text, self.context(stage), both_branches, frames)
+            return self.heads[stage](x if self.weights.out_norm is None else self.weights.out_norm(x))
+
+    def _run_layers(self, tokens: torch.Tensor, text: TextCache, context: Context, both_branches: bool,
+                    frames: tp.Optional[torch.Tensor]) -> torch.Tensor:
+        """Run all layers: tokens [B, K, T] -> float32 [rows, M, D]."""
+        x = embed(tokens, self.weights.embeddings, self.positions(tokens.shape[-1]))           # [B, T, D]
+        delta = constant = None
         last = len(self.layers) - 1
         for i, layer in enumerate(self.layers):
-            wanted = None if i < last or frames is None else for_branches(frames, both_branches and i > 0)
-            x = self._self_attention(layer, x, context, wanted)
+            attended = self._self_attention(layer, add_norm(x, delta, layer.weights.norm, constant), context,
+                                            frames if i == last else None, both_branches and i > 0)
+            if i == last and frames is not None:
+                x = gather_frames(x, for_branches(frames, both_branches and i > 0))
+            delta, constant = layer.out(attended), None
             if i == 0 and both_branches:
-                x = x.repeat(2, 1, 1)
+                x, delta = x.repeat(2, 1, 1), delta.repeat(2, 1, 1)
             if text.keys_values:
-                self._cross_attention(i, x, text, both_branches)
-            x += layer.ff_out(layer.ff_in(layer.weights.ff_norm(x)))
-        return x
+                delta, constant = self._cross_attention(i, x, delta, text, both_branches)
+            delta, constant = layer.ff_out(layer.ff_in(add_norm(x, delta, layer.weights.ff_norm, constant))), None
+        return add(x, delta)
 
-    def _self_attention(self, layer: _Layer, x: torch.Tensor, context: Context, frames: tp.Optional[torch.Tensor]
-                        ) -> torch.Tensor:
-        q, k, v = self._heads(layer.qkv(layer.weights.norm(x)), 3)
+    def _self_attention(self, layer: _Layer, x: torch.Tensor, context: Context, frames: tp.Optional[torch.Tensor],
+                        both_branches: bool) -> torch.Tensor:
+        """Attend within the clip; [rows, T, D] -> [rows, T, D], or [rows, M, D] at some frames only."""
+        q, k, v = self._heads(layer.qkv(x), 3)
         if frames is None:
-            x += layer.out(_merge(attend(q, k, v, context, backend=self.backend)))
-            return x
+            return _merge(attend(q, k, v, context, backend=self.backend))
+        frames = for_branches(frames, both_branches)
         if isinstance(context.reduced(q.shape[2], k.shape[2]), Full):
             q = gather_frames(q.transpose(1, 2).flatten(2), frames).unflatten(-1, (q.shape[1], -1)).transpose(1, 2)
-            out = _merge(attend(q, k, v, Full(), backend=self.backend))
-        else:
-            out = gather_frames(_merge(attend(q, k, v, context, backend=self.backend)), frames)
-        return gather_frames(x, frames) + layer.out(out)
+            return _merge(attend(q, k, v, Full(), backend=self.backend))
+        return gather_frames(_merge(attend(q, k, v, context, backend=self.backend)), frames)
 
-    def _cross_attention(self, i: int, x: torch.Tensor, text: TextCache, both_branches: bool) -> None:
-        """Add to `x` in place. Its first half is conditional; the second half, if `both_branches`, is unconditional."""
+    def _cross_attention(self, i: int, x: torch.Tensor, delta: torch.Tensor, text: TextCache, both_branches: bool
+                         ) -> tuple[torch.Tensor, tp.Optional[torch.Tensor]]:
+        """Add `delta` to `x` and attend to the text. Returns what to add next: for the first rows, and for those after them.
+
+        The first half of the rows is conditional; the second half, if `both_branches`, is unconditional.
+        """
         layer, B = self.layers[i], x.shape[0] // (1 + both_branches)
         rows = B if text.unconditional or not both_branches else 2 * B
-        part = x[:rows]
+        normed = add_norm(x, delta, tp.cast(Norm, layer.weights.cross_norm))[:rows]
         keys, values = (y[:rows] for y in text.keys_values[i])
-        q = self._heads(layer.cross_q(tp.cast(Norm, layer.weights.cross_norm)(part)), 1)[0]
-        part += layer.cross_out(_merge(F.scaled_dot_product_attention(q, keys, values, attn_mask=text.mask)))
-        if both_branches and text.unconditional:
-            x[B:] += text.unconditional[i]
+        q = self._heads(layer.cross_q(normed), 1)[0]
+        attended = _merge(F.scaled_dot_product_attention(q, keys, values, attn_mask=text.mask))
+        return layer.cross_out(attended), text.unconditional[i] if rows < x.shape[0] else None
 
     def _heads(self, x: torch.Tensor, parts: int) -> torch.Tensor:
         """[B, T, parts * D] -> [parts, B, H, T, d]."""
@@ -172,38 +205,14 @@ class Engine:
 
 
 class Session:
-    """The forward pass of one generation."""
+    """The forward pass of one generation; this is a `guidance.Forward`."""
 
     def __init__(self, engine: Engine, text: TextCache) -> None:
         self.engine, self.text = engine, text
 
     def __call__(self, tokens: torch.Tensor, stage: int, frames: torch.Tensor, both_branches: bool) -> torch.Tensor:
-        """Predict codebook `stage`; this is a `guidance.Forward`.
-
-        Args:
-            tokens: Long [B, K, T], the mask token where unknown.
-            stage: codebook to predict.
-            frames: frames to predict, Long [B, M].
-            both_branches: compute the unconditional branch too, below the conditional one.
-        Returns:
-            Logits [B, M, card], or [2 B, M, card].
-        """
-        with torch.autocast(self.engine.device.type, enabled=False):       # The engine chooses the layers' dtype.
-            return self._logits(tokens, stage, frames, both_branches)
-
-    def _logits(self, tokens: torch.Tensor, stage: int, frames: torch.Tensor, both_branches: bool) -> torch.Tensor:
-        engine, context = self.engine, self.engine.context(stage)
-        if engine.varying_shapes:
-            x = engine.run_layers(tokens, self.text, context, both_branches, frames)
-        else:
-            def layers(tokens: torch.Tensor, *text: torch.Tensor) -> torch.Tensor:
-                return engine.run_layers(tokens, self.text.rebuilt(text), context, both_branches, None)
-
-            x = engine.graphs((context, both_branches, engine.backend), layers, tokens, *self.text.tensors())
-            x = gather_frames(x, for_branches(frames, both_branches))
-        if engine.weights.out_norm is not None:
-            x = engine.weights.out_norm(x)
-        return engine.heads[stage](x)
+        """Run `Engine.logits` under this generation's text."""
+        return self.engine.logits(tokens, self.text, stage, both_branches, frames)
 
 
 def engine_for(model: tp.Any, precision: str, dtype: torch.dtype) -> Engine:

@@ -13,11 +13,8 @@ import torch
 
 from ..decoding.sampling import Sampler
 from ..decoding.span_masker import SpanRule
-from ..modules.guidance import guide
+from ..modules.guidance import Branches, guide
 
-#: Which branches a step computes: the conditional one; both; or the conditional one, guided by the difference between the
-#: branches that the last step with both has left.
-Branches = tp.Literal["conditional", "both", "reuse"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +33,16 @@ class StepTables:
     uniforms: tp.Optional[torch.Tensor]
     index: torch.Tensor
     first_bad: torch.Tensor
+
+    def current(self, table: torch.Tensor) -> torch.Tensor:
+        """Return the row of a table for the present step."""
+        return table.index_select(0, self.index)[0]
+
+    def finish_step(self, finite: torch.Tensor) -> None:
+        """Advance `index`; record the step in `first_bad` if `finite` (Bool []) is False and no earlier step is recorded."""
+        here = torch.where(finite, self.first_bad, self.index)
+        torch.minimum(self.first_bad, here, out=self.first_bad)
+        self.index.add_(1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +63,7 @@ class StageState:
 
 def remask(state: StageState, tables: StepTables, rule: SpanRule, mask_id: int) -> None:
     """Put the mask token on the least certain spans; updates `codes` and `masked`."""
-    count = tables.counts.index_select(0, tables.index)[0]
+    count = tables.current(tables.counts)
     chosen = rule.choose(state.likelihood, state.masked, count) & ~state.known
     state.codes.masked_fill_(chosen, mask_id)
     torch.eq(state.codes, mask_id, out=state.masked)
@@ -75,15 +82,14 @@ def fill(state: StageState, tables: StepTables, logits: torch.Tensor, branches: 
             given, read with `branches="reuse"`.
         sampler: how tokens are chosen; its generator is not used.
     """
-    temperature, scale = tables.settings.index_select(0, tables.index)[0].unbind()
+    temperature, scale = tables.current(tables.settings).unbind()
     logits = guided(logits, branches, scale, difference)
     probs = torch.softmax(logits / temperature, dim=-1)
-    uniforms = None if tables.uniforms is None else tables.uniforms.index_select(0, tables.index)[0]
+    uniforms = None if tables.uniforms is None else tables.current(tables.uniforms)
     sampled = sampler.sample(logits, probs, uniforms)
     state.codes.copy_(torch.where(state.masked, sampled, state.codes))
     state.likelihood.copy_(probs.gather(-1, sampled[..., None])[..., 0])
-    note_finite(tables, logits.isfinite().all())
-    tables.index.add_(1)
+    tables.finish_step(logits.isfinite().all())
 
 
 def guided(logits: torch.Tensor, branches: Branches, scale: torch.Tensor, difference: tp.Optional[torch.Tensor]
@@ -101,7 +107,10 @@ def guided(logits: torch.Tensor, branches: Branches, scale: torch.Tensor, differ
     return guide(conditional, unconditional, tp.cast(float, scale))
 
 
-def note_finite(tables: StepTables, finite: torch.Tensor) -> None:
-    """Record the present step in `first_bad` unless `finite` (Bool []) is True or an earlier step is recorded."""
-    here = torch.where(finite, tables.first_bad, tables.index)
-    torch.minimum(tables.first_bad, here, out=tables.first_bad)
+Remask = tp.Callable[[StageState, StepTables, SpanRule, int], None]
+Fill = tp.Callable[[StageState, StepTables, torch.Tensor, Branches, tp.Optional[torch.Tensor], Sampler], None]
+
+
+def step_functions(device: torch.device) -> tuple[Remask, Fill]:
+    """Return `remask` and `fill` for this device."""
+    return remask, fill

@@ -16,7 +16,7 @@ class UnsupportedModel(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Norm:
-    """Layer norm over D channels."""
+    """Layer norm over D channels, in float32."""
     weight: torch.Tensor
     bias: torch.Tensor
     eps: float
@@ -125,4 +125,4 @@ def _linear(weight: torch.Tensor, bias: tp.Optional[torch.Tensor]) -> LinearWeig
 
 
 def _norm(norm: nn.LayerNorm) -> Norm:
-    return Norm(norm.weight.detach(), norm.bias.detach(), norm.eps)
+    return Norm(norm.weight.detach().float(), norm.bias.detach().float(), norm.eps)
