@@ -127,5 +127,5 @@ def check_finite(finite: tp.Sequence[torch.Tensor], place: str, setting: str, de
 
 def non_finite(place: str, setting: str, describe: tp.Callable[[], str]) -> NonFiniteLogits:
     """Return the error for logits that are not finite."""
-    return NonFiniteLogits(f"logits are not finite at {place} {describe()}; use a wider dtype (bfloat16 or float32) or lower "
-                           f"{setting}")
+    return NonFiniteLogits(f"logits are not finite at {place} {describe()}; use a wider dtype (bfloat16 or float32) or "
+                           f"lower {setting}")

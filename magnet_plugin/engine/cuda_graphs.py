@@ -6,9 +6,10 @@ import typing as tp
 import torch
 
 logger = logging.getLogger(__name__)
-Function = tp.Callable[[], None]
+Function = tp.Callable[[], tp.Any]
 #: Calls of more frames than this (batch, times branches, times length) are not captured: launching their kernels takes less
-#: time than running them, and a graph would keep their memory. MAGNET_CUDA_GRAPH_FRAMES sets another limit; 0 disables graphs.
+#: time than running them, and a graph would keep their memory. MAGNET_CUDA_GRAPH_FRAMES sets another limit; 0 disables
+#: graphs.
 MAX_FRAMES = 16_384
 _WARMUPS = 2            # Libraries initialize themselves and choose algorithms in their first calls.
 

@@ -70,7 +70,8 @@ class StaticDecoder:
         masked, likelihood = zeros(B, T, dtype=torch.bool), zeros(B, T, dtype=torch.float32)
         self.stages = [StageState(self.tokens[:, k], known[:, k], masked, likelihood) for k in range(K)]
         uniforms = kind.sampler.uniforms(kind.steps, B, T, device=device)
-        self.tables = StepTables(zeros(kind.steps, B), zeros(kind.steps, 2, dtype=torch.float32), uniforms, zeros(1), zeros(1))
+        settings = zeros(kind.steps, 2, dtype=torch.float32)
+        self.tables = StepTables(zeros(kind.steps, B), settings, uniforms, index=zeros(1), first_bad=zeros(1))
         card = engine.cardinality
         self._difference = zeros(B, T, card, dtype=torch.float32) if kind.keeps_difference else None
         self._logits = zeros(B, T, card, dtype=torch.float32) if kind.rescored else None
@@ -118,9 +119,9 @@ class StaticDecoder:
         self._calls[step.stage, branches]()
         if self._logits is not None:
             state, tables = self.stages[step.stage], self.tables
-            everywhere = torch.arange(self.kind.shape[2], device=self.engine.device).expand_as(state.codes)
+            frames = torch.arange(self.kind.shape[2], device=self.engine.device).expand_as(state.codes)
             uniforms = None if tables.uniforms is None else tables.current(tables.uniforms)
-            candidate = choose_tokens(self._logits, self.tokens, step, state.masked, everywhere, sampler, rescoring, uniforms)
+            candidate = choose_tokens(self._logits, self.tokens, step, state.masked, frames, sampler, rescoring, uniforms)
             state.codes.copy_(candidate.tokens[:, step.stage])
             state.likelihood.copy_(candidate.likelihood())
             tables.finish_step(candidate.finite)

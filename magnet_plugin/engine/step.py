@@ -16,7 +16,6 @@ from ..decoding.span_masker import SpanRule
 from ..modules.guidance import Branches, guide
 
 
-
 @dataclasses.dataclass(frozen=True)
 class StepTables:
     """What differs between the S steps of a clip, on the device.

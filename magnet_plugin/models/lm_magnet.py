@@ -9,13 +9,14 @@ from audiocraft.modules.transformer import create_sin_embedding
 from torch import nn
 
 from ..decoding.known_tokens import KnownTokens
-from ..decoding.magnet import Callback, Predict, decode
+from ..decoding.magnet import Callback
 from ..decoding.options import GenerationOptions, PromptOptions
 from ..decoding.rescoring import Rescorer, Rescoring
 from ..modules.context import Band, Context, Full
+from ..modules.guidance import GuidedPredictor
 from .conditions import ConditionTensors, embed
 from .generation import Generation, frames, lock_of
-from .predictors import compute_dtype, predictor
+from .predictors import compute_dtype, decode, predictor
 from .transformer import ContextAttentionLayer
 
 
@@ -179,9 +180,9 @@ class MagnetLMModel(LMModel):
         predict = predictor(self, generation.conditions, generation.batch, generation.options)
         return self.fill_in(predict, generation.known, generation)
 
-    def fill_in(self, predict: Predict, known: KnownTokens, generation: Generation,
+    def fill_in(self, predict: GuidedPredictor, known: KnownTokens, generation: Generation,
                 callback: tp.Optional[Callback] = None) -> torch.Tensor:
-        """Run `decoding.magnet.decode` on this model's tokens; `callback` replaces that of the generation."""
+        """Decode with this model's mask token and spans; `callback` replaces that of the generation."""
         return decode(predict, known, generation.options, mask_id=self.special_token_id, span_len=self.span_len,
                       generator=generation.generator, callback=callback or generation.callback,
                       describe=lambda: self.describe() + generation.rescoring.note, rescoring=generation.rescoring)

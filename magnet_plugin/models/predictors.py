@@ -5,8 +5,11 @@ import typing as tp
 import torch
 from audiocraft.modules.conditioners import ConditioningAttributes
 
+from ..decoding import magnet
+from ..decoding.known_tokens import KnownTokens
 from ..decoding.options import GenerationOptions
-from ..engine.forward import engine_for
+from ..engine import static_decoding
+from ..engine.forward import Session, engine_for
 from ..engine.weights import UnsupportedModel
 from ..modules.guidance import Forward, GuidedPredictor, for_branches
 from ..modules.tokens import gather_frames
@@ -32,6 +35,14 @@ def predictor(model: tp.Any, conditions: list[ConditioningAttributes], batch: in
     tensors = embed(model, conditions or unconditional(model, batch), guided)
     forward = _fast_forward(model, tensors, guided, options) or _reference_forward(model, tensors)
     return GuidedPredictor(forward, guided, options.guidance_every)
+
+
+def decode(predict: GuidedPredictor, known: KnownTokens, options: GenerationOptions, **arguments: tp.Any) -> torch.Tensor:
+    """Run `decoding.magnet.decode`; with the fast path on a GPU, as CUDA graphs (see `engine.static_decoding`)."""
+    forward = predict.forward
+    if isinstance(forward, Session) and forward.engine.static:
+        return static_decoding.decode(forward, known, options, has_text=predict.guided, **arguments)
+    return magnet.decode(predict, known, options, **arguments)
 
 
 def _reference_forward(model: tp.Any, tensors: ConditionTensors) -> Forward:

@@ -72,6 +72,7 @@ class GuidedPredictor:
     def __init__(self, forward: Forward, guided: bool, every: int = 1) -> None:
         self.forward, self.guided, self.every = forward, guided, every
         self._schedule = BranchSchedule(guided, every)
+        self._stage = -1
         self._difference: tp.Optional[torch.Tensor] = None
 
     def logits(self, tokens: torch.Tensor, stage: int, scale: float, frames: torch.Tensor) -> torch.Tensor:
@@ -94,10 +95,11 @@ class GuidedPredictor:
             return logits + (scale - 1) * gather_frames(self._difference, frames)
         conditional, unconditional = logits.chunk(2)
         if self.every > 1:
-            self._store_difference(conditional - unconditional, frames, tokens.shape[-1])
+            self._store_difference(conditional - unconditional, stage, frames, tokens.shape[-1])
         return guide(conditional, unconditional, scale)
 
-    def _store_difference(self, difference: torch.Tensor, frames: torch.Tensor, length: int) -> None:
-        # Frames that are not predicted now are not predicted by the steps that reuse this difference either.
-        self._difference = difference.new_zeros(difference.shape[0], length, difference.shape[-1])
+    def _store_difference(self, difference: torch.Tensor, stage: int, frames: torch.Tensor, length: int) -> None:
+        if self._difference is None or stage != self._stage:
+            self._difference = difference.new_zeros(difference.shape[0], length, difference.shape[-1])
+            self._stage = stage
         self._difference.scatter_(1, frames[..., None].expand_as(difference), difference)

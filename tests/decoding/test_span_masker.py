@@ -4,7 +4,7 @@ import torch
 
 from magnet_plugin.decoding import span_masker
 from magnet_plugin.decoding.options import GenerationOptions
-from magnet_plugin.decoding.span_masker import SpanMasker
+from magnet_plugin.decoding.span_masker import SpanMasker, SpanRule
 from magnet_plugin.decoding.steps import steps_of
 from magnet_plugin.modules.schedules import mask_rates
 
@@ -15,7 +15,8 @@ def test_the_masked_share_follows_the_schedule(arrangement: str, tolerance: int)
     length, span_len, count, mask_id = 99, 3, 5, 12
     options = GenerationOptions(decoding_steps=(count,), span_arrangement=arrangement)
     tokens = torch.full((1, 1, length), mask_id)
-    masker = SpanMasker(tokens[:, 0], torch.zeros(1, length, dtype=torch.bool), length, mask_id, span_len, options)
+    masker = SpanMasker(tokens[:, 0], torch.zeros(1, length, dtype=torch.bool), length, mask_id,
+                        SpanRule.of(length, span_len, options), mask_rates(count))
     generator = torch.Generator().manual_seed(0)
     for step, rate in zip(steps_of(0, options), mask_rates(count), strict=True):
         tokens, masked = masker.mask(torch.where(tokens == mask_id, 7, tokens), step)
