@@ -19,8 +19,9 @@ from ..decoding.span_masker import SpanRule, counts_to_mask
 from ..decoding.steps import Step, steps_of
 from ..modules.guidance import Branches, BranchSchedule
 from .cuda_graphs import CudaGraphs, Function, captures
-from .forward import Engine, Session, TextCache
+from .forward import Engine, Session
 from .step import StageState, StepTables, guided, step_functions
+from .text_cache import TextCache
 
 _CAPACITY = 4       # Kinds of clips (shape, text length, settings) whose buffers and graphs are kept.
 

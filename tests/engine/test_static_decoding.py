@@ -11,8 +11,9 @@ from magnet_plugin.decoding.rescoring import NO_RESCORING
 from magnet_plugin.decoding.sampling import Sampler
 from magnet_plugin.decoding.span_masker import SpanRule
 from magnet_plugin.decoding.steps import steps_of
-from magnet_plugin.engine.forward import Engine, TextCache, engine_for
+from magnet_plugin.engine.forward import Engine, engine_for
 from magnet_plugin.engine.static_decoding import ClipKind, StaticDecoder
+from magnet_plugin.engine.text_cache import TextCache
 from magnet_plugin.engine.weights import read_weights
 from magnet_plugin.modules.guidance import BranchSchedule
 
