@@ -16,14 +16,14 @@ PAPER = {"magnet/magnet_32khz": (1024, 24, 30, [60, 10, 10, 10]),
          "magnet/audio_magnet_16khz": (1024, 24, 10, [20, 10, 10, 10])}
 
 
-def test_all_kinds_of_solver_are_there() -> None:
+def test_the_public_solver_configs_exist() -> None:
     assert set(RUNNABLE) >= {"magnet", "magnet/debug", "magnet/magnet_32khz", "magnet/audio_magnet_16khz",
                              "compression/tiny_16khz", "musicgen/tiny_16khz", "magnet/hybrid", "magnet/hybrid_32khz"}
 
 
 @pytest.mark.parametrize("solver", RUNNABLE)
-def test_composes_and_builds(solver: str) -> None:
-    """The whole config resolves, and its models are built; T5 is left out, and large ones at their smallest scale."""
+def test_a_config_composes_and_its_models_are_built(solver: str) -> None:
+    """The whole config resolves, and its models are built; without T5, and large ones at their smallest scale."""
     import omegaconf
     import torch
     from audiocraft.models import builders
@@ -63,7 +63,7 @@ def test_all_choices_of_a_group_compose(group: str) -> None:
 
 
 @pytest.mark.parametrize("solver", PAPER)
-def test_the_papers_recipes(solver: str) -> None:
+def test_recipes_have_the_settings_of_the_paper(solver: str) -> None:
     cfg = compose(f"solver={solver}", *DATA)
     dim, layers, seconds, steps = PAPER[solver]
     assert (cfg.transformer_lm.dim, cfg.transformer_lm.num_layers) == (dim, layers)
@@ -89,7 +89,7 @@ def test_every_decoding_setting_can_be_set_in_a_config() -> None:
 
 
 @pytest.mark.parametrize("hybrid,base", [("magnet/hybrid", "magnet"), ("magnet/hybrid_32khz", "magnet/magnet_32khz")])
-def test_a_hybrid_is_its_base_but_for_the_two_ways_of_decoding(hybrid: str, base: str) -> None:
+def test_a_hybrid_config_only_differs_from_its_base_in_the_hybrid_settings(hybrid: str, base: str) -> None:
     one, two = compose(f"solver={hybrid}", *DATA), compose(f"solver={base}", *DATA)
     assert {key for key in one if one[key] != two.get(key)} == {"solver", "lm_model", "codebooks_pattern", "hybrid"}
     assert one.codebooks_pattern.modeling == "delay" and list(one.codebooks_pattern.delay.delays) == [0, 1, 2, 3]
@@ -97,18 +97,18 @@ def test_a_hybrid_is_its_base_but_for_the_two_ways_of_decoding(hybrid: str, base
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_model_scale_by_both_names(scale: str) -> None:
+def test_model_scale_can_be_set_by_both_names(scale: str) -> None:
     short = compose("solver=magnet", f"model_scale={scale}").transformer_lm
     assert short == compose("solver=magnet", f"model/lm/model_scale={scale}").transformer_lm
 
 
-def test_solver_magnet_is_the_papers_but_for_its_size() -> None:
+def test_solver_magnet_only_differs_from_the_papers_recipe_in_its_size() -> None:
     tiny, paper = compose("solver=magnet").transformer_lm, compose("solver=magnet/magnet_32khz", *DATA).transformer_lm
     differs = {key for key in paper if tiny.get(key) != paper[key]}
     assert differs == {"dim", "num_heads", "num_layers", "card", "memory_efficient", "custom", "segment_duration"}
 
 
-def test_a_config_that_does_not_fit_the_codec_is_told_all_at_once(release_folder: Path) -> None:
+def test_all_settings_that_do_not_fit_the_codec_are_named_at_once(release_folder: Path) -> None:
     from magnet_plugin.models.builders import codec_mismatches
     from magnet_plugin.models.loaders import load_codec
     cfg = compose("solver=magnet", "sample_rate=32000", "transformer_lm.n_q=8")

@@ -8,8 +8,9 @@ PACKAGE = Path(__file__).parents[1] / "magnet_plugin"
 #: A package imports from packages of lower rank and from itself.
 RANKS = {"environment": 0, "modules": 1, "data": 1, "metrics": 2, "distributed": 2, "decoding": 2, "engine": 3, "models": 4,
          "sweeps": 4, "solvers": 5, "registry": 6, "train": 7, "bench": 8, "app": 8, "cli": 9, "__main__": 10}
-#: The paper's algorithm: tensors in, tensors out.
+#: The paper's algorithm: tensors in, tensors out. Neither AudioCraft nor packages that may import it.
 PURE = {"modules", "decoding", "engine"}
+HEAVY = {"audiocraft", "omegaconf", "hydra", "flashy", "dora"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
@@ -39,7 +40,8 @@ def test_imports_run_in_one_direction() -> None:
             top, _, rest = name.partition(".")
             used = rest.split(".")[0]
             upwards = top == "magnet_plugin" and used in RANKS and used != own and RANKS[used] >= RANKS[own]
-            if upwards or (own in PURE and top in ("audiocraft", "omegaconf", "hydra", "flashy", "dora")):
+            impure = used in set(RANKS) - PURE if top == "magnet_plugin" else top in HEAVY
+            if upwards or (own in PURE and impure):
                 wrong.append(f"{path.relative_to(PACKAGE)} imports {name}")
     assert not wrong
 
@@ -76,7 +78,6 @@ def loaded_after(code: str) -> set[str]:
 def test_importing_the_package_is_light() -> None:
     heavy = {"torch", "audiocraft", "omegaconf", "numpy"}
     assert not heavy & loaded_after("import magnet_plugin, magnet_plugin.environment, magnet_plugin.cli.main")
-    assert "audiocraft" not in loaded_after("import magnet_plugin.decoding.magnet, magnet_plugin.engine.forward")
 
 
 def test_files_and_functions_are_small_and_documented() -> None:

@@ -10,8 +10,7 @@ from magnet_plugin.cli.main import main
 
 
 @pytest.mark.integ
-def test_smoke_runs_fill_every_row(tmp_path: Path) -> None:
-    """They measure all that the large runs do, from the same weights."""
+def test_smoke_runs_measure_every_row_of_the_tables(tmp_path: Path) -> None:
     for what in ("decode", "train", "startup"):
         assert main(["bench", what, "--smoke", "--device", "cpu", "--out", str(tmp_path)]) == 0
     records = {what: json.loads((tmp_path / f"{what}-cpu.json").read_text()) for what in ("decode", "train", "startup")}

@@ -26,13 +26,13 @@ def test_runs_take_turns_and_errors_are_recorded() -> None:
     assert len(found["a"]["seconds"]) == 2 and found["a"]["first"] >= 0
 
 
-def test_ratios_are_taken_within_a_round() -> None:
+def test_ratios_compare_times_of_the_same_round() -> None:
     found = {"a": {"seconds": [1.0, 10.0, 4.0]}, "b": {"seconds": [0.5, 2.0, 4.0]}, "c": {"error": "x"}}
     assert measure.ratios(found, "a") == {"a": (1.0, 1.0, 1.0), "b": (2.0, 1.0, 5.0)}
     assert measure.ratios(found, "c") == {}
 
 
-def test_peak_memory_includes_what_was_freed() -> None:
+def test_peak_memory_includes_memory_that_was_freed() -> None:
     with measure.PeakMemory(CPU) as peak:
         held = torch.ones(40 * 2 ** 18)             # 40 MiB
         time.sleep(0.1)

@@ -54,7 +54,7 @@ def test_scores_are_relative_to_the_held_out_clips() -> None:
     assert soft["accuracy"] == 0.25 and soft["frechet"] > 1
 
 
-def test_likelihood_of_tokens_given_their_captions() -> None:
+def test_the_likelihood_is_the_mean_over_all_tokens_given_their_captions() -> None:
     """Compared with one caption and codebook at a time."""
     import magnet_plugin
     magnet_plugin.register()                            # the bundled models use its conditioner

@@ -1,4 +1,4 @@
-"""`bench.table` and the pictures: bench.md from records."""
+"""`bench.table` and `bench.plot`: the page and its pictures, from records."""
 import json
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The decoding against AudioCraft's own: masks, greedy tokens, and the distribution of sampled tokens."""
+"""Decoding compared with AudioCraft's own: masks, greedy tokens, and the distribution of sampled tokens."""
 import functools
 import random
 
@@ -18,10 +18,10 @@ STEPS = [6, 4, 3, 3]
 UPSTREAM = dict(temp=3.0, top_k=0, max_cfg_coef=10.0, min_cfg_coef=1.0, decoding_steps=STEPS)
 
 
-def test_overlapping_masks_are_upstreams(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overlapping_masks_equal_audiocrafts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random scores, span lengths, lengths, targets and kept positions; ten at a time, each with a target of its own."""
     draw = random.Random(0)
-    # Kept frames tie, and upstream's sort orders ties at will.
+    # Kept frames have equal scores, which upstream's unstable sort may order in any way.
     monkeypatch.setattr(torch, "argsort", functools.partial(torch.argsort, stable=True))
     for case in range(60):
         length, span_len, batch = draw.randint(12, 200), draw.randint(2, 6), 10
@@ -40,7 +40,7 @@ def test_overlapping_masks_are_upstreams(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("arrangement", ["nonoverlap", "stride1"])
 @pytest.mark.parametrize("prompt_frames", [0, 24, 25])
 @pytest.mark.parametrize("scoring", ["max", "prod"])
-def test_greedy_tokens_are_upstreams(arrangement: str, prompt_frames: int, scoring: str) -> None:
+def test_greedy_tokens_equal_audiocrafts(arrangement: str, prompt_frames: int, scoring: str) -> None:
     theirs, ours = twins()
     texts = conditions("a fast reel", "waltz in d major played on the violin")
     prompt = None
@@ -49,11 +49,11 @@ def test_greedy_tokens_are_upstreams(arrangement: str, prompt_frames: int, scori
     settings = {**UPSTREAM, "top_p": 0.9, "span_arrangement": arrangement, "span_scoring": scoring, "use_sampling": False}
     expected = theirs.generate(prompt, list(texts), max_gen_len=96, **settings)
     got = ours.generate(prompt, list(texts), max_gen_len=96, **settings)
-    assert expected.unique().numel() > 20, "too few distinct tokens to tell anything"
+    assert expected.unique().numel() > 20, "too few distinct tokens for a comparison"
     assert torch.equal(expected, got)
 
 
-def test_what_upstream_masks_at_each_step_is_what_we_mask() -> None:
+def test_both_models_see_the_same_masked_tokens_at_each_step() -> None:
     theirs, ours = twins(seed=4)
     texts = conditions("a slow hornpipe")
     shown: dict[str, list[torch.Tensor]] = {"theirs": [], "ours": []}
@@ -71,7 +71,7 @@ def test_what_upstream_masks_at_each_step_is_what_we_mask() -> None:
 
 @pytest.mark.parametrize("arrangement", ["nonoverlap", "stride1"])
 @pytest.mark.parametrize("truncation", [{"top_p": 0.8}, {"top_k": 5, "top_p": 0.0}, {"top_p": 0.0}])
-def test_sampled_tokens_have_upstreams_distribution(arrangement: str, truncation: dict) -> None:
+def test_sampled_tokens_have_the_distribution_of_audiocrafts(arrangement: str, truncation: dict) -> None:
     """Token counts per stage under the same oracle logits; chi-square at p > 1e-4, seeds fixed."""
     length, card, batch = 24, 8, 400
     oracle = 1.5 * torch.randn(K, length, card, generator=torch.Generator().manual_seed(5))

@@ -1,5 +1,4 @@
 """Combining the probabilities of two models; functions stand in for the models."""
-import dataclasses
 import random
 import typing as tp
 
@@ -54,8 +53,8 @@ def rescore(own: torch.Tensor, theirs: torch.Tensor, frames: torch.Tensor, sampl
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 0.5, 0.9])
-def test_the_combination_is_convex_and_in_probabilities(weight: float) -> None:
-    """Against a loop over plain numbers: tokens drawn from w p_M + (1 - w) p_R, and scored with the same."""
+def test_probabilities_of_both_models_are_averaged_with_the_weight(weight: float) -> None:
+    """Tokens are sampled from w p_M + (1 - w) p_R and scored with it; compared with a loop over plain numbers."""
     own, theirs = probs(0, B, 3), probs(1, B, T)
     positions = torch.tensor([[0, 4, 8], [2, 3, 7]])
     result, _ = rescore(own, theirs, positions, weight=weight)
@@ -69,11 +68,11 @@ def test_the_combination_is_convex_and_in_probabilities(weight: float) -> None:
             assert int(result.sampled[b, m]) == best, (b, m)
             assert float(chosen(result)[b, m]) == pytest.approx(mixed[best], abs=1e-6)
             differs += best != int(own[b, m].argmax())
-    assert differs or weight > 0.5, "the rescorer decided nothing: choose other probabilities"
+    assert differs or weight > 0.5, "the rescorer changed no token: choose other probabilities"
     assert bool(result.finite)
 
 
-def test_tokens_are_drawn_with_the_combination_as_their_distribution() -> None:
+def test_tokens_are_sampled_from_the_combined_distribution() -> None:
     own, theirs = probs(2, 1, 1).expand(B, T, -1), probs(3, 1, 1).expand(B, T, -1)
     seen: list[torch.Tensor] = []
 
@@ -100,8 +99,8 @@ def test_without_resampling_only_the_scores_change() -> None:
             assert float(chosen(result)[b, m]) == pytest.approx(expected, abs=1e-6)
 
 
-def test_both_draws_of_a_rescored_step_use_the_same_noise() -> None:
-    """Where the models agree, the rescored tokens are those of the candidate; other steps draw no noise."""
+def test_a_rescored_step_samples_twice_with_the_same_noise() -> None:
+    """If the models agree, the rescored tokens are those of the candidate. Steps without rescoring need no noise."""
     own = probs(8, B, T)
     sampler = Sampler(use_sampling=True, generator=torch.Generator().manual_seed(0))
     everywhere = torch.arange(T).expand(B, T)
@@ -116,7 +115,7 @@ def test_both_draws_of_a_rescored_step_use_the_same_noise() -> None:
     assert agreeing.noise(sampler, own, step(stage=0)) is None
 
 
-def test_annealing_only_ever_sharpens() -> None:
+def test_annealing_only_applies_temperatures_below_one() -> None:
     logits = torch.randn(B, T, CARD, generator=torch.Generator().manual_seed(6))
     theirs, own = logits.softmax(-1), torch.full((B, T, CARD), 1 / CARD)
     everywhere = torch.arange(T).expand(B, T)
@@ -155,23 +154,23 @@ def test_weight_one_does_not_use_the_rescorer() -> None:
         Rescoring.of(None, RescoringOptions(rescorer_weight=0.5), [], 1)
 
 
-def test_conditions_are_embedded_once_and_settings_are_passed_on() -> None:
+def test_a_scorer_is_created_once_with_the_settings_of_the_rescorer() -> None:
     calls: list[tuple[tp.Any, ...]] = []
 
-    class Noting:
-        name = "noting"
+    class RecordingRescorer:
+        name = "recording"
 
         def scorer(self, *args: tp.Any) -> tp.Any:
             calls.append(args)
             return lambda tokens, stage: probs(0, B, T)
 
     options = RescoringOptions(rescorer_weight=0.5, rescorer_cfg_coef=3.0, rescorer_fill="greedy")
-    found = Rescoring.of(Noting(), options, ["a", "b"], 2)
+    found = Rescoring.of(RecordingRescorer(), options, ["a", "b"], 2)
     assert isinstance(found, Rescoring) and found.options is options and calls == [(["a", "b"], 2, 3.0, "greedy")]
 
 
-def test_which_steps_are_rescored() -> None:
-    """Slow reference: walk back from the last step, n at a time."""
+def test_every_nth_step_counted_from_the_last_is_rescored() -> None:
+    """Compared with a loop that goes back from the last step, n steps at a time."""
     draw = random.Random(3)
     for _ in range(50):
         steps, every = draw.randint(1, 20), draw.randint(1, 25)
@@ -195,7 +194,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("options,words", BAD, ids=[words.split("=")[0] + str(i) for i, (_, words) in enumerate(BAD)])
-def test_bad_settings_name_the_remedy(options: dict[str, tp.Any], words: str) -> None:
+def test_invalid_settings_are_refused_with_a_remedy(options: dict[str, tp.Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         RescoringOptions(**{f"rescorer_{name}": value for name, value in options.items()})
 
@@ -209,4 +208,3 @@ def test_stages_are_checked_against_the_model() -> None:
     with pytest.raises(ValueError, match="not -1"):
         RescoringOptions(rescorer_stages=(-1,)).check_rescorer_stages(4)
     RescoringOptions().check_rescorer_stages(1)
-    assert not dataclasses.asdict(RescoringOptions())["rescorer_weight"] < 1

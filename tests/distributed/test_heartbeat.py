@@ -1,4 +1,4 @@
-"""Heartbeats of three ranks in threads of this process."""
+"""Heartbeats of three ranks, each in a thread of this process."""
 import logging
 import socket
 import threading
@@ -33,7 +33,7 @@ class Group:
             thread.join()
 
     def break_connections(self, rank: int) -> None:
-        """What the kernel does for a killed process, whose own thread reports nothing any more."""
+        """Close a rank's connections as the kernel does for a killed process; the rank itself reports nothing."""
         self.ranks[rank]._closed = True
         for connection in self.ranks[rank].connections.values():
             connection.sock.shutdown(socket.SHUT_RDWR)
@@ -64,40 +64,40 @@ def group_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) 
             rank.close()
 
 
-@pytest.mark.parametrize("loser", (0, 2))
-def test_a_failure_reaches_all_ranks_and_ends_them(group_of: tp.Callable, loser: int,
+@pytest.mark.parametrize("failing", (0, 2))
+def test_a_failure_reaches_all_ranks_and_ends_them(group_of: tp.Callable, failing: int,
                                                    caplog: pytest.LogCaptureFixture) -> None:
     group = group_of(60.0)
-    others = [rank for rank in range(3) if rank != loser]
-    group.ranks[loser].set_status("train, epoch 1, update 3 of 7")
-    wait_for(lambda: all(group.ranks[rank].statuses[loser][0] != "starting" for rank in others))
-    group.ranks[loser].fail(ValueError("no such codec\nsecond line"))
-    assert group.verdicts(*others) == [f"rank {loser} failed: ValueError: no such codec"] * 2
-    assert group.ranks[loser].verdict is None
-    lines = [record.message for record in caplog.records if record.message.startswith(f"Rank {loser} of 3 failed")]
-    assert len(lines) == 2 and all("update 3 of 7" in line and f"solver.log.{loser}" in line for line in lines)
+    others = [rank for rank in range(3) if rank != failing]
+    group.ranks[failing].set_status("train, epoch 1, update 3 of 7")
+    wait_for(lambda: all(group.ranks[rank].statuses[failing][0] != "starting" for rank in others))
+    group.ranks[failing].fail(ValueError("no such codec\nsecond line"))
+    assert group.verdicts(*others) == [f"rank {failing} failed: ValueError: no such codec"] * 2
+    assert group.ranks[failing].verdict is None
+    lines = [record.message for record in caplog.records if record.message.startswith(f"Rank {failing} of 3 failed")]
+    assert len(lines) == 2 and all("update 3 of 7" in line and f"solver.log.{failing}" in line for line in lines)
     wait_for(lambda: len(group.ended) == 3)
     assert sorted(group.ended) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("loser", (0, 1))
-def test_a_broken_connection_is_reported_as_a_death_at_once(group_of: tp.Callable, loser: int) -> None:
+@pytest.mark.parametrize("failing", (0, 1))
+def test_a_broken_connection_is_reported_as_a_death_at_once(group_of: tp.Callable, failing: int) -> None:
     group = group_of(60.0)
-    group.break_connections(loser)
-    for verdict in group.verdicts(*(rank for rank in range(3) if rank != loser)):
-        assert verdict is not None and verdict.startswith(f"rank {loser} died without an error message")
+    group.break_connections(failing)
+    for verdict in group.verdicts(*(rank for rank in range(3) if rank != failing)):
+        assert verdict is not None and verdict.startswith(f"rank {failing} died without an error message")
 
 
-@pytest.mark.parametrize("loser", (0, 1))
-def test_silence_is_reported_after_the_timeout(group_of: tp.Callable, loser: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("failing", (0, 1))
+def test_silence_is_reported_after_the_timeout(group_of: tp.Callable, failing: int, monkeypatch: pytest.MonkeyPatch) -> None:
     group = group_of(0.8)
     time.sleep(1.2)
     assert not any(rank.verdict for rank in group.ranks), "as long as all ranks send heartbeats"
-    silent, send = set(group.ranks[loser].connections.values()), Connection.send
+    silent, send = set(group.ranks[failing].connections.values()), Connection.send
     monkeypatch.setattr(Connection, "send",
                         lambda connection, **message: None if connection in silent else send(connection, **message))
-    for verdict in group.verdicts(*(rank for rank in range(3) if rank != loser)):
-        assert verdict is not None and verdict.startswith(f"rank {loser} has been silent for 0.8 s (distrib.timeout)")
+    for verdict in group.verdicts(*(rank for rank in range(3) if rank != failing)):
+        assert verdict is not None and verdict.startswith(f"rank {failing} has been silent for 0.8 s (distrib.timeout)")
 
 
 def test_a_rank_that_ends_normally_is_not_reported(group_of: tp.Callable) -> None:

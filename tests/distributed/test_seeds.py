@@ -1,4 +1,4 @@
-"""Derived seeds: what ranks, steps and data workers draw."""
+"""Random numbers of ranks, steps and data workers, from derived seeds."""
 import typing as tp
 
 import pytest
@@ -29,7 +29,7 @@ def test_no_two_streams_coincide() -> None:
             for step in range(10) for rank in [(), *((number,) for number in range(9))]]
     assert len({derive_seed(*key) for key in keys}) == len(keys)
     differing = [bin(derive_seed(7, n) ^ derive_seed(7, n + 1)).count("1") for n in range(200)]
-    assert 28 < sum(differing) / len(differing) < 35 and min(differing) > 12, "neighbours differ in half of the 63 bits"
+    assert 28 < sum(differing) / len(differing) < 35 and min(differing) > 12, "half of the 63 bits differ"
 
 
 def test_draws_can_be_repeated_and_are_the_same_in_each_validation() -> None:
@@ -43,7 +43,7 @@ def test_draws_can_be_repeated_and_are_the_same_in_each_validation() -> None:
     assert sequence(1, None) == sequence(1, None) != sequence(2, None)
 
 
-def test_an_item_draws_the_same_in_any_order_and_place() -> None:
+def test_the_random_numbers_of_an_item_do_not_depend_on_order_or_position() -> None:
     def items(order: list[int], epoch: int) -> dict[int, list[float]]:
         dataset = Numbers()
         dataset.current_epoch = epoch

@@ -70,7 +70,7 @@ def test_a_job_is_requeued_unless_slurm_has_ended_it(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(signals.time, "sleep", waited.append)
         with pytest.raises(SystemExit):
             recorder.exit(signum, rank=1)
-        assert bool(waited) == requeued, "other ranks stay until rank 0 has requeued the job"
+        assert bool(waited) == requeued, "other ranks wait until rank 0 has requeued the job"
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -56,7 +56,7 @@ class FastMain:
 
 
 class ComposingShepherd:
-    """Takes the place of Dora's Shepherd, which writes folders and asks SLURM."""
+    """Takes the place of Dora's Shepherd, which writes folders and calls SLURM."""
 
     def __init__(self, dora_main: tp.Any) -> None:
         self.main = dora_main

@@ -1,4 +1,4 @@
-"""Tones with three timbres: manifest folders of real files, and stand-ins for a model and a codec."""
+"""Tones with three timbres: manifest folders of real files, and replacements for a model and a codec."""
 import json
 import typing as tp
 from pathlib import Path
@@ -42,18 +42,18 @@ def write_tones(root: Path, count: int, seed: int) -> Path:
 
 
 class ToneModel:
-    """Plays the timbre that its text names, or a random one if not `obedient`."""
+    """Plays the timbre that its text names, or a random one if not `follows_text`."""
 
     sample_rate = RATE
 
-    def __init__(self, obedient: bool = True) -> None:
-        self.obedient, self.seeds = obedient, list[int]()
+    def __init__(self, follows_text: bool = True) -> None:
+        self.follows_text, self.seeds = follows_text, list[int]()
         self.compression_model = RoundingCodec()
 
     def generate(self, descriptions: tp.Sequence[str], *, seed: int) -> torch.Tensor:
         self.seeds.append(seed)
         rng = np.random.default_rng(seed)
-        names = [text.split()[1] if self.obedient else str(rng.choice(list(TIMBRES))) for text in descriptions]
+        names = [text.split()[1] if self.follows_text else str(rng.choice(list(TIMBRES))) for text in descriptions]
         return torch.from_numpy(np.stack([tones(name, rng) for name in names]))[:, None]
 
 

@@ -7,7 +7,7 @@ pytestmark = pytest.mark.integ
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_the_fast_composition_of_the_quick_tests_equals_doras(scale: str) -> None:
+def test_the_fast_composition_in_quick_tests_equals_doras(scale: str) -> None:
     from magnet_plugin.train import main
     for name in NAMES:
         for fast, real in zip(jobs_of(scale, name), jobs_of(scale, name, main), strict=True):

@@ -23,7 +23,7 @@ def report(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_a_grid_of_which_two_jobs_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_report_of_a_grid_with_two_finished_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bin").mkdir()
     for program in ("git", "env", "sh"):
         os.symlink(str(shutil.which(program)), tmp_path / "bin" / program)
@@ -39,7 +39,7 @@ def test_a_grid_of_which_two_jobs_ran(tmp_path: Path, monkeypatch: pytest.Monkey
     dora(tmp_path, *ran[0], "execute_only=generate", "execute_inplace=true")
     text = re.sub(r"\x1b\[[\d;]*m", "", dora(tmp_path, "grid", NAME, "--no_monitoring").stdout)
     assert "2 of 12 jobs have already finished here" in text
-    monkeypatch.delenv("MAGNET_GRID_OVERRIDES")                             # Dora knows what it was asked for
+    monkeypatch.delenv("MAGNET_GRID_OVERRIDES")                             # Dora has recorded the jobs
     report(tmp_path)
     body = {line["signature"]: line for line in csv.DictReader((tmp_path / f"{NAME}.csv").read_text().splitlines())}
     assert len(body) == 12 and {sig for sig in body if body[sig]["state"] == "finished"} == set(sigs)
@@ -59,8 +59,3 @@ def test_a_grid_of_which_two_jobs_ran(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "12 jobs: 2 finished, 0 incomplete, 10 missing, 0 broken" in markdown
     assert re.search(r"- commit: ([0-9a-f]{10}|not known)", markdown) and "- run on: not known" not in markdown
     assert all((tmp_path / f"{NAME}-{picture}.png").stat().st_size > 5000 for picture in ("metrics", "loss"))
-
-
-def test_in_place_needs_a_checkpoint(tmp_path: Path) -> None:
-    done = dora(tmp_path, "run", "solver=magnet/debug", "execute_only=evaluate", "execute_inplace=true", check=False)
-    assert done.returncode and "does not exist; train this experiment first" in done.stdout

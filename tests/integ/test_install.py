@@ -81,7 +81,7 @@ def test_the_readmes_python_runs_with_the_bundled_model(tmp_path: Path) -> None:
     assert list(tmp_path.glob("*.wav"))
 
 
-def test_the_readmes_training_command_shortened(tmp_path: Path) -> None:
+def test_the_readmes_training_command_runs(tmp_path: Path) -> None:
     (training,) = (command for command in commands() if command.startswith("dora "))
     package, overrides = training.split()[1:3], training.split()[4:]
     short = [*overrides, "optim.epochs=1", "optim.updates_per_epoch=1", "dataset.batch_size=2",
@@ -92,7 +92,7 @@ def test_the_readmes_training_command_shortened(tmp_path: Path) -> None:
 
 
 def test_make_install_does_nothing_the_second_time(tmp_path: Path) -> None:
-    """Make itself, with a stand-in for the environment that is already there."""
+    """Make itself, with a folder in the place of an installed environment."""
     (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
     (tmp_path / "setup.py").write_text("")
     (tmp_path / "requirements").mkdir()

@@ -74,7 +74,7 @@ def test_two_ranks_with_half_of_the_batch_each_equal_one_rank(updates: tuple, ca
 
 
 @pytest.mark.parametrize("case", [case for case, (kind, _) in CASES.items() if kind == "plain"])
-def test_heads_of_other_stages_get_zero_gradients_on_all_ranks(updates: tuple, case: str) -> None:
+def test_only_the_head_of_the_stage_has_gradients_on_all_ranks(updates: tuple, case: str) -> None:
     stages = [(step + 1) % 4 for step in range(STEPS)]
     for rank in updates[1]:
         assert [[index for index, size in enumerate(heads) if size] for heads in rank[case]["heads"]] == \

@@ -13,7 +13,7 @@ import pytest
 from .runs import DEBUG, ROOT, dora, environment, history, signature, without_times
 
 pytestmark = pytest.mark.integ
-# Two data workers, which draw the texts' dropout themselves.
+# Two data workers, which apply the dropout of texts.
 RUN = [*DEBUG[:1], "num_threads=1", "optim.epochs=2", "optim.updates_per_epoch=12", "+dataset.train.num_workers=2",
        "dataset.train.merge_text_p=0.5", "dataset.train.drop_desc_p=0.3"]
 
@@ -27,7 +27,7 @@ def no_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
 
 
-def test_without_slurm_a_grid_names_the_local_commands(no_slurm: None, tmp_path: Path,
+def test_without_slurm_a_grid_prints_the_local_commands(no_slurm: None, tmp_path: Path,
                                                        monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAGNET_GRID_OVERRIDES", "optim.epochs=1 optim.updates_per_epoch=2 "
                        "evaluate.metrics.instruments=false dataset.evaluate.num_samples=8")
@@ -41,20 +41,20 @@ def test_without_slurm_a_grid_names_the_local_commands(no_slurm: None, tmp_path:
     assert "1 of 12 jobs have already finished here" in again and commands[0] not in again.splitlines()
 
 
-def test_without_slurm_a_launch_names_the_local_command(no_slurm: None, tmp_path: Path) -> None:
+def test_without_slurm_a_launch_prints_the_local_command(no_slurm: None, tmp_path: Path) -> None:
     done = dora(tmp_path, "launch", "solver=magnet/debug", "seed=1", check=False)
     assert done.returncode == 1 and "Traceback" not in done.stdout
     assert "\ndora run solver=magnet/debug seed=1\n" in done.stdout
 
 
-def test_a_paper_scale_grid_without_data_says_what_is_missing(no_slurm: None, tmp_path: Path) -> None:
+def test_a_paper_scale_grid_without_data_names_the_missing_settings(no_slurm: None, tmp_path: Path) -> None:
     done = dora(tmp_path, "grid", "magnet.ablate_span", "--dry_run", check=False)
     assert done.returncode == 1
     assert re.search(r"datasource\.\w+", done.stdout) and 'MAGNET_GRID_OVERRIDES="KEY=VALUE' in done.stdout.splitlines()[-1]
 
 
-def test_preempted_in_mid_epoch_and_started_again(tmp_path: Path) -> None:
-    """As SLURM does it: the signal reaches every process of the job, data workers and the server that forks them too."""
+def test_a_run_preempted_within_an_epoch_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    """As from SLURM, the signal reaches every process of the job, including data workers and the server that forks them."""
     dora(tmp_path / "undisturbed", "run", *RUN)
     slow = subprocess.Popen([sys.executable, "-m", "dora", "run", *RUN], cwd=ROOT, env=environment(tmp_path),
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)

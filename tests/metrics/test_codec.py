@@ -1,4 +1,4 @@
-"""SI-SNR and mel distance against values worked out by hand."""
+"""SI-SNR and mel distance, compared with values calculated by hand."""
 import math
 import typing as tp
 
@@ -26,7 +26,7 @@ def wav() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("snr", [-5.0, 3.0, 20.0])
-def test_si_snr_of_known_noise(wav: torch.Tensor, snr: float) -> None:
+def test_si_snr_equals_that_of_the_added_noise(wav: torch.Tensor, snr: float) -> None:
     assert torch.allclose(si_snr(wav, wav + noise_at(wav, snr)), torch.full((3,), snr), atol=1e-4)
 
 
@@ -44,7 +44,7 @@ def test_si_snr_is_per_clip_and_averages_channels(wav: torch.Tensor) -> None:
     assert torch.allclose(si_snr(*stereo), torch.tensor([10.0]), atol=1e-4)
 
 
-def test_silence_stays_finite() -> None:
+def test_metrics_of_silence_are_finite() -> None:
     silence = torch.zeros(1, 1, RATE)
     assert si_snr(silence, silence).isfinite().all()
     assert mel_distance(silence, silence, RATE).item() == 0
@@ -68,7 +68,7 @@ def test_shapes_must_agree(measure: tp.Callable) -> None:
         measure(torch.zeros(1, 1, RATE), torch.zeros(1, 1, RATE + 1))
 
 
-def test_a_codec_is_measured_over_a_split(tone_set: ToneSet) -> None:
+def test_a_codec_is_measured_on_the_clips_of_a_folder(tone_set: ToneSet) -> None:
     result = measure_codec(RoundingCodec(), tone_set(12, 2), limit=5)
     assert result["clips"] == 5 and result["audio_seconds"] == 5
     # Rounding to steps of 1/127 leaves noise of variance 1/(12 * 127^2) next to tones of 0.01 to 0.3 RMS.

@@ -1,4 +1,4 @@
-"""Fréchet distance of Gaussians, against closed forms and SciPy's matrix root."""
+"""Fréchet distance of Gaussians, compared with closed forms and SciPy's matrix square root."""
 import numpy as np
 import pytest
 import scipy.linalg
@@ -13,7 +13,7 @@ def diagonal(mean: list[float], variances: list[float]) -> Gaussian:
     return Gaussian(torch.tensor(mean, dtype=torch.float64), torch.diag(torch.tensor(variances, dtype=torch.float64)))
 
 
-def test_axis_parallel_gaussians() -> None:
+def test_diagonal_covariances_agree_with_the_closed_form() -> None:
     one, other = diagonal([0, 1, 2], [1, 4, 9]), diagonal([3, 1, -2], [4, 4, 1])
     # |m1 - m2|^2 = 9 + 16; sum of (s1 - s2)^2 = 1 + 0 + 4
     assert frechet_distance(one, other) == pytest.approx(30, rel=1e-5)
@@ -32,13 +32,13 @@ def test_full_covariances_agree_with_scipy(seed: int) -> None:
     assert frechet_distance(other, one) == pytest.approx(frechet_distance(one, other), rel=1e-6)
 
 
-def test_singular_covariances() -> None:
+def test_singular_covariances_are_supported() -> None:
     flat, still = diagonal([0, 0], [1, 0]), diagonal([0, 0], [0, 0])
     assert frechet_distance(flat, still) == pytest.approx(1, rel=0.01)
     assert frechet_distance(still, still) == 0
 
 
-def test_statistics_of_drawn_points() -> None:
+def test_fit_gaussian_gives_mean_and_covariance_of_the_points() -> None:
     points = torch.randn(20000, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 3.0]) + 5
     (moments := Moments()).add(points)
     drawn = moments.gaussian()

@@ -1,4 +1,4 @@
-"""Metrics of generated clips: batches and ranks against everything at once."""
+"""Metrics of generated clips, in batches and over ranks."""
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,12 +33,12 @@ def update(metrics: GenerationMetrics, model: ToneModel, clips: Sequence[Clip], 
         metrics.update(generate(model, batch, start), real_audio(batch), [clip.path for clip in batch], 0.5)
 
 
-def test_obedient_and_random_models(classifier: InstrumentClassifier, clips: list[Clip]) -> None:
+def test_a_model_that_follows_its_texts_beats_a_random_one(classifier: InstrumentClassifier, clips: list[Clip]) -> None:
     results, codec = {}, RoundingCodec()
-    for obedient in (True, False):
+    for follows_text in (True, False):
         metrics = GenerationMetrics(codec, classifier)
-        update(metrics, ToneModel(obedient), clips)
-        results[obedient] = metrics.compute()
+        update(metrics, ToneModel(follows_text), clips)
+        results[follows_text] = metrics.compute()
     assert results[True]["instrument_accuracy"] == 1 > results[False]["instrument_accuracy"]
     assert results[True]["seconds_per_clip"] == 3 * 0.5 / 12
     generated = torch.cat([generate(ToneModel(), clips[first:first + 4], first) for first in (0, 4, 8)])
@@ -53,18 +53,18 @@ def test_metrics_can_be_disabled(clips: list[Clip]) -> None:
     assert list(metrics.compute()) == ["seconds_per_clip"]
 
 
-def test_three_ranks_find_what_one_process_finds(classifier: InstrumentClassifier, clips: list[Clip]) -> None:
+def test_the_metrics_of_three_ranks_equal_those_of_one_process(classifier: InstrumentClassifier, clips: list[Clip]) -> None:
     whole, ranks = GenerationMetrics(RoundingCodec(), classifier), [GenerationMetrics(RoundingCodec(), classifier)
                                                                     for _ in range(3)]
     update(whole, ToneModel(False), clips)
     for rank, metrics in enumerate(ranks):
         update(metrics, ToneModel(False), clips, first=4 * rank, step=12)
-    # An all-reduce in two rounds: each rank hands in its tensors, then one of them receives the sums.
-    handed_in: list[list[torch.Tensor]] = []
+    # An all-reduce in two rounds: each rank contributes its tensors, then one of them receives the sums.
+    contributed: list[list[torch.Tensor]] = []
     for metrics in ranks:
-        handed_in.append([])
-        metrics.compute(lambda tensor: handed_in[-1].append(tensor.clone()))
-    sums = iter([sum(tensors) for tensors in zip(*handed_in, strict=True)])
+        contributed.append([])
+        metrics.compute(lambda tensor: contributed[-1].append(tensor.clone()))
+    sums = iter([sum(tensors) for tensors in zip(*contributed, strict=True)])
     assert ranks[1].compute(lambda tensor: tensor.copy_(next(sums))) == pytest.approx(whole.compute())
 
 

@@ -39,7 +39,7 @@ def test_features_do_not_depend_on_the_level(unseen: Clips) -> None:
     assert torch.allclose(timbre_features(classifier_mel(unseen[0] * 0.01, RATE)), loud, atol=1e-3)
 
 
-def test_other_rates_channels_and_noise(classifier: InstrumentClassifier, unseen: Clips,
+def test_timbres_are_classified_at_other_rates_in_stereo_and_with_noise(classifier: InstrumentClassifier, unseen: Clips,
                                         monkeypatch: pytest.MonkeyPatch) -> None:
     wav, labels = unseen
     seen: list[tuple[torch.Size, int]] = []
@@ -77,7 +77,7 @@ def test_limit_uses_only_the_first_clips(tone_set: ToneSet) -> None:
     assert InstrumentClassifier.train(tone_set(12, 2), limit=2).instruments == ["bright", "hollow"]
 
 
-def test_degrading_attenuates_high_bands_and_adds_noise() -> None:
+def test_degradation_attenuates_high_bands_and_adds_noise() -> None:
     power = mel_power(torch.randn(200, RATE // 2, generator=torch.Generator().manual_seed(0)), RATE, 40)
     degraded = degrade(power, torch.Generator().manual_seed(0))
     loss = 10 * torch.log10(power.mean(-1) / degraded.mean(-1))                     # [B, bands]
@@ -87,7 +87,7 @@ def test_degrading_attenuates_high_bands_and_adds_noise() -> None:
     assert (silent_bands > 0).all()
 
 
-def test_silence_and_short_clips(classifier: InstrumentClassifier) -> None:
+def test_silence_is_classified_and_clips_that_are_too_short_are_refused(classifier: InstrumentClassifier) -> None:
     assert classifier.predict(torch.zeros(1, 1, RATE), RATE)[0] in TIMBRES
     with pytest.raises(ValueError, match="at least 0.25 s"):
         classifier.predict(torch.zeros(1, 1, 100), RATE)

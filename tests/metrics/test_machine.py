@@ -1,11 +1,11 @@
-"""The machine and the versions that results are labelled with."""
+"""The description of machine and versions that is stored with results."""
 import subprocess
 from pathlib import Path
 
 from magnet_plugin.metrics.machine import made_with
 
 
-def test_the_commit_of_a_repository_around_an_installation_is_not_its_own(tmp_path: Path) -> None:
+def test_the_commit_of_a_repository_that_contains_an_installation_is_not_reported(tmp_path: Path) -> None:
     def git(*words: str) -> None:
         subprocess.run(["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *words], check=True,
                        capture_output=True)

@@ -1,4 +1,4 @@
-"""Mel power spectrograms against a frame-by-frame computation with NumPy."""
+"""Mel power spectrograms, compared with a loop over frames in NumPy."""
 import numpy as np
 import torch
 from torchaudio.functional import melscale_fbanks

@@ -13,7 +13,7 @@ def folders(tone_set: ToneSet) -> tuple[Path, Path]:
     return tone_set(45, 0), tone_set(30, 1)
 
 
-def test_a_model_that_follows_its_captions(folders: tuple[Path, Path]) -> None:
+def test_the_report_on_a_model_that_follows_its_captions(folders: tuple[Path, Path]) -> None:
     model = ToneModel()
     result = evaluate_model(model, *folders, clips=30, seed=3)
     assert result["clips"] == 30 and result["instruments"] == 3 and result["generated_audio_seconds"] == 30
@@ -27,12 +27,12 @@ def test_a_model_that_follows_its_captions(folders: tuple[Path, Path]) -> None:
     assert len(set(model.seeds)) == len(model.seeds) and min(model.seeds) == 3     # no two batches share a seed
 
 
-def test_a_model_that_ignores_its_captions(folders: tuple[Path, Path]) -> None:
-    result = evaluate_model(ToneModel(obedient=False), *folders, clips=30, training_clips=30)
+def test_the_report_on_a_model_that_ignores_its_captions(folders: tuple[Path, Path]) -> None:
+    result = evaluate_model(ToneModel(follows_text=False), *folders, clips=30, training_clips=30)
     assert result["instrument_accuracy_real"] > 0.9 and result["instrument_accuracy_generated"] < 0.65
 
 
-def test_shuffled_accuracy_is_chance() -> None:
+def test_the_accuracy_with_shuffled_captions_is_that_of_chance() -> None:
     names = ["a"] * 50 + ["b"] * 50
     assert shuffled_accuracy(names, names, 0) == pytest.approx(0.5, abs=0.02)
     assert shuffled_accuracy(names, ["a"] * 100, 0) == 0.5

@@ -1,4 +1,4 @@
-"""Safe loading, names, export."""
+"""Checkpoints: safe loading, resolving names, and export."""
 import collections
 import os
 import typing as tp
@@ -20,7 +20,7 @@ class _Evil:
         return os.system, ("echo this must not run",)
 
 
-def test_training_checkpoints_load_and_code_does_not(tmp_path: Path) -> None:
+def test_training_checkpoints_load_and_files_with_code_are_refused(tmp_path: Path) -> None:
     ema = collections.defaultdict(dict)
     ema["model"]["weight"] = torch.ones(2)
     cfg = OmegaConf.create({"a": {"b": [1, 2.0, "x", True, None]}, "c": "${a.b}"})
@@ -40,7 +40,7 @@ def test_nothing_in_the_package_switches_safe_loading_off() -> None:
         assert "weights_only=False" not in path.read_text(), path
 
 
-def test_names(release_folder: Path, tmp_path: Path) -> None:
+def test_names_are_resolved_to_files(release_folder: Path, tmp_path: Path) -> None:
     assert checkpoints.resolve(release_folder) == release_folder / "state_dict.bin"
     assert checkpoints.resolve(release_folder, checkpoints.CODEC_FILE) == release_folder / "compression_state_dict.bin"
     assert checkpoints.resolve(tmp_path) is None and checkpoints.resolve("//sig/00000000") is None
@@ -51,7 +51,7 @@ def test_names(release_folder: Path, tmp_path: Path) -> None:
         checkpoints.load_package(tmp_path / "nowhere", checkpoints.LM_FILE)
 
 
-def test_weights_are_loaded_whole_or_not_at_all() -> None:
+def test_weights_that_do_not_match_are_refused_before_any_is_loaded() -> None:
     model = torch.nn.Linear(3, 2)
     before = model.weight.detach().clone()
     state = {"weight": torch.zeros(2, 4), "extra": torch.zeros(1)}
@@ -63,8 +63,7 @@ def test_weights_are_loaded_whole_or_not_at_all() -> None:
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_export_of_a_release_folder_again(release_folder: Path, tmp_path: Path, half: bool) -> None:
-    """Export, reload: the same weights and config; at half precision half the size."""
+def test_an_exported_folder_has_the_same_weights(release_folder: Path, tmp_path: Path, half: bool) -> None:
     cfg_source = tmp_path / "source"
     cfg_source.mkdir()
     package = checkpoints.load(release_folder / checkpoints.LM_FILE)
@@ -92,14 +91,14 @@ def test_export_notices_a_file_that_differs(release_folder: Path, tmp_path: Path
         checkpoints.export(str(release_folder), tmp_path / "out")
 
 
-def test_audiocrafts_own_functions_read_what_we_write(release_folder: Path) -> None:
+def test_audiocrafts_loaders_read_a_release_folder(release_folder: Path) -> None:
     from audiocraft.models import loaders
     lm = loaders.load_lm_model_magnet(release_folder, compression_model_frame_rate=50)
     assert type(lm).__module__ == "magnet_plugin.models.lm_magnet" and lm.cfg.dataset.segment_duration == 2
     assert loaders.load_compression_model(release_folder).frame_rate == 50
 
 
-def test_a_musicgen_folder_is_not_half_loaded(release_folder: Path, tmp_path: Path) -> None:
+def test_a_musicgen_folder_is_refused_as_a_magnet(release_folder: Path, tmp_path: Path) -> None:
     package = checkpoints.load(release_folder / checkpoints.LM_FILE)
     cfg = OmegaConf.create(package["xp.cfg"])
     cfg.lm_model = "transformer_lm"

@@ -1,21 +1,21 @@
-"""Hashed words."""
+"""The conditioner of hashed words."""
 import torch
 
 from magnet_plugin.data.folk.captions import vocabulary
 from magnet_plugin.models.conditioners import WordsConditioner, bin_of, words_of
 
 
-def test_every_word_of_the_folk_set_has_a_row_of_its_own() -> None:
+def test_no_two_words_of_the_folk_captions_share_an_embedding() -> None:
     words = {word for entry in vocabulary() for word in words_of(entry)}
     rows: dict[int, set[str]] = {}
     for word in words:
         rows.setdefault(bin_of(word, 2048), set()).add(word)
     assert len(words) > 40
     clashes = [group for group in rows.values() if len(group) > 1]
-    assert not clashes, "these words cannot be told apart: change conditioners.description.words.n_bins"
+    assert not clashes, "these words share an embedding: change conditioners.description.words.n_bins"
 
 
-def test_padding_order_and_nothing() -> None:
+def test_padding_and_missing_texts_are_embedded_as_zeros() -> None:
     torch.manual_seed(0)
     conditioner = WordsConditioner(output_dim=8, n_bins=64, dim=4).eval()
     tokens, mask = conditioner.tokenize(["A fast reel, in D!", None, "reel"])
@@ -27,7 +27,7 @@ def test_padding_order_and_nothing() -> None:
     assert conditioner.tokenize([None])[0].shape == (1, 1)
 
 
-def test_words_are_only_dropped_in_training() -> None:
+def test_words_are_dropped_only_in_training() -> None:
     conditioner = WordsConditioner(output_dim=8, n_bins=64, dim=4, word_dropout=0.5)
     text = ["one two three four five six seven eight"] * 50
     kept = conditioner.train().tokenize(text)[1].float().sum(-1)
@@ -35,5 +35,5 @@ def test_words_are_only_dropped_in_training() -> None:
     assert (conditioner.eval().tokenize(text)[1].sum(-1) == 8).all()
 
 
-def test_words() -> None:
+def test_texts_are_split_into_lower_case_words() -> None:
     assert words_of("A reel in F# minor, at 96 bpm") == ["a", "reel", "in", "f#", "minor", "at", "96", "bpm"]

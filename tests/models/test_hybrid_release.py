@@ -1,4 +1,4 @@
-"""Hybrid models in files: export, loading by name, folders of another code, and folders that do not fit."""
+"""Hybrid models in files: loading, export, folders of AudioCraft's unreleased branch, and folders that do not fit."""
 import logging
 import shutil
 import typing as tp
@@ -24,7 +24,7 @@ SMALL = ["device=cpu", "model_scale=xsmall", "transformer_lm.card=64", "dataset.
 
 @pytest.fixture(scope="module")
 def hybrid_folder(release_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A release folder of an untrained hybrid model, beside the debug codec."""
+    """A release folder of an untrained hybrid model on the debug codec."""
     folder = tmp_path_factory.mktemp("hybrid")
     shutil.copy(release_folder / checkpoints.CODEC_FILE, folder)
     torch.manual_seed(0)
@@ -44,7 +44,7 @@ def altered(source: Path, target: Path, change: tp.Callable[[dict, tp.Any], None
     return target
 
 
-def test_it_is_loaded_by_name_and_generates(hybrid_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_hybrid_folder_generates_with_any_prompt_duration(hybrid_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "magnet_plugin"):
         model = MAGNeT.get_pretrained(str(hybrid_folder), device="cpu")
     assert isinstance(model.lm, HybridMagnetLMModel) and not caplog.records
@@ -57,7 +57,7 @@ def test_it_is_loaded_by_name_and_generates(hybrid_folder: Path, caplog: pytest.
         wav, tokens[seconds] = model.generate(["a fast reel"], return_tokens=True, seed=1)
         assert wav.shape == (1, 1, 32000) and tokens[seconds].shape == (1, 4, 100)
         assert settings(model)["prompt_frames"] == seconds * 50
-    assert torch.equal(tokens[0.5][..., :22], tokens[2][..., :22]), "one seed, one prompt"
+    assert torch.equal(tokens[0.5][..., :22], tokens[2][..., :22]), "one seed gives one prompt"
     assert not torch.equal(tokens[0.5], tokens[2]) and not torch.equal(tokens[0], tokens[0.5])
     model.set_generation_params(prompt_duration=0.5, prompt_cfg_coef=1.0, prompt_temperature=0.5, prompt_top_k=10, **few)
     assert not torch.equal(tokens[0.5], model.generate(["a fast reel"], return_tokens=True, seed=1)[1])
@@ -70,7 +70,7 @@ def test_it_is_loaded_by_name_and_generates(hybrid_folder: Path, caplog: pytest.
     assert seen == [(i, 25 + 9) for i in range(1, 35)]
 
 
-def test_settings_of_the_prompt_are_checked(hybrid_folder: Path, release_folder: Path) -> None:
+def test_invalid_prompt_settings_are_refused_and_defaults_follow_the_clip(hybrid_folder: Path, release_folder: Path) -> None:
     model = MAGNeT.get_pretrained(str(hybrid_folder), device="cpu")
     for options, word in (({"prompt_duration": 3.0}, "prompt_duration=3.0 s exceeds duration=2 s"),
                           ({"prompt_duration": -1}, "prompt_duration=-1"), ({"prompt_top_k": -1}, "prompt_top_k"),
@@ -80,7 +80,7 @@ def test_settings_of_the_prompt_are_checked(hybrid_folder: Path, release_folder:
     model.set_preset("music-10s")
     assert model.prompt_params["prompt_frames"] == 50, "a preset keeps the default prompt of a hybrid model"
     model.set_generation_params(duration=0.4)
-    assert model.prompt_params["prompt_frames"] == 10, "at most half of the clip, unless asked for"
+    assert model.prompt_params["prompt_frames"] == 10, "by default, at most half of the clip"
     for extra in ({"cfg_coef": 3.0}, {"two_step_cfg": True}):
         with pytest.raises(ValueError, match="prompt_cfg_coef"):
             model.lm.generate(num_samples=1, max_gen_len=9, prompt_frames=3, **extra)
@@ -93,7 +93,7 @@ def test_settings_of_the_prompt_are_checked(hybrid_folder: Path, release_folder:
 
 def test_a_folder_of_audiocrafts_unreleased_branch_is_a_hybrid(hybrid_folder: Path, tmp_path: Path,
                                                                caplog: pytest.LogCaptureFixture) -> None:
-    """Solver hybrid_magnet, the model called transformer_lm_magnet, a delay pattern, sentinels, no word on the layout."""
+    """Its model is called transformer_lm_magnet, two settings are placeholders, and the layout is not described."""
     def change(state: dict, cfg: tp.Any) -> None:
         del cfg["hybrid"]
         cfg.lm_model = "transformer_lm_magnet"
@@ -108,7 +108,7 @@ def test_a_folder_of_audiocrafts_unreleased_branch_is_a_hybrid(hybrid_folder: Pa
     assert all(torch.equal(value, ours.state_dict()[key]) for key, value in model.lm.state_dict().items())
 
 
-def test_keys_that_do_not_fit_are_listed_and_nothing_is_loaded(hybrid_folder: Path, tmp_path: Path) -> None:
+def test_keys_that_do_not_fit_are_all_listed(hybrid_folder: Path, tmp_path: Path) -> None:
     def change(state: dict, cfg: tp.Any) -> None:
         state["linears.9.weight"] = state.pop("linears.3.weight")
         state["switch_emb.weight"] = torch.zeros(2, 2)
@@ -117,10 +117,10 @@ def test_keys_that_do_not_fit_are_listed_and_nothing_is_loaded(hybrid_folder: Pa
     folder = altered(hybrid_folder, tmp_path / "other", change)
     with pytest.raises(ValueError) as error:
         loading.load_magnet_lm(folder, 50)
-    told = str(error.value)
+    message = str(error.value)
     for part in ("nothing was loaded", "missing keys: linears.3.weight;",
                  "unknown keys: linears.9.weight, switch_emb.weight;", "out_norm.weight: [7] instead of [64]"):
-        assert part in told, told
+        assert part in message, message
 
 
 def test_a_hybrid_with_another_pattern_or_unknown_settings_is_refused(hybrid_folder: Path, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_hybrid_with_another_pattern_or_unknown_settings_is_refused(hybrid_fol
         loading.load_magnet_lm(altered(hybrid_folder, tmp_path / "unknown", unknown), 50)
 
 
-def test_export_and_its_reading_by_audiocrafts_names(hybrid_folder: Path, tmp_path: Path) -> None:
+def test_audiocrafts_loader_reads_an_exported_hybrid(hybrid_folder: Path, tmp_path: Path) -> None:
     def change(state: dict, cfg: tp.Any) -> None:
         cfg.compression_model_checkpoint = str(hybrid_folder)
 

@@ -1,4 +1,4 @@
-"""The hybrid model: a plain MAGNeT at one end, AudioCraft's MusicGen at the other, and its cache."""
+"""The hybrid model equals a MAGNeT at switch 0 and AudioCraft's MusicGen at switch T; what its predictions depend on."""
 import pytest
 import torch
 from audiocraft.modules.codebooks_patterns import ParallelPatternProvider
@@ -31,7 +31,7 @@ VARIANTS: dict[str, dict] = {"published": {}, "biases": {"bias_ff": True, "bias_
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_switch_zero_is_a_plain_magnet(variant: str) -> None:
+def test_logits_at_switch_zero_equal_those_of_a_magnet(variant: str) -> None:
     hybrid, plain = (build_scaled(klass, seed=seed, **VARIANTS[variant])
                      for seed, klass in enumerate((HybridMagnetLMModel, MagnetLMModel)))
     plain.load_state_dict(hybrid.state_dict())
@@ -43,14 +43,14 @@ def test_switch_zero_is_a_plain_magnet(variant: str) -> None:
                 got = hybrid.joint_logits(tokens, tensors, stage, layout)
                 assert expected.std() > 0.3 and (got - expected).abs().max() < 1e-4, stage
             assert (hybrid(tokens, [], tensors, stage=stage) - expected).abs().max() < 1e-5
-            # A neighbour in the batch with another switch changes nothing.
+            # Another switch in the same batch changes nothing.
             mixed = hybrid.joint_logits(tokens, tensors, stage, Layout.of(torch.tensor([9, 0]), T, K))
             assert (mixed[1] - expected[1]).abs().max() < 1e-4
             assert (mixed[0] - expected[0]).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "unrestricted"])
-def test_switch_t_is_audiocrafts_musicgen(variant: str) -> None:
+def test_logits_at_switch_t_equal_those_of_audiocrafts_musicgen(variant: str) -> None:
     hybrid, theirs = (build_scaled(klass, seed=seed, **VARIANTS[variant])
                       for seed, klass in enumerate((HybridMagnetLMModel, UpstreamMusicGen)))
     assert {k: v.shape for k, v in theirs.state_dict().items()} == {k: v.shape for k, v in hybrid.state_dict().items()}
@@ -70,8 +70,8 @@ def test_switch_t_is_audiocrafts_musicgen(variant: str) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 3, 9, T])
-def test_the_prefix_is_a_musicgen_at_every_switch_and_stage(n: int) -> None:
-    """What is written autoregressively depends neither on the stage nor on anything after the switch."""
+def test_logits_of_the_prefix_equal_musicgens_at_every_switch_and_stage(n: int) -> None:
+    """They depend neither on the stage nor on anything after the switch."""
     hybrid, theirs = build_scaled(HybridMagnetLMModel), build_scaled(UpstreamMusicGen, seed=5)
     theirs.load_state_dict(hybrid.state_dict())
     tokens, tensors = some_tokens(), hybrid.embed_conditions(TEXTS)
@@ -86,8 +86,8 @@ def test_the_prefix_is_a_musicgen_at_every_switch_and_stage(n: int) -> None:
 
 
 @pytest.mark.parametrize("stage", range(K))
-def test_each_prediction_depends_on_what_it_may_see(stage: int) -> None:
-    """By gradient with respect to each token's embedding, for every predicted token; one layer, so the mask is the reach."""
+def test_each_prediction_depends_on_exactly_the_tokens_that_it_may_see(stage: int) -> None:
+    """By the gradient with respect to each token's embedding, in a model of one layer, whose reach is its mask."""
     model = build_scaled(HybridMagnetLMModel, num_layers=1, conditioned=False)
     n, length, width = 7, 14, model.subcodes_context
     layout = Layout.single(n, 1, length, K)
@@ -118,7 +118,7 @@ def test_each_prediction_depends_on_what_it_may_see(stage: int) -> None:
                         assert number not in reached, (k, t, other, frame)
 
 
-def test_settings_that_cannot_share_a_sequence_are_refused() -> None:
+def test_settings_that_the_joint_sequence_does_not_support_are_refused() -> None:
     with pytest.raises(ValueError, match="positional_embedding=sin"):
         build_scaled(HybridMagnetLMModel, positional_embedding="rope")
     model = build(HybridMagnetLMModel)

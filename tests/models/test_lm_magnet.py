@@ -1,4 +1,4 @@
-"""The model against AudioCraft's own MAGNeT on the same weights."""
+"""The model compared with AudioCraft's own MAGNeT on the same weights."""
 import copy
 import time
 import typing as tp
@@ -23,7 +23,7 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_keys_shapes_and_logits(variant: str) -> None:
+def test_keys_shapes_and_logits_equal_audiocrafts(variant: str) -> None:
     changes = dict(VARIANTS[variant])
     # Biases and memory-efficient attention do not run upstream on a CPU; its weights are compared, not its output.
     runs = variant != "memory-efficient"
@@ -41,15 +41,15 @@ def test_keys_shapes_and_logits(variant: str) -> None:
         with torch.no_grad():
             expected, got = theirs(tokens, [], tensors, stage=stage), ours(tokens, [], tensors, stage=stage)
         assert got.shape == (2, K, 96, CARD)
-        assert expected.std() > 0.3, "the comparison would be empty"
+        assert expected.std() > 0.3, "logits that hardly vary prove nothing"
         assert (expected - got).abs().max() < 1e-4, stage
         if stage >= 0:
             with torch.no_grad():
-                alone = ours.stage_logits(tokens, tensors, stage)
-            assert (alone - got[:, stage]).abs().max() < 1e-5
+                one_stage = ours.stage_logits(tokens, tensors, stage)
+            assert (one_stage - got[:, stage]).abs().max() < 1e-5
 
 
-def test_weights_without_custom_attention_keep_their_names() -> None:
+def test_weights_without_custom_attention_load_from_audiocrafts_model() -> None:
     theirs, ours = (build(klass, custom=False) for klass in (UpstreamMagnet, MagnetLMModel))
     assert theirs.state_dict().keys() == ours.state_dict().keys()
     ours.load_state_dict(theirs.state_dict())
@@ -60,7 +60,7 @@ def test_weights_without_custom_attention_keep_their_names() -> None:
 
 
 @pytest.mark.parametrize("length", [1, 2, 17, 251, 498, 500, 1500])
-def test_any_length_runs_where_upstream_needs_multiples_of_eight(length: int) -> None:
+def test_clips_of_any_length_are_supported_where_audiocraft_needs_multiples_of_eight(length: int) -> None:
     model = build(MagnetLMModel)
     tensors = model.embed_conditions(conditions("reel"))
     with torch.no_grad():
@@ -69,7 +69,7 @@ def test_any_length_runs_where_upstream_needs_multiples_of_eight(length: int) ->
 
 
 @pytest.mark.parametrize("stage,reach", [(0, 40), (1, 10), (3, 10)])
-def test_receptive_field_by_gradient(stage: int, reach: int) -> None:
+def test_the_receptive_field_is_the_context_times_the_number_of_layers(stage: int, reach: int) -> None:
     """Two layers with a band of 5 reach 10 frames and no further; the first codebook reaches everything."""
     model = build(MagnetLMModel, bias_attn=True)
     tensors = model.embed_conditions(conditions("reel"))
@@ -85,7 +85,7 @@ def test_receptive_field_by_gradient(stage: int, reach: int) -> None:
     assert (gradient[distance <= min(reach, 20)] > 0).all()
 
 
-def test_float_segment_duration_and_wrong_settings() -> None:
+def test_segment_duration_may_be_fractional_and_invalid_settings_are_refused() -> None:
     assert build(MagnetLMModel, compression_model_framerate=50, segment_duration=2.51).segment_frames == 126
     for changes, word in (({"causal": True}, "transformer_lm.causal"), ({"span_len": 0}, "masking.span_len")):
         with pytest.raises(ValueError, match=word):

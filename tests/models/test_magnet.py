@@ -24,7 +24,7 @@ def few_steps(model: tp.Any) -> tp.Iterator[None]:
     model.set_generation_params(decoding_steps=[3, 2, 2, 2])
 
 
-def test_generate(model: tp.Any) -> None:
+def test_generation_gives_finite_audio_that_the_seed_decides(model: tp.Any) -> None:
     wav, tokens = model.generate(["a fast reel", "a slow waltz on the flute"], return_tokens=True, seed=1)
     assert wav.shape == (2, 1, 2 * 16000) and tokens.shape == (2, 4, 100) and wav.isfinite().all()
     again = model.generate(["a fast reel", "a slow waltz on the flute"], seed=1)
@@ -32,7 +32,7 @@ def test_generate(model: tp.Any) -> None:
     assert not torch.equal(wav, model.generate(["a fast reel", "a slow waltz on the flute"], seed=2))
 
 
-def test_text_matters_and_guidance_does_too(model: tp.Any) -> None:
+def test_tokens_depend_on_the_text_and_on_the_guidance_scale(model: tp.Any) -> None:
     def tokens(text: str, coefficient: float) -> torch.Tensor:
         model.set_generation_params(use_sampling=False, decoding_steps=[3, 2, 2, 2], max_cfg_coef=coefficient,
                                     min_cfg_coef=coefficient)
@@ -43,13 +43,13 @@ def test_text_matters_and_guidance_does_too(model: tp.Any) -> None:
     assert torch.equal(tokens("a fast reel", 0.0), tokens("a slow waltz", 0.0))
 
 
-def test_unconditional_works_where_upstream_raises(model: tp.Any) -> None:
+def test_unconditional_generation_works_where_audiocraft_raises(model: tp.Any) -> None:
     wav = model.generate_unconditional(2, seed=3)
     assert wav.shape == (2, 1, 32000)
     assert model.lm.generate(num_samples=3, max_gen_len=20, decoding_steps=[2, 1, 1, 1]).shape == (3, 4, 20)
 
 
-def test_continuation_keeps_the_prompt(model: tp.Any) -> None:
+def test_a_continuation_keeps_the_prompt(model: tp.Any) -> None:
     prompt = torch.randn(1, 1, 8000) * 0.1
     wav, tokens = model.generate_continuation(prompt, 16000, ["a reel"], return_tokens=True, seed=1)
     expected, _ = model.compression_model.encode(prompt)
@@ -59,20 +59,20 @@ def test_continuation_keeps_the_prompt(model: tp.Any) -> None:
 
 
 @pytest.mark.parametrize("seconds,frames", [(2.0, 100), (1.0, 50), (0.73, 37), (0.02, 1)])
-def test_any_duration_is_generated_in_full(model: tp.Any, seconds: float, frames: int) -> None:
+def test_clips_of_any_duration_are_complete(model: tp.Any, seconds: float, frames: int) -> None:
     for arrangement in ("stride1", "nonoverlap"):
         model.set_generation_params(decoding_steps=[3, 2, 2, 2], duration=seconds, span_arrangement=arrangement)
         assert model.generate(["a reel"], return_tokens=True)[1].shape[-1] == frames
 
 
-def test_parameters_go_back_to_their_defaults(model: tp.Any) -> None:
+def test_parameters_that_are_not_named_return_to_their_defaults(model: tp.Any) -> None:
     model.set_generation_params(top_p=0.5, duration=1.0)
     model.set_generation_params(temperature=2.0)
     assert (model.options.top_p, model.options.temp, model.duration) == (0.9, 2.0, 2)
     assert model.options.decoding_steps == (20, 10, 10, 10) and model.options.span_arrangement == "stride1"
 
 
-def test_progress(model: tp.Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_printed_or_passed_to_the_callback(model: tp.Any, capsys: pytest.CaptureFixture[str]) -> None:
     model.generate(["a reel"], progress=True)
     assert "9/9" in capsys.readouterr().err
     seen: list[tuple[int, int]] = []
@@ -82,7 +82,7 @@ def test_progress(model: tp.Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert seen == [(i, 9) for i in range(1, 10)]
 
 
-def test_settings_are_plain(model: tp.Any) -> None:
+def test_settings_can_be_written_as_json(model: tp.Any) -> None:
     from magnet_plugin.models.magnet import settings
     plain = json.loads(json.dumps(settings(model)))
     assert plain["span_len"] == 3 and plain["decoding_steps"] == [3, 2, 2, 2] and plain["frame_rate"] == 50
@@ -108,12 +108,12 @@ BAD: list[tuple[str, str, tp.Callable[[tp.Any], tp.Any]]] = [
 
 
 @pytest.mark.parametrize("word,call", [case[1:] for case in BAD], ids=[case[0] for case in BAD])
-def test_bad_input_is_refused(model: tp.Any, word: str, call: tp.Callable[[tp.Any], tp.Any]) -> None:
+def test_invalid_input_is_refused(model: tp.Any, word: str, call: tp.Callable[[tp.Any], tp.Any]) -> None:
     with pytest.raises(ValueError, match=word):
         call(model)
 
 
-def test_broken_weights_are_named(release_folder: Path) -> None:
+def test_nan_weights_raise_an_error_that_names_stage_and_step(release_folder: Path) -> None:
     from magnet_plugin import MAGNeT
     from magnet_plugin.decoding.magnet import NonFiniteLogits
     model = MAGNeT.get_pretrained(str(release_folder), device="cpu")
@@ -124,7 +124,7 @@ def test_broken_weights_are_named(release_folder: Path) -> None:
         model.generate(["a reel"])
 
 
-def test_a_name_that_is_not_there() -> None:
+def test_an_unknown_model_name_is_refused() -> None:
     from magnet_plugin import MAGNeT
     with pytest.raises(ValueError, match="no such bundled model"):
         MAGNeT.get_pretrained("//bundled/no-such-model")

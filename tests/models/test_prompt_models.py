@@ -1,4 +1,4 @@
-"""An autoregressive model writes the first frames: its own words, one seed, and nobody else's random numbers."""
+"""An autoregressive model generates the first frames, with its own conditioners and from its own random numbers."""
 import typing as tp
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,16 +21,16 @@ def prompt_model(**params: tp.Any) -> PromptModel:
     return PromptModel(build_musicgen(), "NAME", params)
 
 
-def test_greedy_prompt_equals_choosing_one_token_at_a_time() -> None:
-    """Slow reference without cache: append a step of the delay pattern, take the likeliest tokens."""
+def test_a_greedy_prompt_equals_a_loop_over_steps_without_a_cache() -> None:
+    """The loop appends a step of the delay pattern with the most likely tokens."""
     lm = build_musicgen()
     length = 6
     sequence = torch.full((2, K, length + K), CARD)
     provider = lm.condition_provider
-    conditional, null = (provider(provider.tokenize(conditions(*texts))) for texts in (TEXTS, (None, None)))
+    conditional, unconditional = (provider(provider.tokenize(conditions(*texts))) for texts in (TEXTS, (None, None)))
     for step in range(1, length + K):
         with torch.no_grad():
-            one, other = (lm(sequence[..., :step], [], tensors)[:, :, -1] for tensors in (conditional, null))
+            one, other = (lm(sequence[..., :step], [], tensors)[:, :, -1] for tensors in (conditional, unconditional))
         best = (other + 3.0 * (one - other)).argmax(dim=-1)                # the model's own guidance is 3
         for k in range(K):
             if 0 <= step - 1 - k < length:
@@ -44,7 +44,7 @@ def test_a_seed_reproduces_the_prompt_and_keeps_torchs_state() -> None:
     torch.manual_seed(123)
     state = torch.get_rng_state()
     first = one.generate(conditions(*TEXTS), 2, 9, seed=1)
-    assert torch.equal(torch.get_rng_state(), state), "the global random state was used up"
+    assert torch.equal(torch.get_rng_state(), state), "the global random state was used"
     torch.manual_seed(456)
     assert torch.equal(one.generate(conditions(*TEXTS), 2, 9, seed=1), first)
     assert torch.equal(one.generate(conditions(*TEXTS), 2, 9, seed=torch.Generator().manual_seed(1)), first)
@@ -64,7 +64,7 @@ def test_threads_that_share_a_prompt_model_get_what_sequential_calls_get() -> No
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
 
 
-def test_without_a_seed_torchs_state_goes_on() -> None:
+def test_without_a_seed_torchs_random_state_is_used() -> None:
     one = prompt_model()
     torch.manual_seed(5)
     first, second = (one.generate(conditions(*TEXTS), 2, 9) for _ in range(2))
@@ -80,7 +80,7 @@ def test_a_prompt_is_continued() -> None:
     assert not torch.equal(tokens[..., 4:], other[..., 4:])
 
 
-def test_without_text_and_progress() -> None:
+def test_prompts_without_a_text_are_unconditional_and_progress_is_reported() -> None:
     seen: list[tuple[int, int]] = []
     tokens = prompt_model().generate([], 3, 5, seed=1, callback=lambda *step: seen.append(step))
     assert tokens.shape == (3, K, 5) and seen == [(i, 5 + K - 1) for i in range(1, 5 + K)]
@@ -88,7 +88,7 @@ def test_without_text_and_progress() -> None:
     assert not torch.equal(tokens, prompt_model().generate(conditions("a", "b", "c"), 3, 5, seed=1))
 
 
-def test_settings_are_passed_on() -> None:
+def test_sampling_settings_reach_the_model() -> None:
     assert torch.equal(prompt_model(top_k=1).generate(conditions(*TEXTS), 2, 8, seed=1),
                        prompt_model(use_sampling=False).generate(conditions(*TEXTS), 2, 8, seed=2))
     assert not torch.equal(prompt_model(use_sampling=False, cfg_coef=1.0).generate(conditions(*TEXTS), 2, 8),

@@ -31,41 +31,41 @@ def tokens_with(model: tp.Any, seed: int = 1, **params: tp.Any) -> torch.Tensor:
     return model.generate(TEXTS, return_tokens=True, seed=seed)[1]
 
 
-def test_a_released_musicgen_rescores_a_released_magnet(model: tp.Any, musicgen: Path, release_folder: Path) -> None:
+def test_a_musicgen_rescores_a_magnet_and_every_setting_counts(model: tp.Any, musicgen: Path, release_folder: Path) -> None:
     from magnet_plugin import MAGNeT
     from magnet_plugin.models.magnet import settings
-    alone = tokens_with(model)
+    unrescored = tokens_with(model)
     rescored = tokens_with(model, rescorer=musicgen, rescorer_weight=0.5)
     assert torch.equal(rescored, tokens_with(model, rescorer=str(musicgen), rescorer_weight=0.5))
-    assert rescored.shape == alone.shape and not torch.equal(rescored, alone)
+    assert rescored.shape == unrescored.shape and not torch.equal(rescored, unrescored)
     plain = json.loads(json.dumps(settings(model)))
     assert plain["rescorer"] == str(musicgen) and plain["rescorer_weight"] == 0.5 and plain["prompt_model"] is None
-    assert torch.equal(tokens_with(model, rescorer=musicgen, rescorer_weight=1.0), alone)
+    assert torch.equal(tokens_with(model, rescorer=musicgen, rescorer_weight=1.0), unrescored)
     for change in ({"rescorer_stages": [0]}, {"rescorer_every": 2}, {"rescorer_cfg_coef": 3.0}, {"rescorer_fill": "greedy"},
                    {"rescorer_anneal": False}, {"rescorer_resample": False}):
         assert not torch.equal(tokens_with(model, rescorer=musicgen, rescorer_weight=0.5, **change), rescored), change
-    assert torch.equal(tokens_with(model), alone) and model.rescorer_name is None
+    assert torch.equal(tokens_with(model), unrescored) and model.rescorer_name is None
     own = MAGNeT.get_pretrained(str(release_folder), device="cpu", rescorer=musicgen)
     assert own.options.rescorer_weight == 0.7 and own.rescorer_name == str(musicgen)
     assert torch.equal(tokens_with(own, rescorer_weight=0.5), rescored)
-    assert torch.equal(tokens_with(own, rescorer_weight=1.0), alone) and own.rescorer_name is None
+    assert torch.equal(tokens_with(own, rescorer_weight=1.0), unrescored) and own.rescorer_name is None
     own.set_preset("music-10s")
     assert own.options.rescorer_weight == 0.7 and own.rescorer_name == str(musicgen)
     assert own.generate_unconditional(1, seed=1).isfinite().all()
     again = tokens_with(model, rescorer=release_folder, rescorer_weight=0.5)
-    assert not torch.equal(again, alone) and not torch.equal(again, rescored)
+    assert not torch.equal(again, unrescored) and not torch.equal(again, rescored)
 
 
-def test_the_cascade_is_one_call_and_one_seed(model: tp.Any, musicgen: Path) -> None:
+def test_one_call_with_one_seed_generates_the_prompt_and_continues_it(model: tp.Any, musicgen: Path) -> None:
     from magnet_plugin.models.auxiliary import load_prompt_model
     from magnet_plugin.models.magnet import settings
-    alone = tokens_with(model)
+    unrescored = tokens_with(model)
     both = tokens_with(model, prompt_model=musicgen, prompt_duration=0.5)
     torch.manual_seed(7)
     assert torch.equal(tokens_with(model, prompt_model=musicgen, prompt_duration=0.5), both)
     attributes = model._prepare_tokens_and_attributes(TEXTS, None)[0]
     written = load_prompt_model(musicgen, model.compression_model).generate(attributes, 2, 25, seed=1)
-    assert both.shape == alone.shape and torch.equal(both[..., :25], written)
+    assert both.shape == unrescored.shape and torch.equal(both[..., :25], written)
     model.set_generation_params(**FEW)
     expected = model.lm.generate(written, attributes, max_gen_len=100, seed=1, **model.generation_params)
     assert torch.equal(both, expected)
@@ -74,10 +74,10 @@ def test_the_cascade_is_one_call_and_one_seed(model: tp.Any, musicgen: Path) -> 
     assert plain["prompt_model"] == str(musicgen) and plain["prompt_duration"] == 0.5
     assert torch.equal(tokens_with(model, rescorer=musicgen, rescorer_weight=0.5, prompt_model=musicgen,
                                    prompt_duration=0.5)[..., :25], written)
-    assert torch.equal(tokens_with(model), alone)
+    assert torch.equal(tokens_with(model), unrescored)
 
 
-def test_a_prompt_of_sound_is_continued_by_both(model: tp.Any, musicgen: Path) -> None:
+def test_an_audio_prompt_is_continued_by_the_prompt_model_and_then_by_magnet(model: tp.Any, musicgen: Path) -> None:
     model.set_generation_params(**FEW, prompt_model=musicgen, prompt_duration=0.5)
     sound = torch.randn(1, 1, 3200, generator=torch.Generator().manual_seed(0)) * 0.1
     _, tokens = model.generate_continuation(sound, 16000, ["a reel"], return_tokens=True, seed=1)
@@ -87,7 +87,7 @@ def test_a_prompt_of_sound_is_continued_by_both(model: tp.Any, musicgen: Path) -
     assert model.generate_unconditional(2, seed=1).shape == (2, 1, 32000)
 
 
-def test_progress_includes_the_steps_of_the_prompt(model: tp.Any, musicgen: Path) -> None:
+def test_progress_includes_the_steps_of_the_prompt_model(model: tp.Any, musicgen: Path) -> None:
     model.set_generation_params(**FEW, prompt_model=musicgen, prompt_duration=0.2)
     seen: list[tuple[int, int]] = []
     model.set_custom_progress_callback(lambda done, total: seen.append((done, total)))
@@ -108,7 +108,7 @@ BAD: list[tuple[dict[str, tp.Any], str]] = [
 
 
 @pytest.mark.parametrize("params,words", BAD, ids=[words.split()[0] + str(i) for i, (_, words) in enumerate(BAD)])
-def test_bad_input_is_refused_and_changes_nothing(model: tp.Any, params: dict[str, tp.Any], words: str) -> None:
+def test_invalid_parameters_are_refused_and_change_nothing(model: tp.Any, params: dict[str, tp.Any], words: str) -> None:
     model.set_generation_params(**FEW, duration=1.0)
     before = dict(model.generation_params)
     with pytest.raises(ValueError, match=words):
@@ -123,12 +123,11 @@ def test_a_magnet_is_refused_as_prompt_model(model: tp.Any, release_folder: Path
         model.lm.generate(num_samples=1, max_gen_len=10, rescorer_weight=0.5, decoding_steps=[1, 1, 1, 1])
 
 
-def test_the_bundled_magnet_with_an_untrained_musicgen() -> None:
-    from magnet_plugin import MAGNeT
-    own = MAGNeT.get_pretrained("//bundled/magnet-16khz", device="cpu", rescorer=build_musicgen(card=512))
-    own.set_generation_params(**FEW, duration=1.0, rescorer_weight=0.7, prompt_model=build_musicgen(card=512, seed=1),
-                              prompt_duration=0.3)
-    wav, tokens = own.generate(["a fast reel on the flute"], return_tokens=True, seed=1)
-    assert wav.shape == (1, 1, 16000) and tokens.shape == (1, 4, 50) and wav.isfinite().all()
-    own.set_generation_params(**FEW, duration=1.0, rescorer="//bundled/magnet-16khz")
-    assert own.generate(["a fast reel on the flute"], seed=1).isfinite().all()
+def test_language_models_in_memory_serve_as_rescorer_and_prompt_model(model: tp.Any) -> None:
+    from magnet_plugin.models.prompt_models import PromptModel
+    rescorer, prompt_model = build_musicgen(card=64), build_musicgen(card=64, seed=1)
+    prompted, rescored = (tokens_with(model, prompt_model=prompt_model, prompt_duration=0.3, **how)
+                          for how in ({}, {"rescorer": rescorer, "rescorer_weight": 0.5}))
+    expected = PromptModel(prompt_model).generate(model._prepare_tokens_and_attributes(TEXTS, None)[0], 2, 15, seed=1)
+    assert torch.equal(prompted[..., :15], expected) and torch.equal(rescored[..., :15], expected)
+    assert not torch.equal(rescored, prompted)

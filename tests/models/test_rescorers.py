@@ -1,4 +1,4 @@
-"""Models as rescorers: what may a score depend on, and is it the score the model itself would give?"""
+"""Models as rescorers: their scores equal the model's own predictions and depend on no token that they must not see."""
 import typing as tp
 
 import pytest
@@ -37,8 +37,8 @@ def candidate(stage: int, **how: tp.Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("delays", [(0, 1, 2, 3), (0, 0, 2, 4), (0, 0, 0, 0)])
 @pytest.mark.parametrize("stage", range(K))
-def test_a_token_changes_exactly_the_scores_that_may_depend_on_it(stage: int, delays: tuple[int, ...]) -> None:
-    """Codebook k of frame t stands at t + delay_k, and is predicted from all that stands before."""
+def test_a_causal_score_depends_on_exactly_the_tokens_before_it(stage: int, delays: tuple[int, ...]) -> None:
+    """Codebook k of frame t is at step t + delay_k, and is predicted from all earlier steps."""
     score = CausalRescorer(build_musicgen(pattern=DelayedPatternProvider(K, list(delays)))).scorer(conditions(*TEXTS), 2)
     tokens = tokens_of()
     before = score(tokens, stage)
@@ -54,9 +54,9 @@ def test_a_token_changes_exactly_the_scores_that_may_depend_on_it(stage: int, de
 
 def slow_scores(lm: tp.Any, tokens: torch.Tensor, stage: int, texts: tuple[tp.Optional[str], ...],
                 steps: tp.Callable[[int, int], int], cfg_coef: float = 1.0) -> torch.Tensor:
-    """Teacher forcing as it is defined: one more sequence step at a time, and the last output predicts the next.
+    """Teacher forcing by its definition: extend the sequence by one step at a time; the last output predicts the next step.
 
-    `steps(k, t)` is where codebook k of frame t stands; before it all stand the special token and step 0.
+    `steps(k, t)` is the step of codebook k of frame t. Step 0 holds special tokens.
     """
     batch, _, length = tokens.shape
     last = max(steps(k, t) for k in range(K) for t in range(length))
@@ -77,8 +77,8 @@ def slow_scores(lm: tp.Any, tokens: torch.Tensor, stage: int, texts: tuple[tp.Op
         end = steps(stage, t)                   # the steps before it are what is known
         value = logits(texts, end)
         if cfg_coef != 1:
-            null = logits(nothing, end)
-            value = null + cfg_coef * (value - null)
+            unconditional = logits(nothing, end)
+            value = unconditional + cfg_coef * (value - unconditional)
         out[:, t] = value.softmax(dim=-1)
     return out
 
@@ -92,7 +92,7 @@ def test_the_parallel_pass_equals_teacher_forcing_step_by_step(stage: int) -> No
         assert fast.isfinite().all() and torch.allclose(fast.sum(dim=-1), torch.ones(2, T), atol=1e-5)
         slow = slow_scores(lm, tokens, stage, TEXTS, lambda k, t: 1 + k + t, cfg_coef)
         assert torch.allclose(fast, slow, atol=1e-5), (fast - slow).abs().max()
-        assert slow.std() > 0.01, "the model says the same everywhere: nothing was tested"
+        assert slow.std() > 0.01, "scores that hardly vary prove nothing"
 
 
 @pytest.mark.parametrize("pattern,steps", [
@@ -100,15 +100,15 @@ def test_the_parallel_pass_equals_teacher_forcing_step_by_step(stage: int) -> No
     (ParallelPatternProvider(K), lambda k, t: 1 + t),
     (UnrolledPatternProvider(K), lambda k, t: 1 + K * t + k),
 ], ids=["empty_initial", "parallel", "unrolled"])
-def test_other_patterns(pattern: tp.Any, steps: tp.Callable[[int, int], int]) -> None:
+def test_other_codebook_patterns_are_supported(pattern: tp.Any, steps: tp.Callable[[int, int], int]) -> None:
     lm = build_musicgen(pattern=pattern)
     for stage in (0, 2, 3):
         fast = CausalRescorer(lm).scorer(conditions(*TEXTS), 2)(candidate(stage), stage)
         assert torch.allclose(fast, slow_scores(lm, candidate(stage), stage, TEXTS, steps), atol=1e-5), stage
 
 
-def test_one_token_at_a_time_with_a_cache_gives_the_same_scores() -> None:
-    """The streaming way, by which MusicGen generates."""
+def test_scores_equal_those_of_streaming_one_step_at_a_time() -> None:
+    """Streaming with a KV cache is how MusicGen generates."""
     lm, stage = build_musicgen(), 2
     tokens = candidate(stage)
     sequence = torch.full((2, K, T + K), CARD)
@@ -124,8 +124,8 @@ def test_one_token_at_a_time_with_a_cache_gives_the_same_scores() -> None:
 
 
 @pytest.mark.parametrize("stage", range(K))
-def test_greedy_filling(stage: int) -> None:
-    """From the next codebook upwards: the likeliest token where nothing is known, given all that is filled so far."""
+def test_greedy_filling_uses_the_most_likely_tokens_of_later_codebooks(stage: int) -> None:
+    """From the next codebook upwards, unknown tokens are replaced one codebook after another."""
     lm = build_musicgen()
     tokens = candidate(stage)
     tokens[:, 3, 2:4] = 5                        # known from the start, as a prompt is
@@ -140,11 +140,11 @@ def test_greedy_filling(stage: int) -> None:
     assert torch.equal(special, fast) == (stage == K - 1)
 
 
-def test_a_known_token_above_the_stage_is_read() -> None:
+def test_known_tokens_of_later_codebooks_affect_later_scores() -> None:
     score = CausalRescorer(build_musicgen()).scorer(conditions(*TEXTS), 2)
     tokens = candidate(1)
     known = tokens.clone()
-    known[0, 2, 1] = 4                          # stands at step 1 + 2 + 1; codebook 1 of frame 3 is the first behind it
+    known[0, 2, 1] = 4                          # at step 1 + 2 + 1; codebook 1 of frame 3 is the first after it
     differs = (score(known, 1) - score(tokens, 1)).abs().amax(dim=-1) > 1e-7
     assert differs[0].tolist() == [False] * 3 + [True] * 4 and not differs[1].any()
 
@@ -162,8 +162,8 @@ def test_conditions_are_embedded_once_and_by_the_rescorers_own_conditioners() ->
     assert differs.tolist() == [True, False]
 
 
-def test_no_text_is_no_condition() -> None:
-    """Unconditional, told in either way, and guidance has nothing to go towards."""
+def test_scores_without_a_text_are_unconditional() -> None:
+    """Whether there are no conditions or conditions without a text; guidance then has no effect."""
     lm = build_musicgen()
     tokens = candidate(0)
     plain = CausalRescorer(lm).scorer([], 2)(tokens, 0)
@@ -208,7 +208,7 @@ def test_a_magnets_scores_are_those_of_its_own_masked_prediction() -> None:
         assert torch.allclose(scores[:, own], expected[:, own], atol=1e-5)
 
 
-def test_which_adapter() -> None:
+def test_the_adapter_follows_from_the_kind_of_model() -> None:
     assert isinstance(rescorer_of(magnet()), MaskedRescorer) and isinstance(rescorer_of(build_musicgen()), CausalRescorer)
 
 

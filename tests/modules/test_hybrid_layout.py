@@ -1,4 +1,4 @@
-"""The hybrid model's columns, attention, masks and loss, each against a slow way."""
+"""The hybrid model's columns, attention, masks and loss, each compared with a loop."""
 import random
 
 import pytest
@@ -18,13 +18,13 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def numbered(batch: int, K: int, T: int) -> torch.Tensor:
-    """Tokens that say where they are from: 100 * codebook + frame + 1000."""
+    """Tokens that encode their place: 1000 + 100 * codebook + frame."""
     tokens = 1000 + 100 * torch.arange(K)[:, None] + torch.arange(T)
     return tokens.expand(batch, K, T).clone()
 
 
 def slow_columns(n: int, T: int, K: int) -> list[tuple[str, list[tuple[int, int]], int]]:
-    """Kind, tokens (codebook, frame) and position of every column, as the module's table says."""
+    """Kind, tokens (codebook, frame) and position of every column, from the table in `modules/hybrid_layout.py`."""
     found = [("written", [(k, j - 1 - k) for k in range(K) if 0 <= j - 1 - k < T], j) for j in range(n)]
     found += [("frame", [(k, t) for k in range(K)], t) for t in range(max(0, n - K), T)]
     return found + [("empty", [], -1)] * (T + K - len(found))
@@ -46,7 +46,7 @@ CASES = [(n, T, K) for T, K in ((12, 4), (9, 3), (3, 4), (6, 1)) for n in range(
 
 
 @pytest.mark.parametrize("n,T,K", CASES)
-def test_columns_positions_and_attention_equal_the_table(n: int, T: int, K: int) -> None:
+def test_columns_positions_and_attention_equal_the_documented_table(n: int, T: int, K: int) -> None:
     columns = slow_columns(n, T, K)
     layout = Layout.of(torch.tensor([n, 0]), T, K)
     placed = layout.place(numbered(2, K, T), SPECIAL)
@@ -63,7 +63,7 @@ def test_columns_positions_and_attention_equal_the_table(n: int, T: int, K: int)
         assert allowed.shape == (2, 1, T + K, T + K)
         expected_mask = [[slow_allowed(columns, r, c, stage, width) for c in range(T + K)] for r in range(T + K)]
         assert allowed[0, 0].tolist() == expected_mask, (stage, width)
-        assert allowed.any(-1).all(), "every row attends to something"
+        assert allowed.any(-1).all(), "every query has a key"
     single = Layout.single(n, 1, T, K)
     assert single.columns == len([c for c in columns if c[0] != "empty"])
     assert torch.equal(single.place(numbered(1, K, T), SPECIAL)[0], placed[0, :, :single.columns])
@@ -72,12 +72,12 @@ def test_columns_positions_and_attention_equal_the_table(n: int, T: int, K: int)
 
 
 @pytest.mark.parametrize("n,T,K", CASES)
-def test_every_token_is_predicted_once_from_what_it_may_see(n: int, T: int, K: int) -> None:
+def test_each_token_is_predicted_from_a_column_that_may_not_see_it(n: int, T: int, K: int) -> None:
     columns = slow_columns(n, T, K)
     layout = Layout.of(torch.tensor([n]), T, K)
     labels = (torch.arange(K)[:, None] * 1000.0 + torch.arange(T + K))[None, ..., None]       # head and column
     got = layout.realign(labels)[0, ..., 0]
-    alone = layout.realign(torch.arange(T + K).float()[None, :, None])[0, :, 0]
+    frame_columns = layout.realign(torch.arange(T + K).float()[None, :, None])[0, :, 0]
     for k in range(K):
         for t in range(T):
             assert layout.prefix[0, k, t] == (k + t < n)
@@ -89,10 +89,10 @@ def test_every_token_is_predicted_once_from_what_it_may_see(n: int, T: int, K: i
                 assert (k, t) not in seen and all(a + b < k + t for a, b in seen)
             else:
                 assert columns[column][0] == "frame" and columns[column][2] == t
-                assert alone[t] == column
+                assert frame_columns[t] == column
 
 
-def test_a_switch_of_zero_is_plain_magnet_and_one_of_t_is_musicgen() -> None:
+def test_the_layout_of_switch_zero_is_magnets_and_that_of_switch_t_is_musicgens() -> None:
     T, K = 20, 4
     plain = Layout.single(0, 1, T, K)
     assert plain.columns == T and torch.equal(plain.positions[0], torch.arange(T))
@@ -111,8 +111,8 @@ def test_a_switch_of_zero_is_plain_magnet_and_one_of_t_is_musicgen() -> None:
         assert not layout.context(2, 5).allowed[0, 0, :n, n:].any()
 
 
-def test_attention_reaches_where_the_mask_says_by_gradient() -> None:
-    """Every row of a mixed batch: what is outside has a gradient of exactly zero, what is inside has one."""
+def test_the_gradient_of_attention_is_nonzero_exactly_inside_the_mask() -> None:
+    """For every query of a batch with different switches; outside of the mask, the gradient is exactly zero."""
     T, K = 14, 4
     switch = torch.tensor([0, 1, 3, 7, 14, 17])
     layout = Layout.of(switch, T, K)
@@ -129,7 +129,7 @@ def test_attention_reaches_where_the_mask_says_by_gradient() -> None:
             assert (grads[1].abs().sum((1, 3))[allowed] > 0).all(), (stage, row)
 
 
-def test_fewer_queries_are_the_last_columns() -> None:
+def test_a_context_for_fewer_queries_is_that_of_the_last_columns() -> None:
     context = Layout.single(5, 2, 12, 4).context(1, 2)
     assert torch.equal(context.dense(6, 16), context.allowed[:, :, 10:])
     with pytest.raises(ValueError, match="16 columns"):
@@ -161,11 +161,11 @@ def test_inputs_and_targets_equal_a_loop() -> None:
                     hide = not known and (k > stage or (k == stage and targets.mask[b, t]))
                     assert targets.inputs[b, k, t] == (SPECIAL if hide else tokens[b, k, t]), f"{case=} {b=} {k=} {t=}"
                     assert targets.prompt[b, k, t] == (known and valid[b, k, t]), f"{case=}"
-        # The loss: one mean over all that is asked, against a loop.
+        # The loss is one mean over all targets.
         logits = torch.randn(B, K, T, 90, generator=seeded(case))
-        asked = [(b, k, t) for b in range(B) for k in range(K) for t in range(T)
+        targeted = [(b, k, t) for b in range(B) for k in range(K) for t in range(T)
                  if targets.prompt[b, k, t] or (k == stage and targets.mask[b, t])]
-        terms = {where: -torch.log_softmax(logits[where].double(), -1)[tokens[where]] for where in asked}
+        terms = {where: -torch.log_softmax(logits[where].double(), -1)[tokens[where]] for where in targeted}
         loss, masked = hybrid_loss(logits, tokens, targets)
         written = prompt_loss(loss, masked, targets.counts)
         parts = [[value for (b, k, t), value in terms.items() if bool(targets.prompt[b, k, t]) == part]
@@ -176,10 +176,10 @@ def test_inputs_and_targets_equal_a_loop() -> None:
         half = [slice(0, B // 2), slice(B // 2, B)]
         shares = [hybrid_loss(logits[rows], tokens[rows], targets.rows(rows), targets.counts) for rows in half]
         for whole, parts_of in ((loss, [share[0] for share in shares]), (masked, [share[1] for share in shares])):
-            assert float(sum(parts_of)) == pytest.approx(float(whole), abs=1e-5), "shares of one mean"
+            assert float(sum(parts_of)) == pytest.approx(float(whole), abs=1e-5), "the losses of micro-batches add up"
 
 
-def test_a_switch_of_zero_masks_as_magnet_does() -> None:
+def test_masks_and_inputs_of_switch_zero_are_magnets() -> None:
     tokens = torch.randint(0, 90, (3, 4, 30), generator=seeded(0))
     valid, rates = torch.ones_like(tokens, dtype=torch.bool), torch.tensor([0.2, 0.6, 1.0])
     for stage in range(4):
@@ -190,7 +190,7 @@ def test_a_switch_of_zero_masks_as_magnet_does() -> None:
         assert torch.equal(targets.inputs, corrupt(tokens, stage, mask, SPECIAL))
 
 
-def test_the_switch_is_uniform_in_its_range() -> None:
+def test_the_switch_is_distributed_uniformly_in_its_range() -> None:
     drawn = draw_switch(20000, 10, (0.2, 1.0), seeded(0))
     counts = torch.bincount(drawn, minlength=11)
     assert counts[:2].sum() == 0 and len(counts) == 11
@@ -199,7 +199,7 @@ def test_the_switch_is_uniform_in_its_range() -> None:
     generator = seeded(2)
     state = generator.get_state()
     assert draw_switch(2, 10, (0.3, 0.3), generator).tolist() == [3, 3]
-    assert torch.equal(state, generator.get_state()), "a range of one step draws nothing"
+    assert torch.equal(state, generator.get_state()), "a range of a single step uses no random numbers"
     some = draw_switch(20000, 10, (0.5, 1.0), seeded(3), parallel=0.25)
     assert abs((some == 0).float().mean() - 0.25) < 0.02 and not ((some > 0) & (some < 5)).any()
     with pytest.raises(ValueError, match="hybrid.parallel"):

@@ -15,7 +15,7 @@ def slow_loss(logits, targets, mask):
     return torch.stack(terms).mean()
 
 
-def test_equals_a_loop_over_the_masked_positions():
+def test_the_loss_equals_a_loop_over_the_masked_positions():
     draw = random.Random(0)
     for case in range(30):
         torch.manual_seed(case)
@@ -38,7 +38,7 @@ def test_only_masked_positions_get_a_gradient():
     assert torch.equal(logits.grad.abs().sum(-1) > 0, mask)
 
 
-def test_logits_outside_of_the_mask_may_be_nan():
+def test_non_finite_logits_outside_of_the_mask_have_no_effect():
     values = torch.randn(1, 4, 5)
     values[0, 2:] = torch.tensor([[math.nan], [math.inf]])
     logits = values.requires_grad_()
@@ -48,7 +48,7 @@ def test_logits_outside_of_the_mask_may_be_nan():
     assert loss.isfinite() and logits.grad.isfinite().all()
 
 
-def test_an_empty_mask_costs_nothing():
+def test_the_loss_of_an_empty_mask_is_zero_with_zero_gradients():
     logits = torch.randn(2, 5, 6, requires_grad=True)
     loss = masked_cross_entropy(logits, torch.full((2, 5), 6), torch.zeros(2, 5, dtype=torch.bool))
     loss.backward()
@@ -56,7 +56,7 @@ def test_an_empty_mask_costs_nothing():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_the_softmax_is_float32(dtype):
+def test_the_softmax_is_computed_in_float32(dtype):
     torch.manual_seed(0)
     logits = (torch.randn(4, 50, 2048) * 4).to(dtype)
     targets, mask = torch.randint(2048, (4, 50)), torch.ones(4, 50, dtype=torch.bool)

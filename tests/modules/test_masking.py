@@ -10,7 +10,7 @@ from magnet_plugin.modules.spans import num_starts
 
 
 def slow_stage_mask(rates, seq_len, span_len, generator, valid):
-    """The same draws, one sample and one span at a time."""
+    """The same mask, built one sample and one span at a time."""
     noise = torch.rand((len(rates), seq_len), generator=generator)
     mask = torch.zeros(len(rates), seq_len, dtype=torch.bool)
     for b in range(len(rates)):
@@ -23,8 +23,8 @@ def slow_stage_mask(rates, seq_len, span_len, generator, valid):
     return mask
 
 
-def some_runs(batch, seq_len, draw):
-    """One run of valid frames a sample: without padding, with padding at the end, after a switch frame, or empty."""
+def random_valid(batch, seq_len, draw):
+    """Consecutive valid frames of each sample: all, without padding at the end, after a switch frame, or none."""
     valid = torch.zeros(batch, seq_len, dtype=torch.bool)
     for row in valid:
         first, last = sorted((draw.randint(0, seq_len), draw.randint(0, seq_len)))
@@ -41,18 +41,18 @@ def test_stage_mask_equals_a_loop():
     for case in range(60):
         batch, seq_len, span_len = draw.randint(1, 4), draw.randint(1, 60), draw.randint(1, 8)
         rates = torch.tensor([draw.choice([0.0, 1.0, draw.random()]) for _ in range(batch)])
-        valid = draw.choice([None, some_runs(batch, seq_len, draw)])
+        valid = draw.choice([None, random_valid(batch, seq_len, draw)])
         mask = stage_mask(rates, seq_len, span_len, seeded(case), valid)
         expected = slow_stage_mask(rates, seq_len, span_len, seeded(case), valid)
         assert torch.equal(mask, expected), f"{case=} {batch=} {seq_len=} {span_len=} {rates=} {valid=}"
 
 
-def test_every_sample_has_a_target_and_padding_never_is_one():
+def test_every_sample_has_a_target_and_padding_is_never_a_target():
     draw = random.Random(1)
     for case in range(200):
         batch, seq_len, span_len = draw.randint(1, 5), draw.randint(1, 80), draw.choice([1, 3, 10, 100])
         rates = torch.rand(batch, generator=seeded(case))
-        valid = some_runs(batch, seq_len, draw)
+        valid = random_valid(batch, seq_len, draw)
         mask = stage_mask(rates, seq_len, span_len, seeded(case), valid)
         assert not (mask & ~valid).any(), f"{case=}"
         assert torch.equal(mask.any(-1), valid.any(-1)), f"{case=} {seq_len=} {span_len=}"
@@ -60,20 +60,20 @@ def test_every_sample_has_a_target_and_padding_never_is_one():
         assert torch.equal(everything, valid), f"{case=} rate 1 leaves a frame"
 
 
-def test_spans_are_whole_but_for_the_clips_end():
+def test_only_spans_at_the_end_of_the_clip_are_cut():
     mask = stage_mask(torch.rand(50, generator=seeded(0)), 100, 5, seeded(1))
     for row in mask.tolist():
         runs = "".join("x" if masked else " " for masked in row)
         assert all(len(run) >= 5 for run in runs[:-5].rstrip("x").split()), runs
 
 
-def test_only_the_generator_decides():
+def test_the_mask_depends_on_no_other_random_numbers_than_the_generators():
     rates = torch.tensor([0.3, 0.6, 0.9])
     torch.manual_seed(0)
     first = stage_mask(rates, 200, 3, seeded(5))
     state = torch.get_rng_state()
     assert torch.equal(first, stage_mask(rates, 200, 3, seeded(5)))
-    assert torch.equal(state, torch.get_rng_state()), "the global generator was drawn from"
+    assert torch.equal(state, torch.get_rng_state()), "the global generator was used"
     assert not torch.equal(first, stage_mask(rates, 200, 3, seeded(6)))
     assert not torch.equal(stage_mask(rates, 200, 3), stage_mask(rates, 200, 3))
 
@@ -89,7 +89,7 @@ def test_a_valid_part_is_masked_like_a_clip_of_its_length():
 
 @pytest.mark.parametrize("span_len", [1, 3])
 @pytest.mark.parametrize("seq_len", [251, 498, 500, 1500])
-def test_masks_are_distributed_as_upstreams(seq_len, span_len):
+def test_masks_have_the_distribution_of_audiocrafts(seq_len, span_len):
     from ..helpers.small_models import UpstreamSolver as upstream
     stub = SimpleNamespace(cfg=SimpleNamespace(masking=SimpleNamespace(span_len=span_len)))
     stub._spans_mask = lambda *args: upstream._spans_mask(stub, *args)
@@ -106,14 +106,14 @@ def test_masks_are_distributed_as_upstreams(seq_len, span_len):
     theirs = upstream._get_mask(stub, rates, len(rates), seq_len, torch.device("cpu")).float()  # [B, T]
     masks = stage_mask(rates, seq_len, span_len, seeded(1)).float()
     assert abs(theirs.mean() - masks.mean()) < 0.002  # the same rates: only the overlaps differ
-    # By frame the noise is that of single draws, so the clip's first frames show whether both treat the edge alike.
+    # The share of each frame, which shows whether both treat the first frames of a clip alike.
     bound = 5 * math.sqrt(2 * 0.25 / len(rates))
     assert (theirs.mean(0) - masks.mean(0)).abs().max() < bound
     both = (theirs[:, 1:] * theirs[:, :-1]).mean(), (masks[:, 1:] * masks[:, :-1]).mean()
-    assert abs(both[0] - both[1]) < 0.005  # neighbours masked together: the spans have the same length
+    assert abs(both[0] - both[1]) < 0.005  # pairs of masked neighbours: the spans have the same length
 
 
-def test_corrupt_shows_what_the_stage_may_see():
+def test_corrupt_hides_masked_frames_and_later_codebooks():
     draw = random.Random(3)
     for case in range(20):
         batch, codebooks, seq_len = draw.randint(1, 3), draw.randint(1, 5), draw.randint(1, 12)

@@ -44,7 +44,7 @@ def test_expected_rate_is_the_papers_formula():
 
 
 @pytest.mark.parametrize("seq_len, span_len, count", [(60, 3, 1), (60, 3, 12), (60, 3, 40), (80, 5, 20)])
-def test_expected_rate_is_what_random_starts_cover(seq_len, span_len, count):
+def test_expected_rate_is_the_mean_share_that_random_starts_cover(seq_len, span_len, count):
     samples = 20000
     generator = torch.Generator().manual_seed(seq_len + count)
     starts = torch.rand(samples, seq_len, generator=generator).argsort(-1) < count
@@ -59,30 +59,30 @@ def test_expected_rate_is_what_random_starts_cover(seq_len, span_len, count):
 
 @pytest.mark.parametrize("seq_len", [1, 2, 3, 4, 30, 251, 500])
 @pytest.mark.parametrize("span_len", [2, 3, 10])
-def test_table_gives_the_fewest_starts_that_reach_the_rate(seq_len, span_len):
+def test_num_starts_is_the_fewest_starts_that_reach_the_rate(seq_len, span_len):
     table = num_starts(torch.arange(101, dtype=torch.float64) / 100, seq_len, span_len)
     assert table.shape == (101,) and table[0] == 1 and table[100] == seq_len
     assert (table.diff() >= 0).all() and table.max() <= seq_len
-    asked = torch.arange(1, 100) / 100
+    wanted = torch.arange(1, 100) / 100
     inner = table[1:100]
-    assert (expected_rate(inner, seq_len, span_len) >= asked.double() - 1e-6).all()
+    assert (expected_rate(inner, seq_len, span_len) >= wanted.double() - 1e-6).all()
     fewer = expected_rate(inner - 1, seq_len, span_len)
-    assert (fewer < asked.double() + 1e-6).all()
+    assert (fewer < wanted.double() + 1e-6).all()
 
 
-def test_lengths_of_each_sample_give_what_one_length_gives():
+def test_a_length_per_sample_gives_the_same_as_one_length_for_all():
     draw = random.Random(1)
     for span_len in (1, 3, 5):
         lengths = [0, 1, 2, *(draw.randint(3, 300) for _ in range(40))]
         rates = torch.tensor([draw.random() for _ in lengths])
-        together = num_starts(rates, torch.tensor(lengths), span_len, max_len=333)
-        assert torch.equal(together, num_starts(rates, torch.tensor(lengths), span_len))
+        batch = num_starts(rates, torch.tensor(lengths), span_len, max_len=333)
+        assert torch.equal(batch, num_starts(rates, torch.tensor(lengths), span_len))
         for i, length in enumerate(lengths):
-            alone = num_starts(rates[i:i + 1], length, span_len)
-            assert together[i] == alone, f"{span_len=} {length=} rate={rates[i].item()}"
+            single = num_starts(rates[i:i + 1], length, span_len)
+            assert batch[i] == single, f"{span_len=} {length=} rate={rates[i].item()}"
 
 
-def test_edges_of_the_rate():
+def test_rates_zero_and_one_give_one_start_and_all_frames():
     for seq_len in (1, 2, 5, 480):
         for span_len in (1, 3, 9):
             lowest, highest = num_starts(torch.tensor([0.0, 1.0]), seq_len, span_len).tolist()
@@ -91,14 +91,14 @@ def test_edges_of_the_rate():
     assert num_starts(torch.tensor([0.25, 0.2499, 0.2501]), 480, 1).tolist() == [120, 120, 120]
 
 
-def test_grid_covers_every_frame():
+def test_chunk_index_numbers_the_spans_of_a_grid():
     for seq_len in (1, 2, 3, 4, 498, 500):
         for span_len in (1, 3, 7, 600):
             index = chunk_index(seq_len, span_len).tolist()
             assert index == [t // span_len for t in range(seq_len)]
 
 
-def test_a_span_without_frames_is_refused():
+def test_a_span_length_of_zero_is_refused():
     for call in (lambda: dilate(torch.ones(3, dtype=torch.bool), 0), lambda: chunk_index(5, 0),
                  lambda: num_starts(torch.ones(1), 5, 0),
                  lambda: expected_rate(torch.ones(1), 5, 0)):

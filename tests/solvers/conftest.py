@@ -4,11 +4,11 @@ import typing as tp
 
 import pytest
 
-from ..helpers.rank_group import HYBRID, make_solver
-from ..helpers.weights import scale_weights
-
 
 def _build(folder: tp.Any, *overrides: str, base: str) -> tp.Any:
+    # Imported here, because this registers the plugin and must not happen before `pytest_configure` of tests/conftest.py.
+    from ..helpers.rank_group import make_solver
+    from ..helpers.weights import scale_weights
     solver = make_solver(folder, *overrides, base=base)
     scale_weights(solver.model).eval()
     return solver
@@ -32,6 +32,7 @@ def _magnet_solver(tmp_path_factory: pytest.TempPathFactory) -> tp.Any:
 
 @pytest.fixture(scope="session")
 def _hybrid_solver(tmp_path_factory: pytest.TempPathFactory) -> tp.Any:
+    from ..helpers.rank_group import HYBRID
     return _build(tmp_path_factory.mktemp("hybrid"), *HYBRID, base="magnet/hybrid")
 
 

@@ -13,7 +13,7 @@ class Solver:
         self.cfg, self.compression_model = cfg, "a codec"
 
 
-def test_the_table_comes_first_then_the_fallback_and_both_cache_tokens(tmp_path: Path,
+def test_the_plugins_solver_precedes_audiocrafts_and_both_cache_tokens(tmp_path: Path,
                                                                        monkeypatch: pytest.MonkeyPatch) -> None:
     class Own(Solver):
         pass

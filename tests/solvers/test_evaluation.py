@@ -1,4 +1,4 @@
-"""The stages `generate` and `evaluate`: what the model is given, and which metrics its clips get."""
+"""The stages `generate` and `evaluate`: parameters of the model, and metrics of its clips."""
 import gc
 import types
 import typing as tp
@@ -56,7 +56,7 @@ def setup(magnet_solver: tp.Any, monkeypatch: pytest.MonkeyPatch) -> tp.Callable
     return configure
 
 
-def test_the_rescorer_of_the_config_is_loaded_once_and_passed_on(magnet_solver: tp.Any, setup: tp.Callable,
+def test_the_rescorer_of_the_config_is_loaded_once_and_used_by_every_batch(magnet_solver: tp.Any, setup: tp.Callable,
                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[tp.Any] = []
     monkeypatch.setattr(evaluation, "load_rescorer", lambda *arguments: loaded.append(arguments) or "a rescorer")
@@ -65,7 +65,7 @@ def test_the_rescorer_of_the_config_is_loaded_once_and_passed_on(magnet_solver: 
         magnet_solver.run_generate_step(batch, gen_duration=0.2)
     assert loaded == [("//bundled/musicgen-16khz", magnet_solver.compression_model, "cpu")]
     assert [(call["rescorer"], call["rescorer_weight"]) for call in calls] == [("a rescorer", 0.7)] * 2
-    assert "rescorer" not in magnet_solver.generation_params, "they are saved with every sample, as JSON"
+    assert "rescorer" not in magnet_solver.generation_params, "the parameters are saved as JSON with every sample"
 
 
 @pytest.mark.parametrize("overrides", [

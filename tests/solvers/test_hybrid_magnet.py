@@ -1,4 +1,4 @@
-"""Loss of HybridMagnetSolver: before the switch MusicGen's, after it MAGNeT's."""
+"""The loss of HybridMagnetSolver: MusicGen's before the switch, MAGNeT's after it."""
 import typing as tp
 
 import pytest
@@ -26,7 +26,7 @@ def losses(solver: tp.Any, stage: int, seed: int = 3, accumulate: int = 1, **hyb
 
 
 @pytest.mark.parametrize("stage", range(K))
-def test_without_a_prompt_it_is_the_loss_of_magnet(magnet_solver: tp.Any, hybrid_solver: tp.Any, stage: int) -> None:
+def test_the_loss_without_a_prompt_equals_magnets(magnet_solver: tp.Any, hybrid_solver: tp.Any, stage: int) -> None:
     magnet_solver.model.load_state_dict(hybrid_solver.model.state_dict())
     loss, parts = losses(hybrid_solver, stage, switch=[0.0, 0.0])
     expected = float(losses(magnet_solver, stage)[0].detach())
@@ -36,17 +36,17 @@ def test_without_a_prompt_it_is_the_loss_of_magnet(magnet_solver: tp.Any, hybrid
     assert float(losses(hybrid_solver, stage, parallel=1.0)[1]["ce_prompt"]) == 0, "no sample has a prompt"
 
 
-def test_with_nothing_but_a_prompt_it_is_the_loss_of_musicgen_over_all_tokens(hybrid_solver: tp.Any) -> None:
+def test_the_loss_of_a_fully_autoregressive_clip_equals_musicgens(hybrid_solver: tp.Any) -> None:
     """One mean over the valid tokens of the delay pattern (MusicGen averages per codebook first)."""
     model = hybrid_solver.model
     output = model.compute_predictions(TOKENS, [], model.embed_conditions(conditions(*["reel"] * BATCH)))
     expected = float(F.cross_entropy(output.logits[output.mask], TOKENS[output.mask]).detach())
     loss, parts = losses(hybrid_solver, 0, switch=[1.0, 1.0])
     assert float(loss.detach()) == pytest.approx(expected, abs=1e-4) == pytest.approx(float(parts["ce_prompt"]), abs=1e-4)
-    assert float(parts["ce_q1"]) == 0, "nothing of the first codebook is left to mask"
+    assert float(parts["ce_q1"]) == 0, "the first codebook has no targets after the switch"
 
 
-def test_all_heads_learn_and_a_step_can_be_repeated(hybrid_solver: tp.Any) -> None:
+def test_all_heads_get_gradients_and_the_seed_decides_the_loss(hybrid_solver: tp.Any) -> None:
     one, two, other = (losses(hybrid_solver, 2, seed=seed, parallel=0.0)[0] for seed in (3, 3, 4))
     assert float(one.detach()) == float(two.detach()) != float(other.detach())
     one.backward()

@@ -25,7 +25,7 @@ def loss_of(solver: tp.Any, tokens: torch.Tensor, stage: int, valid: tp.Optional
 
 @pytest.fixture
 def inputs(magnet_solver: tp.Any) -> tp.Iterator[list[torch.Tensor]]:
-    """What the model is given in each forward pass."""
+    """The inputs of each forward pass of the model."""
     seen: list[torch.Tensor] = []
     hook = magnet_solver.model.register_forward_pre_hook(lambda module, args, kwargs: seen.append(args[0]), with_kwargs=True)
     yield seen

@@ -1,4 +1,4 @@
-"""A training that a signal stops at any step and that is started again ends bit for bit as one that was never stopped."""
+"""A run that a signal stops at any step, once resumed, ends bit for bit as an uninterrupted one."""
 import json
 import os
 import signal
@@ -29,7 +29,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict]:
     ("evaluate", 0, 1, signal.SIGUSR1, (3, UPDATES)),
     ("generate", 0, 2, signal.SIGUSR1, (3, UPDATES)),
 ])
-def test_a_run_that_was_stopped_ends_as_if_uninterrupted(tmp_path: Path, uninterrupted: dict, workers: int, stage: str,
+def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path, uninterrupted: dict, workers: int, stage: str,
                                                         step: int, count: int, signum: int, saved: tuple[int, int]) -> None:
     with pytest.raises(SystemExit) as stop:
         solve(tmp_path, workers, once(stage, step, count, signum))
@@ -44,7 +44,7 @@ def test_a_run_that_was_stopped_ends_as_if_uninterrupted(tmp_path: Path, uninter
     assert len(history) == EPOCHS
 
 
-def test_a_second_signal_before_the_first_step_after_resuming(tmp_path: Path, uninterrupted: dict) -> None:
+def test_a_second_signal_directly_after_resuming_loses_nothing(tmp_path: Path, uninterrupted: dict) -> None:
     for at in (once("train", 3, 1, signal.SIGUSR1), once("start", 0, 1, signal.SIGUSR1)):
         with pytest.raises(SystemExit):
             solve(tmp_path, 0, at)
@@ -52,7 +52,7 @@ def test_a_second_signal_before_the_first_step_after_resuming(tmp_path: Path, un
 
 
 @pytest.mark.integ
-def test_a_signal_every_few_steps(tmp_path: Path, uninterrupted: dict) -> None:
+def test_a_run_that_is_stopped_every_few_steps_ends_as_an_uninterrupted_one(tmp_path: Path, uninterrupted: dict) -> None:
     """Alternately in the second step of a process, and before its first."""
     for number in range(3 * EPOCHS * UPDATES):
         count = [number % 2]

@@ -1,4 +1,4 @@
-"""SLURM's commands as scripts that record what they are given."""
+"""SLURM's commands as scripts that record their arguments."""
 import itertools
 import os
 import typing as tp

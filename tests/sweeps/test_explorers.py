@@ -56,7 +56,7 @@ def test_the_live_table_of_an_evaluation_grid(dora: Dora) -> None:
     assert re.search(r"\[8,2\] +\| missing", second)
 
 
-def test_the_live_table_is_made_anew_each_time(dora: Dora) -> None:
+def test_the_live_table_follows_the_results(dora: Dora) -> None:
     explorer = dora.grid(SPANS[:2], explorers().TrainExplorer)
     assert "train" not in live(dora, explorer).replace("//", "")
     dora.ran(SPANS[0], epoch(1.0))

@@ -11,14 +11,14 @@ from ..helpers.grid_jobs import NAMES, SCALES, explore, jobs_of
 DECODING = ["ablate_guidance", "ablate_hybrid", "ablate_rescorer", "ablate_sampling", "ablate_steps"]
 
 
-def test_upstreams_names_exist() -> None:
+def test_every_grid_of_audiocraft_has_a_namesake() -> None:
     import audiocraft.grids.magnet as upstream
     assert {module.name for module in pkgutil.iter_modules(upstream.__path__)} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("scale", SCALES)
-def test_jobs_can_run(scale: str, name: str) -> None:
+def test_the_settings_of_every_job_are_valid(scale: str, name: str) -> None:
     """The solvers accept the settings, ranks divide the batches, an array has one request, no job occurs twice."""
     from magnet_plugin.models import builders
     arrays = jobs_of(scale, name)

@@ -1,4 +1,4 @@
-"""What is stored about a job: history, state, stages run by themselves."""
+"""What is stored about a job: history, state, and stages that were run separately."""
 import json
 
 import pytest
@@ -8,15 +8,15 @@ from magnet_plugin.sweeps import records, rows, table
 from ..helpers.toy_grids import SPANS, Dora, epoch
 
 
-@pytest.mark.parametrize("content, said", [
+@pytest.mark.parametrize("content, fault", [
     ('[{"train": {"ce"', "history.json: Expecting"), ("", "history.json: Expecting value"),
     ('{"train": 1}', "contains a dict instead of a list"),
     ('[{"train": {"ce": 1}}, [3]]', "epoch 2 is not a dict of stages")])
-def test_an_unreadable_history_makes_a_job_broken(dora: Dora, content: str, said: str) -> None:
+def test_an_unreadable_history_makes_a_job_broken(dora: Dora, content: str, fault: str) -> None:
     folder = dora.ran(SPANS[0])
     (folder / "history.json").write_text(content)
     job = records.read_job(folder)
-    assert job.status == job.state == "broken" and said in str(job.fault)
+    assert job.status == job.state == "broken" and fault in str(job.fault)
     assert rows.row_of(job) == ({"train.ce": 1.0} if "[3]" in content else {}), "what came before is kept"
 
 
@@ -38,7 +38,7 @@ def test_slurms_state_counts_for_a_job_that_is_not_finished() -> None:
     assert records.Job("a", argv, started=True, slurm_state="UNKNOWN").state == "unknown"
 
 
-def test_stages_run_by_themselves_are_stored_next_to_the_history(dora: Dora) -> None:
+def test_stages_that_were_run_separately_are_stored_next_to_the_history(dora: Dora) -> None:
     folder = dora.ran(SPANS[0], *[epoch(3.0, evaluate={"fad": 5.0})] * 3)
     records.save_stage(folder, "evaluate", {"fad": 4.0}, 3)
     records.save_stage(folder, "generate", {"rtf": 0.1}, 3)

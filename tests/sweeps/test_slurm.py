@@ -93,7 +93,7 @@ def test_without_slurm_a_grid_prints_its_commands_trainings_first(dora: Dora, no
     assert ["execute_only=evaluate" in command for command in commands] == [False, True] and "label=b" in commands[1]
 
 
-def test_local_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_command_names_the_package_outside_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sheep = tp.cast(Sheep, types.SimpleNamespace(xp=types.SimpleNamespace(argv=["solver=magnet", "label=a b"])))
     monkeypatch.chdir(tmp_path)
     assert slurm.local_command(sheep, SlurmConfig(gpus=0), "magnet_plugin") == \

@@ -49,7 +49,7 @@ def test_an_invalid_field_of_a_config_is_named(layer: dict, message: str) -> Non
         slurm_settings(layer, environ={})
 
 
-def test_ranks_meet_on_a_port_of_their_jobs_own() -> None:
+def test_every_job_has_its_own_port_for_its_ranks() -> None:
     """Below the ports of outgoing connections, and different for thousands of jobs in a row."""
     ports = []
     for job in range(9000, 20000):

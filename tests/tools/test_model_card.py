@@ -80,7 +80,7 @@ def test_nan_and_damaged_files_are_rejected(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value, expected", [(0.00123456, "0.001235"), (96, "96"), (7_654_321, "7654321"),
                                              (True, "yes"), (12345.6, "12346"), ("a|b", "a\\|b"), ([], "none"),
                                              (None, "unknown")])
-def test_table_cells(value: object, expected: str) -> None:
+def test_values_are_formatted_for_table_cells(value: object, expected: str) -> None:
     assert format_value(value) == expected
 
 

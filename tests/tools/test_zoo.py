@@ -41,7 +41,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_a_codec_of_two_runs(release_folder: Path, data: Path, tmp_path: Path) -> None:
+def test_building_a_codec_sums_the_runs_that_trained_it(release_folder: Path, data: Path, tmp_path: Path) -> None:
     older = fake_run(tmp_path, "aaaa0000", release_folder, CODEC_FILE)
     newer = fake_run(tmp_path, "bbbb0000", release_folder, CODEC_FILE, str(older))
     out = tmp_path / "zoo" / "codec"
@@ -64,7 +64,7 @@ def test_a_codec_of_two_runs(release_folder: Path, data: Path, tmp_path: Path) -
     assert "A note." in (out / "README.md").read_text() and zoo.ABOUT["codec"][0] in (out / "README.md").read_text()
 
 
-def test_a_magnet_with_its_own_codec(release_folder: Path, data: Path, tmp_path: Path) -> None:
+def test_building_a_magnet_includes_its_codec(release_folder: Path, data: Path, tmp_path: Path) -> None:
     run = fake_run(tmp_path, "cccc0000", release_folder, LM_FILE)
     out = tmp_path / "magnet"
     card = zoo.build("magnet", str(run), [], out, data=str(data), clips=2)
@@ -76,7 +76,7 @@ def test_a_magnet_with_its_own_codec(release_folder: Path, data: Path, tmp_path:
     assert "| best epoch | 2 |" in (out / "README.md").read_text()
 
 
-def test_a_musicgen(release_folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_building_a_musicgen(release_folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autoregressive, "frames", lambda seconds, rate: 20)          # it was trained on 30 s
     run = fake_run(tmp_path, "eeee0000", musicgen_folder(tmp_path / "release", release_folder), LM_FILE)
     out = tmp_path / "musicgen"

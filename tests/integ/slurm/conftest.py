@@ -70,7 +70,7 @@ class Records:
         return sheep
 
     def find(self, sig: str) -> tp.Any:
-        """Dora's Sheep of a signature, its state asked for anew."""
+        """Dora's Sheep of a signature, with its current state."""
         sheep = self.shepherd().get_sheep_from_sig(sig)
         sheep.state("force")
         return sheep
@@ -84,11 +84,11 @@ class Records:
         Raises:
             AssertionError: it ended without, or took too long; the end of the log is shown.
         """
-        start = asked = time.monotonic()
+        start = checked = time.monotonic()
         over = False
         while not over and time.monotonic() < start + seconds:
-            if time.monotonic() > asked + 3:                     # before the log is read: its last lines count
-                asked = time.monotonic()
+            if time.monotonic() > checked + 3:                     # before the log is read, so that its last lines are seen
+                checked = time.monotonic()
                 over = self.cluster.states(sheep.job.job_id).get(sheep.job.job_id) in FINISHED
             log = sheep.log.read_text() if sheep.log.exists() else ""
             if text in log:
@@ -100,7 +100,7 @@ class Records:
         """State of a job that is over; prints it."""
         job = sheep.job.job_id
         state = self.cluster.wait(job, seconds)[job]
-        tell(f"job {job} ({sheep.xp.sig}): {state}")
+        report_line(f"job {job} ({sheep.xp.sig}): {state}")
         return state
 
 
@@ -112,6 +112,6 @@ def records(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> tp.It
         yield Records(cluster, folder)
 
 
-def tell(text: str) -> None:
-    """To the terminal, past pytest's capture where there is none (`-s`)."""
+def report_line(text: str) -> None:
+    """Print a line for the person who runs the suite with `-s`."""
     print(f"\nSLURM: {text}", file=sys.stdout, flush=True)

@@ -11,7 +11,7 @@ import pytest
 
 from ..runs import DEBUG, ROOT, dora, environment, without_times
 from .cluster import Cluster
-from .conftest import Records, tell
+from .conftest import Records, report_line
 
 pytestmark = pytest.mark.slurm
 SHORT = [*DEBUG[:1], "num_threads=1", "optim.epochs=3", "optim.updates_per_epoch=30"]
@@ -22,7 +22,7 @@ def test_a_job_runs_and_is_accounted_for(cluster: Cluster) -> None:
     job = cluster.run("sbatch", "--gres=gpu:2", "--output=/dev/null", "--wrap",
                       "test $CUDA_VISIBLE_DEVICES = 0,1").split()[-1]
     states = cluster.wait(job, 60)
-    tell(f"job {job}: {states[job]}")
+    report_line(f"job {job}: {states[job]}")
     assert states == {job: "COMPLETED"}
 
 
@@ -33,8 +33,8 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path / "clone"
 
 
-def test_git_save_runs_the_committed_state(records: Records, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The job fails at once, and its traceback shows where it ran and why it failed."""
+def test_git_save_makes_jobs_run_the_committed_code(records: Records, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job fails immediately, and its traceback shows where its code was."""
     monkeypatch.setenv("MAGNET_GIT_SAVE", "true")
     command = ("launch", "--no_tail", *SHORT, "transformer_lm.card=1024")
     sheep = submitted(records, dora(records.folder, *command, cwd=clone).stdout)
@@ -55,7 +55,7 @@ def submitted(records: Records, out: str) -> Any:
     return records.find(found[2])
 
 
-def test_a_failing_job_shows_its_cause_and_a_cancelled_one_is_seen(records: Records, cluster: Cluster) -> None:
+def test_a_failed_job_reports_its_cause_and_a_cancelled_one_its_state(records: Records, cluster: Cluster) -> None:
     failing = records.submit(*SHORT, "transformer_lm.card=1024", "label=failing")
     cancelled = records.submit(*SHORT, "optim.epochs=100")
     records.follow(cancelled, "Train | Epoch 1")
@@ -66,16 +66,17 @@ def test_a_failing_job_shows_its_cause_and_a_cancelled_one_is_seen(records: Reco
     assert "set transformer_lm.card=512" in str(failing.job.exception())
 
 
-def test_what_slurm_refuses_is_told(records: Records, monkeypatch: pytest.MonkeyPatch,
+def test_what_slurm_refuses_is_reported_with_a_remedy(records: Records, monkeypatch: pytest.MonkeyPatch,
                                     capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("MAGNET_SLURM_PARTITION", "elsewhere")
     with pytest.raises(SystemExit):
         records.submit(*SHORT, "label=refused")
-    assert "invalid partition specified: elsewhere" in (told := capfd.readouterr().err) and "MAGNET_SLURM_PARTITION" in told
+    assert "invalid partition specified: elsewhere" in (error := capfd.readouterr().err)
+    assert "MAGNET_SLURM_PARTITION" in error
 
 
-def test_preempted_and_requeued_jobs_end_as_if_undisturbed(records: Records, cluster: Cluster) -> None:
-    """SIGUSR1 in the second epoch. In the third `scontrol requeue`, which may leave no time to save: then an older state."""
+def test_preempted_and_requeued_jobs_end_as_undisturbed_ones(records: Records, cluster: Cluster) -> None:
+    """SIGUSR1 in the second epoch, and in the third `scontrol requeue`, which may leave no time to save the latest state."""
     twin = records.submit(*SHORT, "label=twin")
     sheep = records.submit(*SHORT, "label=disturbed", "checkpoint.save_updates=5")
     job = sheep.job.job_id
@@ -86,7 +87,7 @@ def test_preempted_and_requeued_jobs_end_as_if_undisturbed(records: Records, clu
     cluster.run("scontrol", "requeue", job)
     assert records.over(sheep) == "COMPLETED" and records.over(twin) == "COMPLETED"
     lines = cluster.run("sacct", "-X", "-D", "-n", "-P", "-j", job, "-o", "State").split()
-    tell(f"job {job}, run after run: {lines}")
+    report_line(f"job {job}, run after run: {lines}")
     assert lines == ["REQUEUED", "REQUEUED", "COMPLETED"]
     resumed = re.findall(r"Resuming in epoch (\d) after (\d+) of 30 updates", sheep.log.read_text())
     assert [int(epoch) for epoch, _ in resumed] == [2, 3] and all(5 <= int(step) < 30 for _, step in resumed)
@@ -125,10 +126,10 @@ def test_the_span_grid_runs_as_an_array(records: Records, cluster: Cluster, tmp_
     assert "--array=0-11%2" in script and "--partition=tiny" in script and "gres" not in script
     states = cluster.wait(array, 1200, members=12)
     for job, state in states.items():
-        tell(f"job {job} ({jobs[job]}): {state}")
+        report_line(f"job {job} ({jobs[job]}): {state}")
     assert set(states.values()) == {"COMPLETED"}
     table = dora(records.folder, "grid", GRID, "--no_monitoring").stdout
-    tell(table)
+    report_line(table)
     assert table.count("| finished  2/2") == 12 and "Scheduled" not in table
     # MAGNET_REPORTS=docs/results keeps what is shown there.
     folder = Path(os.environ.get("MAGNET_REPORTS") or tmp_path)
@@ -151,7 +152,7 @@ def test_evaluations_wait_for_the_training_of_their_model(records: Records, clus
     assert len(jobs) == 6 and f"afterok:{parent}" in cluster.run("scontrol", "show", "job", array)
     states = {**cluster.wait(parent, 300), **cluster.wait(array, 600, members=5)}
     for job, state in states.items():
-        tell(f"job {job} ({jobs[job]}): {state}")
+        report_line(f"job {job} ({jobs[job]}): {state}")
     assert set(states.values()) == {"COMPLETED"} and len(states) == 6
     assert cluster.started_at(array) >= cluster.ended_at(parent)
     rows = [row for row in report(records, "magnet.tiny.ablate_hybrid", tmp_path) if row["signature"] != jobs[parent]]
@@ -168,11 +169,11 @@ def run_grid(records: Records, name: str) -> dict[str, str]:
 
 
 def report(records: Records, name: str, folder: Path) -> list[dict[str, str]]:
-    """Lines of the CSV file that `magnet grid-report` writes beside its page and pictures."""
+    """Lines of the CSV file that `magnet grid-report` writes next to its page and pictures."""
     command = [sys.executable, "-m", "magnet_plugin", "grid-report", name, "--out", str(folder)]
     done = subprocess.run(command, env=environment(records.folder), cwd=ROOT, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
-    tell(done.stdout)
+    report_line(done.stdout)
     assert all(line and Path(ROOT, line).exists() for line in done.stdout.split()), done.stdout
     with open(ROOT / folder / f"{name}.csv", newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
