@@ -66,7 +66,7 @@ def test_the_likelihood_is_the_mean_over_all_tokens_given_their_captions() -> No
     judge = judge_of(["a reel on the flute", "a waltz on the flute", "a jig on the flute"], model)
     tokens = torch.randint(0, 512, (3, 4, 12), generator=torch.Generator().manual_seed(0))
     expected = []
-    for row, text in zip(tokens, judge.captions):
+    for row, text in zip(tokens, judge.captions, strict=True):
         score = model.scorer(conditions(text), 1)
         expected += [score(row[None], k)[0, t, row[k, t]].log() for k in range(4) for t in range(12)]
     assert judge.likelihood([tokens[:2], tokens[2:]]) == pytest.approx(float(torch.stack(expected).mean()), abs=1e-4)

@@ -16,6 +16,6 @@ def test_all_generators_are_restored() -> None:
     def draw() -> tuple:
         return random.random(), float(np.random.rand()), float(torch.rand(())), model[0](torch.ones(9)).tolist()
     first, second = draw(), draw()
-    assert all(one != two for one, two in zip(first, second))
+    assert all(one != two for one, two in zip(first, second, strict=True))
     restore_random_state(state, model)
     assert draw() == first

@@ -115,7 +115,7 @@ def test_a_training_step_updates_and_a_validation_step_does_not(request: pytest.
     metrics = solver.run_step(0, fixed_batch(0), {})
     assert set(metrics) == own, "validation starts with the first stage"
     assert metrics["ppl"] == metrics["ce"].exp() and metrics["ppl_q1"] == metrics["ce_q1"].exp()
-    assert all(torch.equal(old, new) for old, new in zip(weights, solver.model.parameters()))
+    assert all(torch.equal(old, new) for old, new in zip(weights, solver.model.parameters(), strict=True))
     assert solver.run_step(0, fixed_batch(0), {}) == metrics, "validation draws the same masks each time"
     solver._current_stage = "train"
     stages = set()
@@ -124,7 +124,8 @@ def test_a_training_step_updates_and_a_validation_step_does_not(request: pytest.
         stages |= {name for name in metrics if name.startswith("ce_q")}
         assert {"lr", "grad_norm", "ce", "ppl"} <= set(metrics)
     assert len(stages) > 1, "training draws stages at random"
-    assert all(not torch.equal(old, new) for old, new in zip(weights, solver.model.parameters()) if new.dim() > 1)
+    pairs = zip(weights, solver.model.parameters(), strict=True)
+    assert all(not torch.equal(old, new) for old, new in pairs if new.dim() > 1)
 
 
 @pytest.mark.parametrize("accumulate", (0, BATCH + 1))
