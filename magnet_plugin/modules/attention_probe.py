@@ -83,7 +83,7 @@ def _run(kernel: Kernel, device: torch.device, dtype: torch.dtype, head_dim: int
     generator = torch.Generator("cpu").manual_seed(0)  # torch's own random state must not change
     try:
         # The caller may have switched on autocast, inference mode or a dispatch mode such as FakeTensorMode.
-        with (_disable_current_modes(), torch.inference_mode(False), torch.enable_grad(),
+        with (_disable_current_modes(), torch.inference_mode(False),  # which enables gradients too
               torch.autocast(device.type, enabled=False), torch.autocast("cpu", enabled=False)):
             q, k, v, weight = torch.randn(4, 2, _FRAMES, 2, head_dim, generator=generator, device="cpu",
                                           dtype=torch.float32).to(dtype).transpose(2, 3)  # [B, H, T, D] each

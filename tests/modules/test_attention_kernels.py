@@ -128,7 +128,8 @@ def test_torch_local_equals_the_formula(head_dim):
                                         1e-5, f"{seq_len=} {width=}")
 
 
-@pytest.mark.parametrize("layout", ["projection", "frames first", "channels first", "odd offset", "odd stride"])
+@pytest.mark.parametrize("layout", ["projection", "frames first", "channels first", "every other channel", "odd offset",
+                                    "odd stride"])
 def test_torch_local_takes_any_memory_layout(layout):
     def arrange(x):  # [B, H, T, D] with other strides
         if layout == "projection":  # q, k and v in one row
@@ -137,6 +138,8 @@ def test_torch_local_takes_any_memory_layout(layout):
             return x.permute(2, 0, 1, 3).contiguous().permute(1, 2, 0, 3)
         if layout == "channels first":
             return x.transpose(2, 3).contiguous().transpose(2, 3)
+        if layout == "every other channel":
+            return x.repeat_interleave(2, dim=3)[..., ::2]
         if layout == "odd offset":
             return torch.cat([torch.zeros(1), x.flatten()])[1:].view(x.shape)
         return torch.cat([x, x[..., :1]], dim=-1)[..., :16]
