@@ -11,6 +11,7 @@ The results are exact up to the order of floating-point sums. Linear layers and 
 reference path has under autocast; embeddings, positions, the sums over layers, norms and heads stay in float32.
 """
 import collections
+import gc
 import typing as tp
 import weakref
 
@@ -208,10 +209,10 @@ def engine_for(model: tp.Any, precision: str, dtype: torch.dtype) -> Engine:
 
 def release(model: nn.Module) -> None:
     """Free the model's engine: prepared weights and captured graphs. The next generation builds it again."""
-    kept = _engines.pop(model, None)
-    if kept is not None and kept[1].device.type == "cuda":
-        del kept
-        torch.cuda.empty_cache()            # The memory of a graph can only be reused after this.
+    if _engines.pop(model, None) is not None:
+        gc.collect()                        # The engine and its static decoders refer to each other.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()        # The memory of a graph can only be reused after this.
 
 
 def _merge(x: torch.Tensor) -> torch.Tensor:
