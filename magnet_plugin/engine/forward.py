@@ -24,7 +24,8 @@ from ..modules.context import Context, Full
 from ..modules.guidance import for_branches
 from ..modules.tokens import gather_frames
 from .cuda_graphs import CudaGraphs
-from .layers import add, add_norm, embed
+from .kernels import layer_functions
+from .layers import add
 from .linear import LinearLayer, LinearWeights, prepare_linear
 from .text_cache import TextCache
 from .weights import LayerWeights, ModelWeights, Norm, read_weights
@@ -63,6 +64,9 @@ class Engine:
                  dtype: torch.dtype = torch.float32, backend: str = "auto") -> None:
         self.weights, self.context, self.backend = weights, context, backend
         self.device = weights.embeddings[0].device
+        self.dtype = {"model": dtype, "int8": torch.float32}.get(precision) or getattr(torch, precision)
+        self.functions = layer_functions(self.device)
+        self.tables = torch.stack(list(weights.embeddings)) if self.device.type == "cuda" else weights.embeddings
         self.layers = [_Layer(layer, precision, dtype) for layer in weights.layers]
         head_precision = "int8" if precision == "int8" else "model"
         self.heads = [prepare_linear(head, head_precision, torch.float32) for head in weights.heads]
@@ -119,17 +123,18 @@ class Engine:
             Float32 logits [rows, M, card]; rows is B, or 2 B with both branches.
         """
         with torch.autocast(self.device.type, enabled=False):       # The engine chooses the layers' dtype.
-            x = self._run_layers(tokens, text, self.context(stage), both_branches, frames)
-            return self.heads[stage](x if self.weights.out_norm is None else self.weights.out_norm(x))
+            x, delta = self._run_layers(tokens, text, self.context(stage), both_branches, frames)
+            norm = self.weights.out_norm
+            return self.heads[stage](add(x, delta) if norm is None else self._add_norm(x, delta, norm, None, torch.float32))
 
     def _run_layers(self, tokens: torch.Tensor, text: TextCache, context: Context, both_branches: bool,
-                    frames: tp.Optional[torch.Tensor]) -> torch.Tensor:
-        """Run all layers: tokens [B, K, T] -> float32 [rows, M, D]."""
-        x = embed(tokens, self.weights.embeddings, self.positions(tokens.shape[-1]))           # [B, T, D]
+                    frames: tp.Optional[torch.Tensor]) -> tuple[torch.Tensor, tp.Optional[torch.Tensor]]:
+        """Run all layers: tokens [B, K, T] -> float32 [rows, M, D], and what the last layer adds to it."""
+        x = self.functions.embed(tokens, self.tables, self.positions(tokens.shape[-1]))        # [B, T, D]
         delta = constant = None
         last = len(self.layers) - 1
         for i, layer in enumerate(self.layers):
-            attended = self._self_attention(layer, add_norm(x, delta, layer.weights.norm, constant), context,
+            attended = self._self_attention(layer, self._add_norm(x, delta, layer.weights.norm, constant), context,
                                             frames if i == last else None, both_branches and i > 0)
             if i == last and frames is not None:
                 x = gather_frames(x, for_branches(frames, both_branches and i > 0))
@@ -138,8 +143,8 @@ class Engine:
                 x, delta = x.repeat(2, 1, 1), delta.repeat(2, 1, 1)
             if text.keys_values:
                 delta, constant = self._cross_attention(i, x, delta, text, both_branches)
-            delta, constant = layer.ff_out(layer.ff_in(add_norm(x, delta, layer.weights.ff_norm, constant))), None
-        return add(x, delta)
+            delta, constant = layer.ff_out(layer.ff_in(self._add_norm(x, delta, layer.weights.ff_norm, constant))), None
+        return x, delta
 
     def _self_attention(self, layer: _Layer, x: torch.Tensor, context: Context, frames: tp.Optional[torch.Tensor],
                         both_branches: bool) -> torch.Tensor:
@@ -161,11 +166,15 @@ class Engine:
         """
         layer, B = self.layers[i], x.shape[0] // (1 + both_branches)
         rows = B if text.unconditional or not both_branches else 2 * B
-        normed = add_norm(x, delta, tp.cast(Norm, layer.weights.cross_norm))[:rows]
+        normed = self._add_norm(x, delta, tp.cast(Norm, layer.weights.cross_norm))[:rows]
         keys, values = (y[:rows] for y in text.keys_values[i])
         q = self._heads(layer.cross_q(normed), 1)[0]
         attended = _merge(F.scaled_dot_product_attention(q, keys, values, attn_mask=text.mask))
         return layer.cross_out(attended), text.unconditional[i] if rows < x.shape[0] else None
+
+    def _add_norm(self, x: torch.Tensor, delta: tp.Optional[torch.Tensor], norm: Norm,
+                  constant: tp.Optional[torch.Tensor] = None, dtype: tp.Optional[torch.dtype] = None) -> torch.Tensor:
+        return self.functions.add_norm(x, delta, norm.weight, norm.bias, norm.eps, dtype or self.dtype, constant)
 
     def _heads(self, x: torch.Tensor, parts: int) -> torch.Tensor:
         """[B, T, parts * D] -> [parts, B, H, T, d]."""

@@ -1,46 +1,59 @@
-"""What the fast path does between linear layers and attention, in float32: embeddings, residual sums and norms."""
+"""What the fast path does between linear layers and attention, on a float32 residual stream: PyTorch's operations.
+
+On CUDA, `triton_layers` does the same in one kernel each.
+"""
 import typing as tp
 
 import torch
 from torch.nn import functional as F
 
-from .weights import Norm
 
-
-def embed(tokens: torch.Tensor, tables: tp.Sequence[torch.Tensor], positions: torch.Tensor) -> torch.Tensor:
-    """Add the embeddings of all codebooks and of the positions.
+def embed(tokens: torch.Tensor, tables: tp.Union[torch.Tensor, tp.Sequence[torch.Tensor]], positions: torch.Tensor
+          ) -> torch.Tensor:
+    """Sum the embeddings of all codebooks and of the positions.
 
     Args:
-        tokens: Long [B, K, T].
-        tables: K embeddings [card + 1, D], any float type.
+        tokens: Long [B, K, T] with any strides.
+        tables: [K, card + 1, D], any float type.
         positions: float32 [T, D].
     Returns:
         Float32 [B, T, D].
     """
-    x = positions
+    x = positions.expand(tokens.shape[0], -1, -1)
     for k, table in enumerate(tables):
         x = x + F.embedding(tokens[:, k], table)
     return x
 
 
 def add(x: torch.Tensor, delta: tp.Optional[torch.Tensor], constant: tp.Optional[torch.Tensor] = None) -> torch.Tensor:
-    """Add the output of a layer to the residual stream in place.
+    """Add the output of a layer's part to the residual stream in place.
 
     Args:
-        x: float32 [rows, T, D].
-        delta: what to add to the first rows, [rows or fewer, T, D], any float type; None adds nothing.
-        constant: what to add to the remaining rows, the same for all frames, [remaining rows, 1, D].
+        x: residual stream, float32 [rows, T, D].
+        delta: added to the first rows, any float type [rows or fewer, T, D].
+        constant: added to all frames of the last rows, any float type [rows or fewer, 1, D]; with both branches it is the
+            cross-attention of the unconditional branch.
     Returns:
         `x`.
     """
     if delta is not None:
         x[:len(delta)] += delta
-        if constant is not None:
-            x[len(delta):] += constant
+    if constant is not None:
+        x[len(x) - len(constant):] += constant
     return x
 
 
-def add_norm(x: torch.Tensor, delta: tp.Optional[torch.Tensor], norm: Norm, constant: tp.Optional[torch.Tensor] = None
-             ) -> torch.Tensor:
-    """Run `add`, then return the layer norm of the result, [rows, T, D]."""
-    return norm(add(x, delta, constant))
+def add_norm(x: torch.Tensor, delta: tp.Optional[torch.Tensor], weight: torch.Tensor, bias: torch.Tensor, eps: float,
+             dtype: torch.dtype, constant: tp.Optional[torch.Tensor] = None) -> torch.Tensor:
+    """Run `add`, and normalize the sum for the next part of the layer.
+
+    Args:
+        x, delta, constant: see `add`; `x` is changed in place.
+        weight: scale of the layer norm, float32 [D].
+        bias: offset of the layer norm, float32 [D].
+        eps: of the layer norm.
+        dtype: of the result.
+    Returns:
+        [rows, T, D] of type `dtype`.
+    """
+    return F.layer_norm(add(x, delta, constant), weight.shape, weight, bias, eps).to(dtype)

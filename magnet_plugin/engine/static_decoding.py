@@ -20,7 +20,8 @@ from ..decoding.steps import Step, steps_of
 from ..modules.guidance import Branches, BranchSchedule
 from .cuda_graphs import CudaGraphs, Function, captures
 from .forward import Engine, Session
-from .step import StageState, StepTables, guided, step_functions
+from .kernels import step_functions
+from .step import StageState, StepTables, guided
 from .text_cache import TextCache
 
 _CAPACITY = 4       # Kinds of clips (shape, text length, settings) whose buffers and graphs are kept.

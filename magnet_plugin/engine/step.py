@@ -4,7 +4,7 @@ It computes what `decoding.magnet.decode_step` computes without a rescorer, for 
 differs between the steps of a stage (counts, temperature, guidance scale, random numbers) is read from tables on the device
 at the position `index`, which the step advances. Nothing in it reads the device from the host.
 
-`remask` and `fill` are the operations of PyTorch; on CUDA, `triton_step` does the same in one kernel each.
+`remask` and `fill` use PyTorch's operations; on CUDA, `triton_step` does the same in one kernel each (see `kernels`).
 """
 import dataclasses
 import typing as tp
@@ -104,12 +104,3 @@ def guided(logits: torch.Tensor, branches: Branches, scale: torch.Tensor, differ
     if difference is not None:
         torch.sub(conditional, unconditional, out=difference)
     return guide(conditional, unconditional, tp.cast(float, scale))
-
-
-Remask = tp.Callable[[StageState, StepTables, SpanRule, int], None]
-Fill = tp.Callable[[StageState, StepTables, torch.Tensor, Branches, tp.Optional[torch.Tensor], Sampler], None]
-
-
-def step_functions(device: torch.device) -> tuple[Remask, Fill]:
-    """Return `remask` and `fill` for this device."""
-    return remask, fill

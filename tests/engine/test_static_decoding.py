@@ -11,6 +11,7 @@ from magnet_plugin.decoding.rescoring import NO_RESCORING
 from magnet_plugin.decoding.sampling import Sampler
 from magnet_plugin.decoding.span_masker import SpanRule
 from magnet_plugin.decoding.steps import steps_of
+from magnet_plugin.engine import forward, kernels, triton_layers, triton_step
 from magnet_plugin.engine.forward import Engine, engine_for
 from magnet_plugin.engine.static_decoding import ClipKind, StaticDecoder
 from magnet_plugin.engine.text_cache import TextCache
@@ -20,6 +21,7 @@ from magnet_plugin.modules.guidance import BranchSchedule
 from ..helpers.fake_cuda import Launches, fake_cuda
 from ..helpers.guided_logits import LENGTH, TEXTS, texts_for
 from ..helpers.small_models import CARD, K, MagnetLMModel, build, build_scaled
+from ..helpers.triton_kernels import recorded
 
 STEPS = [6, 4, 3, 3]
 
@@ -110,12 +112,20 @@ def big_decoder(settings: GenerationOptions, dtype: torch.dtype, layers: int) ->
     return StaticDecoder(engine, text, kind, None)
 
 
+@pytest.fixture(params=[False, True], ids=["pytorch", "triton"])
+def with_triton(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Choose the kernels of fake CUDA devices."""
+    monkeypatch.setattr(kernels, "available", lambda device: request.param)
+    return request.param
+
+
 @pytest.mark.parametrize("arrangement", ["stride1", "nonoverlap"])
-def test_a_step_on_cuda_does_not_synchronize(arrangement: str) -> None:
+def test_a_step_on_cuda_does_not_synchronize(arrangement: str, with_triton: bool) -> None:
     settings = GenerationOptions(decoding_steps=(2, 2, 2, 2), span_arrangement=arrangement, guidance_every=2)
     steps = [step for stage in range(K) for step in steps_of(stage, settings)]
     schedule = BranchSchedule(True, settings.guidance_every)
-    with fake_cuda():
+    with fake_cuda(), recorded(triton_step, "fill_kernel", "remask_kernel"), recorded(
+            triton_layers, "add_norm_kernel", "embed_kernel"):
         decoder = big_decoder(settings, torch.bfloat16, layers=2)
         plan = [schedule.next(step.stage, step.guidance) for step in steps]
         decoder.prepare(zip([step.stage for step in steps], plan))
@@ -124,6 +134,33 @@ def test_a_step_on_cuda_does_not_synchronize(arrangement: str) -> None:
                 decoder.begin_stage(step.stage)
                 decoder.step(step, branches, NO_RESCORING, decoder.kind.sampler)
     assert launches.kernels.total() > 0 and not launches.synchronizing
+
+
+@pytest.mark.parametrize("branches, per_layer, others", [("both", 12, 8), ("conditional", 12, 6)])
+def test_launches_of_a_captured_step(branches: tp.Any, per_layer: int, others: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels inside the graph of a step, with Triton's kernels and one kernel for each attention."""
+    settings = GenerationOptions(decoding_steps=(2, 1, 1, 1))
+    monkeypatch.setattr(kernels, "available", lambda device: True)
+    attended: list[torch.Tensor] = []
+
+    def attention(q: torch.Tensor, *args: tp.Any, **kwargs: tp.Any) -> torch.Tensor:
+        attended.append(q)
+        return torch.empty_like(q.transpose(1, 2)).transpose(1, 2)          # As flash attention lays out its result.
+
+    monkeypatch.setattr(forward, "attend", attention)
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attention)
+    found = []
+    for layers in (2, 3):
+        with fake_cuda(), recorded(triton_step, "fill_kernel", "remask_kernel") as steps, recorded(
+                triton_layers, "add_norm_kernel", "embed_kernel") as parts:
+            decoder = big_decoder(settings, torch.bfloat16, layers)
+            decoder._run(0, branches)                   # Positions are computed once.
+            for calls in (steps, parts, attended):
+                calls.clear()
+            with Launches() as launches:
+                decoder._run(0, branches)
+            found.append(launches.kernels.total() + len(steps) + len(parts) + len(attended))
+    assert (found[1] - found[0], 3 * found[0] - 2 * found[1]) == (per_layer, others), (found, launches.kernels)
 
 
 class CountedReplays:
@@ -139,7 +176,7 @@ class CountedReplays:
         return replay
 
 
-def test_a_captured_step_is_one_replay_and_launches_nothing_else() -> None:
+def test_a_captured_step_is_one_replay_and_launches_nothing_else(with_triton: bool) -> None:
     settings = GenerationOptions(decoding_steps=(2, 1, 1, 1))
     steps = list(steps_of(0, settings))
     with fake_cuda():

@@ -8,6 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 #: Operators that make the host wait for the device, or that give shapes which depend on values.
 SYNCHRONIZING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "item", "is_nonzero")
+#: Operators without a kernel, by the start of their names.
+NO_KERNEL = ("empty", "new_empty", "prim::", "_unsafe_view")
 
 
 class Launches(TorchDispatchMode):
@@ -33,7 +35,7 @@ class Launches(TorchDispatchMode):
         if name in SYNCHRONIZING or by_mask or (name in ("_to_copy", "copy_") and len(devices) > 1):
             self.synchronizing.append(name)
         views = any(x.alias_info is not None and not x.alias_info.is_write for x in func._schema.returns)
-        if not views and not name.startswith(("empty", "new_empty")) and "cuda" in devices:
+        if not views and not name.startswith(NO_KERNEL) and "cuda" in devices:
             self.kernels[name] += 1
         return result
 

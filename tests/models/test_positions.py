@@ -37,13 +37,14 @@ PASSES = {"plain": (MagnetLMModel, plain_pass), "hybrid": (HybridMagnetLMModel, 
 def layer_inputs(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     """What the only layer of a model receives."""
     seen: list[torch.Tensor] = []
-    original = Engine._self_attention
+    original = Engine._add_norm
 
-    def recorded(engine: Engine, layer: tp.Any, x: torch.Tensor, *rest: tp.Any) -> torch.Tensor:
-        seen.append(x.clone())
-        return original(engine, layer, x, *rest)
+    def recorded(engine: Engine, x: torch.Tensor, delta: tp.Any, *rest: tp.Any) -> torch.Tensor:
+        if delta is None:                   # the first norm of the first layer
+            seen.append(x.clone())
+        return original(engine, x, delta, *rest)
 
-    monkeypatch.setattr(Engine, "_self_attention", recorded)
+    monkeypatch.setattr(Engine, "_add_norm", recorded)
     return seen
 
 
