@@ -98,7 +98,7 @@ class Engine:
             source = torch.cat([source, unconditional])
         if self.device.type == "cuda":
             extra = -source.shape[1] % _TEXT_ALIGN
-            mask = (torch.arange(source.shape[1] + extra, device=self.device) < source.shape[1]).view(1, 1, 1, -1)
+            mask = F.pad(source.new_zeros(1, 1, 1, source.shape[1], dtype=self.dtype), (0, extra), value=float("-inf"))
             source = F.pad(source, (0, 0, 0, extra))
         keys_values, added = [], []
         for layer in self.layers:

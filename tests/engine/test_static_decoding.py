@@ -106,7 +106,7 @@ def big_decoder(settings: GenerationOptions, dtype: torch.dtype, layers: int) ->
     engine = Engine(read_weights(made), made.context, "model", dtype)
     text = TextCache([torch.zeros(2, 1, 16, 64, 64, device="cuda", dtype=dtype)] * layers,
                      [torch.zeros(1, 1, 1024, device="cuda", dtype=dtype)] * layers,
-                     torch.zeros(1, 1, 1, 64, device="cuda", dtype=torch.bool))
+                     torch.zeros(1, 1, 1, 64, device="cuda", dtype=dtype))
     kind = ClipKind((1, K, 500), sum(settings.decoding_steps), SpanRule.of(500, 3, settings),
                     Sampler(settings.use_sampling, settings.top_k, settings.top_p), 2048, settings.guidance_every > 1, False)
     return StaticDecoder(engine, text, kind, None)
