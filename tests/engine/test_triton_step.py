@@ -60,7 +60,8 @@ RULES = [("stride1", "max"), ("nonoverlap", "max"), ("nonoverlap", "prod")]
 
 
 @pytest.mark.parametrize("arrangement, scoring", RULES)
-@pytest.mark.parametrize("length, span_len", [(1, 1), (2, 2), (5, 3), (33, 1), (64, 3), (100, 7), (500, 3), (1503, 3)])
+@pytest.mark.parametrize("length, span_len", [(1, 1), (2, 2), (5, 3), (33, 1), (34, 3), (64, 3), (100, 7), (500, 3),
+                                              (1503, 3)])
 def test_the_same_spans_are_masked(length: int, span_len: int, arrangement: str, scoring: str, device: str) -> None:
     rule = SpanRule(length, span_len, arrangement == "stride1" and span_len > 1, scoring)
     units = length if rule.by_frame else -(-length // span_len)
@@ -96,7 +97,7 @@ def test_the_same_tokens_are_drawn(sampler: Sampler, card: int, length: int, dev
     for dtype, branches in ((torch.float16, "both"), (torch.bfloat16, "reuse"), (torch.float32, "conditional")):
         given = copy(*expected)
         part = logits.to(dtype) if branches == "both" else logits[:2].to(dtype)
-        differences = [torch.full((2, length, card), 0.25, device=device) for _ in range(2)]
+        differences = [logits[2:].flip(-1) for _ in range(2)]      # flip() copies.
         step.fill(expected[1], expected[2], part, branches, differences[0], sampler)        # type: ignore[arg-type]
         triton_step.fill(given[1], given[2], part, branches, differences[1], sampler)       # type: ignore[arg-type]
         assert_same(expected, given, branches)
@@ -105,9 +106,11 @@ def test_the_same_tokens_are_drawn(sampler: Sampler, card: int, length: int, dev
 
 
 def test_equal_probabilities_stay_in_top_k_together_and_the_first_token_is_the_greedy_one(device: str) -> None:
-    logits = torch.tensor([1.0, 3, 3, 0, 3, -1, 3]).expand(1, 24, 7).to(device)
+    logits = torch.tensor([1.0, 3, 3, 0, 3, -1, 3]).expand(1, 8, 7).to(device)
     for sampler in (Sampler(False), Sampler(True, top_k=2), Sampler(True, top_p=0.3)):
-        expected = buffers(5, 1, 24, 7, device, random_numbers=rounds(sampler.top_p))
+        expected = buffers(5, 1, 8, 7, device, random_numbers=rounds(sampler.top_p))
+        expected[1].masked.fill_(True)
+        expected[2].uniforms[1, 0, :, 0] = (torch.arange(8) + 0.5) / 8
         given = copy(*expected)
         step.fill(expected[1], expected[2], logits, "conditional", None, sampler)
         triton_step.fill(given[1], given[2], logits, "conditional", None, sampler)
@@ -116,6 +119,7 @@ def test_equal_probabilities_stay_in_top_k_together_and_the_first_token_is_the_g
         assert filled <= {1, 2, 4, 6} and len(filled) > 2 if sampler.use_sampling else filled == {1}
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered in subtract")
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("use_sampling", [False, True])
 def test_the_first_step_with_logits_that_are_not_finite_is_noted(value: float, use_sampling: bool, device: str) -> None:
@@ -130,6 +134,20 @@ def test_the_first_step_with_logits_that_are_not_finite_is_noted(value: float, u
         assert tables.first_bad.item() == (STEPS if number == 0 else 1)
         assert state.codes.max() < 6 and state.codes.min() >= 0
     assert tables.index.item() == STEPS
+
+
+def test_extreme_random_numbers_draw_no_token_without_weight(device: str) -> None:
+    """At 0 the first token with a weight is drawn; what rounds up to the sum of the weights is left to the next round."""
+    logits = torch.tensor([0.05, 0.3, 0.6, 0.05], device=device).log().expand(1, 2, 4)
+    clip, state, tables = buffers(0, 1, 2, 4, device)
+    state.masked.fill_(True)
+    tables.settings[1, 0] = 1
+    tables.uniforms[1, 0] = torch.tensor([[0.0, 0.0], [1.0, 0.1]])      # type: ignore[index]
+    expected = copy(clip, state, tables)
+    step.fill(expected[1], expected[2], logits, "conditional", None, Sampler(True, top_k=2))
+    triton_step.fill(state, tables, logits, "conditional", None, Sampler(True, top_k=2))
+    assert_same(expected, (clip, state, tables), None)
+    assert clip[0, 1].tolist() == [1, 1]
 
 
 def test_tokens_follow_the_distribution(device: str) -> None:
