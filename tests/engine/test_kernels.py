@@ -1,6 +1,7 @@
 """Triton is used on CUDA, PyTorch on everything else."""
 import logging
 import sys
+import typing as tp
 
 import pytest
 import torch
@@ -9,8 +10,11 @@ from magnet_plugin.engine import kernels, layers, step, triton_layers, triton_st
 
 
 @pytest.fixture(autouse=True)
-def forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start without the answers of earlier tests."""
+def forget() -> tp.Iterator[None]:
+    """Start without the answers of earlier tests, and leave none: on a GPU, a faked failure would switch Triton off."""
+    kernels._problem.cache_clear()
+    kernels._log.cache_clear()
+    yield
     kernels._problem.cache_clear()
     kernels._log.cache_clear()
 
