@@ -4,7 +4,6 @@ A kind of step is a codebook and the branches that are computed. The graph of a 
 scoring; the host launches it and goes on. With a rescorer, the graph ends with the logits, and the rest of the step is that
 of `decoding.magnet`.
 """
-import collections
 import dataclasses
 import typing as tp
 
@@ -173,9 +172,6 @@ def decode(session: Session, known: KnownTokens, options: GenerationOptions, *, 
             if bad < len(steps):
                 raise non_finite(f"stage {steps[bad].stage}, step {steps[bad].index}", "max_cfg_coef", describe)
     return decoder.tokens.clone()
-
-
-_Decoders = collections.OrderedDict[tp.Hashable, StaticDecoder]
 
 
 def _decoder(session: Session, kind: ClipKind) -> StaticDecoder:
