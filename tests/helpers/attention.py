@@ -4,7 +4,10 @@ import typing as tp
 
 import torch
 
+from magnet_plugin.modules import attention_probe
 from magnet_plugin.modules.context import Context
+
+GPU_TOLERANCE = {dtype: attention_probe.TOLERANCES[dtype] for dtype in (torch.float16, torch.bfloat16, torch.float32)}
 
 
 def reference_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, context: Context) -> torch.Tensor:
@@ -20,6 +23,21 @@ def random_qkv(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32, d
     generator = torch.Generator().manual_seed(seed)
     made = [torch.randn(*shape, generator=generator).to(device, dtype) for _ in range(3)]
     return [x.requires_grad_() for x in made] if leaf else made
+
+
+def assert_equal_to_the_formula(run: tp.Callable[..., torch.Tensor], ours: list[torch.Tensor], context: Context,
+                                tolerance: float, case: str = "") -> None:
+    """Compare the output and the gradients of leaf tensors q, k and v; those of a random loss, relative to the largest."""
+    theirs = [x.detach().float().requires_grad_() for x in ours]
+    weight = torch.randn(ours[0].shape, generator=torch.Generator().manual_seed(1)).to(ours[0].device)
+    out, expected = run(*ours), reference_attention(*theirs, context)
+    assert out.dtype == ours[0].dtype and out.shape == expected.shape
+    assert (out.float() - expected).abs().max() < tolerance, case
+    (out.float() * weight).sum().backward()
+    (expected * weight).sum().backward()
+    for a, b, name in zip(ours, theirs, "qkv", strict=True):
+        bound = 4 * tolerance * max(1.0, b.grad.abs().max().item())
+        assert (a.grad.float() - b.grad).abs().max() < bound, f"{case} gradient of {name}"
 
 
 @contextlib.contextmanager
