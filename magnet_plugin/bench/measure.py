@@ -81,9 +81,9 @@ class PeakMemory:
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-            self._before = torch.cuda.memory_allocated(self.device)
+            self._before = used_memory(self.device)
         else:
-            self._before = self._most = resident()
+            self._before = self._most = used_memory(self.device)
             self._done = threading.Event()
             self._watcher = threading.Thread(target=self._watch, daemon=True)
             self._watcher.start()
@@ -101,6 +101,11 @@ class PeakMemory:
     def _watch(self) -> None:
         while not self._done.wait(0.02):
             self._most = max(self._most, resident())
+
+
+def used_memory(device: torch.device) -> int:
+    """Return the bytes that are in use: by tensors on CUDA, by this process otherwise."""
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else resident()
 
 
 def resident() -> int:

@@ -70,30 +70,35 @@ def _updates(case: Case, device: torch.device) -> dict[str, Run]:
 
     def theirs(dtype: tp.Optional[torch.dtype]) -> Run:
         failed = isinstance(upstream, Exception)
-        return baselines.failing(upstream) if failed else _update(upstream, case, device, dtype)
+        return baselines.failing(upstream) if failed else update(upstream, case, device, dtype)
 
-    runs = {"AudioCraft MAGNeT": theirs(None), "plugin": _update(ours(), case, device, None),
-            "plugin, bfloat16": _update(ours(), case, device, half),
-            "plugin, accumulate=2": _update(ours(), case, device, None, parts=2),
-            "plugin, checkpointing=torch": _update(ours(checkpointing="torch"), case, device, None),
+    runs = {"AudioCraft MAGNeT": theirs(None), "plugin": update(ours(), case, device, None),
+            "plugin, bfloat16": update(ours(), case, device, half),
+            "plugin, accumulate=2": update(ours(), case, device, None, parts=2),
+            "plugin, checkpointing=torch": update(ours(checkpointing="torch"), case, device, None),
             "AudioCraft MAGNeT, bfloat16": theirs(half)}
     if device.type == "cuda":               # on a CPU, compiling takes minutes
         compiled = ours()
         for layer in compiled.transformer.layers:
             layer.compile(backend="inductor")
-        runs["plugin, bfloat16, compile=inductor"] = _update(compiled, case, device, half)
+        runs["plugin, bfloat16, compile=inductor"] = update(compiled, case, device, half)
     return runs
 
 
-def _update(model: tp.Any, case: Case, device: torch.device, dtype: tp.Optional[torch.dtype], parts: int = 1) -> Run:
-    """Return an update: forward, backward, gradient clipping and AdamW, on one batch of random tokens and fixed masks."""
-    model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
+def fixed_batch(case: Case, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return a batch of random tokens: inputs with masked frames [B, K, T], and targets and mask of the stage [B, T]."""
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(baselines.CARD, (case.batch, baselines.CODEBOOKS, case.length), generator=generator).to(device)
     mask_rates = schedules.mask_rate(torch.rand(case.batch, generator=generator))
     mask = stage_mask(mask_rates, case.length, 3, generator).to(device)
-    shown, targets = corrupt(tokens, STAGE, mask, baselines.CARD), tokens[:, STAGE]
+    return corrupt(tokens, STAGE, mask, baselines.CARD), tokens[:, STAGE], mask
+
+
+def update(model: tp.Any, case: Case, device: torch.device, dtype: tp.Optional[torch.dtype], parts: int = 1) -> Run:
+    """Return an update: forward, backward, gradient clipping and AdamW, on one batch of random tokens and fixed masks."""
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
+    shown, targets, mask = fixed_batch(case, device)
     provider, texts = model.condition_provider, baselines.captions(case.batch)
 
     def loss_of(rows: slice, conditions: dict) -> torch.Tensor:

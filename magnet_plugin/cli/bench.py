@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import typing as tp
 from pathlib import Path
@@ -12,7 +13,7 @@ from .device import HELP as DEVICE_HELP
 from .device import get_device
 from .numbers import integer_from
 
-RESULTS = Path("docs/results")
+RESULTS, FIRST_HOUR = Path("docs/results"), Path("first-hour")
 
 
 def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
@@ -25,7 +26,10 @@ def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
 
     def add(name: str, text: str, run: tp.Callable[[argparse.Namespace], int], more: str = "") -> argparse.ArgumentParser:
         one = names.add_parser(name, parents=[common], help=text, description=text[0].upper() + text[1:] + "." + more)
-        if name != "scale":
+        if name == "first-hour":
+            one.add_argument("--out", type=Path, default=FIRST_HOUR, metavar="DIR",
+                             help=f"folder of the JSON files (default: {FIRST_HOUR})")
+        elif name != "scale":
             one.add_argument("--out", type=Path, default=RESULTS, metavar="DIR",
                              help=f"folder of the JSON files and of bench.md (default: {RESULTS})")
         one.set_defaults(run=run)
@@ -41,6 +45,10 @@ def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
                              help=f"measure only this model size; may be repeated; one of {', '.join(SIZES)} (default: all "
                                   "sizes that are practical on the device)")
         one.add_argument("--smoke", action="store_true", help="measure one small case, to check that everything runs")
+    add_first_hour_arguments(add(
+        "first-hour", "run the checks and measurements that tell most about a new GPU, in at most an hour", run_first_hour,
+        " Each step runs in its own process with a time limit and writes NAME.json to DIR before the next one begins. Steps "
+        "that have succeeded are not repeated, so the same command resumes an interrupted run."))
     add_quality_arguments(add(
         "quality", "measure how decoding settings affect the quality of the bundled models", measure_quality,
         " Runs on the CPU. Each setting is one row of the table: instrument accuracy, Fréchet distance, log-likelihood and "
@@ -48,6 +56,14 @@ def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
     add("table", "write bench.md and its pictures again from the JSON files, without measuring", write_table)
     bench_scale.add_arguments(add("scale", "estimate how long a training takes on many GPUs, and whether it fits",
                                   bench_scale.run, " Nothing is measured; docs/scale.md lists the assumptions."))
+
+
+def add_first_hour_arguments(one: argparse.ArgumentParser) -> None:
+    """Add the options of `magnet bench first-hour`."""
+    one.add_argument("--device", metavar="DEVICE", help=DEVICE_HELP)
+    one.add_argument("--smoke", action="store_true", help="run all steps in tiny sizes and without the GPU tests")
+    one.add_argument("--step", metavar="NAME",
+                     help="run only this measurement, in this process, and print its result as JSON; no file is written")
 
 
 def add_quality_arguments(one: argparse.ArgumentParser) -> None:
@@ -86,6 +102,32 @@ def measure_speed(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     records.measure_cases(args.what, cases, lambda case: module.measure(case, device, log), args.out, device)
     return write_table(args)
+
+
+def run_first_hour(args: argparse.Namespace) -> int:
+    """Run the plan and print its table, or run one measurement of it and print its result.
+
+    Returns:
+        1 if a step failed or exceeded its limit, otherwise 0.
+    Raises:
+        ValueError: the device is not available, or a CPU without `--smoke`.
+    """
+    device = get_device(args.device, ("cpu", "cuda"))
+    if device.type == "cpu" and not args.smoke:
+        raise ValueError("first-hour measures in sizes for a GPU, and the device is cpu; give --device cuda, or --smoke "
+                         "to run all steps in tiny sizes")
+    if args.step:
+        from .. import register
+        register()
+        from ..bench import first_hour_steps
+        found = first_hour_steps.measure(args.step, device, args.smoke, log)
+        print(json.dumps(found))
+        return 1 if found.get("failed") else 0
+    from ..bench import first_hour
+    args.out.mkdir(parents=True, exist_ok=True)
+    entries = first_hour.run(first_hour.plan(str(device), args.smoke), args.out, log)
+    print(first_hour.summarize(entries), end="")
+    return 1 if any(entry["status"] in ("failed", "late") for entry in entries) else 0
 
 
 def measure_quality(args: argparse.Namespace) -> int:
