@@ -20,6 +20,7 @@ from .measure import Log
 
 LIMIT, TESTS_LIMIT = 180.0, 600.0       # seconds
 OUTPUT = 4000                           # characters of a failed step's output that are kept
+WIDTH = 300                             # characters of a result in the table
 FEW = ("AudioCraft MAGNeT", "fast path", "reference path")
 #: Arguments of `decode.Case`. MusicGen needs one step per frame, so it only fits into the limit once.
 DECODE: dict[str, dict[str, tp.Any]] = {
@@ -133,8 +134,10 @@ def summarize(entries: tp.Iterable[dict[str, tp.Any]]) -> str:
     """Return a table of the steps, with what each one found, or the last line of its output."""
     rows = []
     for entry in entries:
-        text = (entry["result"] or {}).get("summary", "")
-        if entry["status"] != "success":
-            text = text or (entry["output"].strip().splitlines() or [""])[-1]
-        rows.append([entry["step"], entry["status"], f"{entry['seconds']:.0f}", " ".join(text.split()).replace("|", "/")])
+        result = entry["result"] or {}
+        text = result.get("summary", "")
+        if entry["status"] != "success" and ("text" in result or not text):     # not measured: the error comes last
+            text = (entry["output"].strip().splitlines() or [""])[-1]
+        text = " ".join(text.split()).replace("|", "/")[:WIDTH]
+        rows.append([entry["step"], entry["status"], f"{entry['seconds']:.0f}", text])
     return table.markdown(["step", "status", "seconds", "result"], rows, left=2)
