@@ -69,17 +69,21 @@ def run(steps: tp.Sequence[Step], folder: Path, log: Log) -> list[dict[str, tp.A
         and, unless it succeeded, `output`: the reason or the end of the output.
     """
     found = []
-    for number, step in enumerate(steps, 1):
-        path = folder / f"{step.name}.json"
-        entry = finished(path, step)
-        if entry is None:
-            log(f"{step.name} ({number} of {len(steps)}), at most {step.limit:.0f} s")
-            entry = run_step(step)
-            records.write(entry, path)
-            log(f"  {entry['status']}, {entry['seconds']:.1f} s")
-        else:
-            log(f"{step.name} ({number} of {len(steps)}): already in {path}")
-        found.append(entry)
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))     # so that the step ends too
+    try:
+        for number, step in enumerate(steps, 1):
+            path = folder / f"{step.name}.json"
+            entry = finished(path, step)
+            if entry is None:
+                log(f"{step.name} ({number} of {len(steps)}), at most {step.limit:.0f} s")
+                entry = run_step(step)
+                records.write(entry, path)
+                log(f"  {entry['status']}, {entry['seconds']:.1f} s")
+            else:
+                log(f"{step.name} ({number} of {len(steps)}): already in {path}")
+            found.append(entry)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
     return found
 
 

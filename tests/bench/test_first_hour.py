@@ -1,7 +1,9 @@
 """The plan of `magnet bench first-hour`: its steps are processes that may fail, hang or be interrupted."""
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -66,6 +68,24 @@ def test_a_late_step_is_stopped_with_its_children(tmp_path: Path) -> None:
     assert not running(int(path.read_text()))
 
 
+def test_a_stopped_command_stops_its_step(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    step = python("step", f"import os, time; open({str(path)!r}, 'w').write(str(os.getpid())); time.sleep(60)", limit=6.0)
+    stop = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGTERM))
+
+    def handler(*_: object) -> None:
+        """The handler of whoever calls this."""
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        stop.start()
+        with pytest.raises(SystemExit, match="143"):
+            first_hour.run([step], tmp_path, lambda text: None)
+        assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not running(int(path.read_text())) and not (tmp_path / "step.json").exists()
+
+
 def running(pid: int) -> bool:
     for _ in range(50):                     # the kernel needs a moment to end it
         try:
@@ -95,7 +115,8 @@ def test_gpu_tests_are_skipped_where_there_are_none(tmp_path: Path, monkeypatch:
     assert first_hour.plan("cuda", smoke=False)[1].skip.startswith(f"{tmp_path / 'tests'} does not exist")
 
 
-def test_a_cpu_needs_smoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cpu_needs_smoke(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(first_hour, "plan", lambda device, smoke: [])
     assert main(["bench", "first-hour", "--device", "cpu", "--out", str(tmp_path / "out")]) == 2
     assert "give --device cuda, or --smoke" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
