@@ -79,7 +79,7 @@ def make_clips(model: MAGNeT, out: Path, prompts: Sequence[str] = PROMPTS) -> li
         out: folder of the files; those of an earlier demo are overwritten.
         prompts: descriptions; the seed of each is its index.
     """
-    from ..models.magnet import settings
+    from ..models.settings import settings
     clips = []
     for seed, text in enumerate(prompts):
         print(f"   {seed + 1}/{len(prompts)} {text}", flush=True)

@@ -193,7 +193,7 @@ def generate_one(model: MAGNeT, text: str | None, seed: int, out: Path, prompt: 
     """Generate one clip with a progress bar, write WAV and JSON under a new name, and return the WAV's path."""
     from .. import __version__
     from ..app import clips
-    from ..models.magnet import settings
+    from ..models.settings import settings
     started = time.perf_counter()
     if prompt is not None:
         wav = model.generate_continuation(prompt[0], prompt[1], [text], progress=True, seed=seed)

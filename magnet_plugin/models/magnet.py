@@ -1,28 +1,23 @@
 """MAGNeT: load a model by name and generate. Replaces AudioCraft's `audiocraft.models.MAGNeT`."""
-import dataclasses
+import copy
 import typing as tp
 
 import torch
 from audiocraft.data.audio_utils import convert_audio
-from audiocraft.models.genmodel import BaseGenModel
 from audiocraft.modules.conditioners import ConditioningAttributes
 
-from ..decoding.options import GenerationOptions, PromptOptions, default_steps, preset
-from ..decoding.rescoring import Rescorer
-from ..decoding.rescoring_options import weight_of
 from ..environment import default_device
-from .auxiliary import AuxiliaryModels, Source
+from .auxiliary import Source
 from .generation import frames
-from .lm_hybrid import HybridMagnetLMModel
 from .loaders import load_codec, load_magnet_lm
 from .progress import Progress
-from .prompt_models import PromptModel, prompt_seconds
+from .settings import ConfigurableModel
 
 Audio = torch.Tensor
 AudioAndTokens = tuple[torch.Tensor, torch.Tensor]
 
 
-class MAGNeT(BaseGenModel):
+class MAGNeT(ConfigurableModel):
     """Text to music or sound by masked parallel decoding (arXiv 2401.04577).
 
     >>> model = MAGNeT.get_pretrained("//bundled/magnet-16khz", device="cpu")
@@ -34,12 +29,6 @@ class MAGNeT(BaseGenModel):
         rescorer: default rescorer, see `set_generation_params`.
         **kwargs: `name`, `compression_model`, `lm` and `max_duration`, the arguments of AudioCraft's `BaseGenModel`.
     """
-
-    def __init__(self, rescorer: tp.Optional[Source] = None, **kwargs: tp.Any) -> None:
-        super().__init__(**kwargs)
-        self._auxiliary = AuxiliaryModels(self.compression_model, self.device)
-        self._default_rescorer = rescorer
-        self.set_generation_params()
 
     @staticmethod
     def get_pretrained(name: str = "facebook/magnet-small-10secs",
@@ -60,89 +49,6 @@ class MAGNeT(BaseGenModel):
         codec = load_codec(name, device)
         lm = load_magnet_lm(name, codec.frame_rate, device)
         return MAGNeT(name=str(name), compression_model=codec, lm=lm, rescorer=rescorer)
-
-    def set_generation_params(self, use_sampling: bool = GenerationOptions.use_sampling,
-                              top_k: int = GenerationOptions.top_k, top_p: float = GenerationOptions.top_p,
-                              temperature: float = GenerationOptions.temp,
-                              max_cfg_coef: float = GenerationOptions.max_cfg_coef,
-                              min_cfg_coef: float = GenerationOptions.min_cfg_coef,
-                              decoding_steps: tp.Optional[tp.Sequence[int]] = None,
-                              span_arrangement: str = GenerationOptions.span_arrangement,
-                              span_scoring: str = GenerationOptions.span_scoring,
-                              anneal_temp: bool = GenerationOptions.anneal_temp, duration: tp.Optional[float] = None, *,
-                              rescorer: tp.Optional[Source] = None, rescorer_weight: tp.Optional[float] = None,
-                              prompt_model: tp.Optional[Source] = None, prompt_duration: tp.Optional[float] = None,
-                              prompt_cfg_coef: tp.Optional[float] = None, prompt_temperature: tp.Optional[float] = None,
-                              prompt_top_k: tp.Optional[int] = None, **others: tp.Any) -> None:
-        """Set generation parameters, see `GenerationOptions`. Those that are not given return to their defaults.
-
-        Args:
-            decoding_steps: number of steps of each codebook; 20 for the first and 10 for the others by default.
-            duration: length to generate in seconds. Default and maximum: the length that the model was trained on.
-            rescorer: a model whose probabilities are mixed in: a name (hub, `//sig/SIG`, `//bundled/NAME`, a folder), or a
-                MusicGen, AudioGen, MAGNeT or `LMModel`, with the same codec. Default: that of `get_pretrained`.
-            rescorer_weight: w in w * p_MAGNeT + (1 - w) * p_rescorer; 1 uses only MAGNeT.
-            prompt_model: an autoregressive model that generates the first `prompt_duration` seconds, given like a rescorer.
-            prompt_duration: seconds at the clip's start that are generated autoregressively, by `prompt_model` or by a
-                hybrid model itself, before the rest is filled in in parallel. Default: 1 s for hybrid models, at most half
-                of the clip; 0 for others. If it equals `duration`, a hybrid model generates the whole clip autoregressively.
-                In `generate_continuation`, a prompt model counts these seconds from the start of the clip, so they include
-                the caller's prompt; a hybrid model counts them from the end of the caller's prompt.
-            prompt_cfg_coef, prompt_temperature, prompt_top_k: guidance scale and sampling of those seconds; by default
-                those of the model that generates them.
-            **others: fields of `GenerationOptions` and `RescoringOptions`: engine, precision, guidance_interval,
-                guidance_every, rescorer_stages, rescorer_every, rescorer_cfg_coef, rescorer_fill, ...
-        Raises:
-            ValueError: a value is invalid; the message names the setting and the remedy.
-        """
-        rescorer = self._default_rescorer if rescorer is None else rescorer
-        steps = default_steps(self.lm.n_q) if decoding_steps is None else decoding_steps
-        options = GenerationOptions(use_sampling=use_sampling, top_k=top_k, top_p=top_p, temp=temperature,
-                                    max_cfg_coef=max_cfg_coef, min_cfg_coef=min_cfg_coef,
-                                    decoding_steps=steps,   # type: ignore[arg-type]
-                                    span_arrangement=span_arrangement, span_scoring=span_scoring,
-                                    anneal_temp=anneal_temp, rescorer_weight=weight_of(rescorer_weight, rescorer), **others)
-        options.check_codebooks(self.lm.n_q)
-        duration = self._check_duration(duration)
-        prompt_overrides = {"cfg_coef": prompt_cfg_coef, "temperature": prompt_temperature, "top_k": prompt_top_k}
-        prompt_overrides = {name: value for name, value in prompt_overrides.items() if value is not None}
-        hybrid = isinstance(self.lm, HybridMagnetLMModel)
-        seconds = prompt_seconds(prompt_duration, duration, hybrid, prompt_model is not None, bool(prompt_overrides))
-        prompt_options = PromptOptions(frames(seconds, self.frame_rate), **prompt_overrides)        # type: ignore[arg-type]
-        self._apply(options, rescorer, prompt_model, prompt_options, prompt_overrides)
-        self.duration, self.prompt_duration = duration, seconds
-
-    def _check_duration(self, duration: tp.Optional[float]) -> float:
-        if duration is None:
-            return self.max_duration
-        if not 0 < duration <= self.max_duration:
-            raise ValueError(f"duration={duration} must be in (0, {self.max_duration:g}] s; {self.max_duration:g} s is the "
-                             "length the model was trained on")
-        return duration
-
-    def set_preset(self, name: str) -> None:
-        """Use the paper's decoding settings: `music-10s`, `music-30s` or `sound-10s`.
-
-        All other settings return to their defaults: `rescorer`, `prompt_model` and `prompt_duration`, and `duration`, which
-        the names of presets do not set.
-        """
-        settings = preset(name).plain()
-        del settings["rescorer_weight"]             # Depends on whether there is a default rescorer.
-        self.set_generation_params(temperature=settings.pop("temp"), **settings)
-
-    def _apply(self, options: GenerationOptions, rescorer: tp.Optional[Source], prompt_model: tp.Optional[Source],
-               prompt_options: PromptOptions, prompt_overrides: tp.Mapping[str, tp.Any]) -> None:
-        """Load the auxiliary models, then apply the settings."""
-        loaded = self._auxiliary.rescorer(rescorer) if options.rescores and rescorer is not None else None
-        model: tp.Optional[PromptModel] = None
-        if prompt_model is not None:
-            model = self._auxiliary.prompt_model(prompt_model)
-            changes = {{"temperature": "temp"}.get(name, name): value for name, value in prompt_overrides.items()}
-            model = dataclasses.replace(model, params={**model.params, **changes})
-        self._rescorer: tp.Optional[Rescorer] = loaded
-        self._prompt_model = model
-        self.prompt_params = prompt_options.plain() if isinstance(self.lm, HybridMagnetLMModel) and model is None else {}
-        self.generation_params = options.plain()
 
     def generate(self, descriptions: tp.Sequence[tp.Optional[str]], progress: bool = False, return_tokens: bool = False,
                  *, seed: tp.Optional[int] = None) -> tp.Union[Audio, AudioAndTokens]:
@@ -198,6 +104,29 @@ class MAGNeT(BaseGenModel):
         prompt = convert_audio(prompt, prompt_sample_rate, self.sample_rate, self.audio_channels)
         return self._run(descriptions, prompt, progress, return_tokens, seed)
 
+    def warmup(self, batch_size: int = 1, duration: tp.Optional[float] = None) -> None:
+        """Do in advance what only the first generation pays for, so that the first `generate` is as fast as later ones.
+
+        A throwaway clip is generated from a text with the present settings. This prepares the fast path's weights and, on a
+        GPU, captures the CUDA graphs of all steps. On a CPU, one step per codebook and one prompt frame are enough. Torch's
+        global random state stays unchanged. Call it again after changing settings, batch size or duration: graphs are
+        captured for one shape, and for texts of up to 64 tokens.
+
+        Args:
+            batch_size: number of samples of the generations to come.
+            duration: their length in seconds. Default: that of `set_generation_params`.
+        Raises:
+            ValueError: an argument is invalid.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1")
+        model = copy.copy(self)
+        if duration is not None:
+            model.duration = self._check_duration(duration)
+        if self.device.type == "cpu":
+            model._shorten()
+        model.generate(["a melody on the piano"] * batch_size, seed=0)
+
     def _run(self, descriptions: list[tp.Optional[str]], prompt: tp.Optional[torch.Tensor], progress: bool,
              return_tokens: bool, seed: tp.Optional[int]) -> tp.Union[Audio, AudioAndTokens]:
         attributes, prompt_tokens = self._prepare_tokens_and_attributes(descriptions, prompt)
@@ -220,29 +149,3 @@ class MAGNeT(BaseGenModel):
             return self.lm.generate(prompt_tokens, attributes, num_samples=batch, seed=seed,
                                     max_gen_len=frames(self.duration, self.frame_rate), callback=bar.part(),
                                     rescorer=self._rescorer, **self.prompt_params, **self.generation_params)
-
-    @property
-    def rescorer_name(self) -> tp.Optional[str]:
-        """Name of the rescorer in use, or None."""
-        return None if self._rescorer is None else self._rescorer.name.removeprefix("rescorer ")
-
-    @property
-    def prompt_model_name(self) -> tp.Optional[str]:
-        """Name of the prompt model in use, or None."""
-        return None if self._prompt_model is None else self._prompt_model.name.removeprefix("prompt_model ")
-
-    @property
-    def options(self) -> GenerationOptions:
-        """The decoding settings in use."""
-        return GenerationOptions(**self.generation_params)
-
-
-def settings(model: MAGNeT) -> dict[str, tp.Any]:
-    """Return everything that a result depends on, except text and seed, as plain values for a JSON file."""
-    return {"model": model.name, "duration": model.duration, "sample_rate": model.sample_rate,
-            "frame_rate": float(model.frame_rate), "device": str(model.device), "span_len": model.lm.span_len,
-            "subcodes_context": model.lm.subcodes_context, "rescorer": model.rescorer_name,
-            "prompt_model": model.prompt_model_name, "prompt_duration": model.prompt_duration,
-            **({} if model._prompt_model is None else {"prompt_options": dict(model._prompt_model.params)}),
-            **dataclasses.asdict(model.options), **model.prompt_params}
-

@@ -93,39 +93,3 @@ def seeded(seed: Seed, device: torch.device) -> tp.Iterator[None]:
             with torch.cuda.device(one):
                 torch.cuda.manual_seed(derived)
         yield
-
-
-def prompt_seconds(seconds: tp.Optional[float], duration: float, hybrid: bool, prompt_model: bool,
-                   prompt_overrides: bool) -> float:
-    """Return how many seconds of a clip are generated autoregressively.
-
-    Args:
-        seconds: `prompt_duration`; None means the default: 1 s, at most half of the clip, for a hybrid model without a
-            prompt model, and 0 otherwise.
-        duration: length of the clip in seconds.
-        hybrid: whether the MAGNeT is a hybrid model.
-        prompt_model: whether there is a prompt model.
-        prompt_overrides: whether guidance or sampling of those seconds are set.
-    Raises:
-        ValueError: the settings do not fit together.
-    """
-    if seconds is None:
-        seconds = min(1.0, duration / 2) if hybrid and not prompt_model else 0.0
-    if not seconds >= 0:
-        raise ValueError(f"prompt_duration={seconds} s must be at least 0 (0: decode the whole clip in parallel)")
-    if seconds > duration:
-        raise ValueError(f"prompt_duration={seconds} s exceeds duration={duration:g} s; lower prompt_duration or raise "
-                         "duration")
-    if prompt_model and seconds == duration:
-        raise ValueError(f"prompt_duration={seconds} s is the whole clip, so that nothing is left to decode after "
-                         f"prompt_model; set prompt_duration below duration={duration:g}")
-    if seconds and not prompt_model and not hybrid:
-        raise ValueError(f"prompt_duration={seconds} s needs a hybrid model, or prompt_model=, the autoregressive model "
-                         "that generates those seconds")
-    if prompt_model and not seconds:
-        raise ValueError("prompt_model is given, but prompt_duration=0; set prompt_duration to the seconds that it "
-                         "generates, or omit prompt_model")
-    if prompt_overrides and not seconds:
-        raise ValueError("prompt_cfg_coef, prompt_temperature and prompt_top_k only apply to seconds that are generated "
-                         "autoregressively; set prompt_duration too")
-    return seconds

@@ -14,7 +14,8 @@ magnet_plugin.register()
 from magnet_plugin.models import builders, checkpoints  # noqa: E402
 from magnet_plugin.models import loaders as loading  # noqa: E402
 from magnet_plugin.models.lm_hybrid import HybridMagnetLMModel  # noqa: E402
-from magnet_plugin.models.magnet import MAGNeT, settings  # noqa: E402
+from magnet_plugin.models.magnet import MAGNeT  # noqa: E402
+from magnet_plugin.models.settings import settings  # noqa: E402
 
 from ..conftest import compose  # noqa: E402
 from ..helpers.weights import scale_weights  # noqa: E402

@@ -83,9 +83,46 @@ def test_progress_is_printed_or_passed_to_the_callback(model: tp.Any, capsys: py
 
 
 def test_settings_can_be_written_as_json(model: tp.Any) -> None:
-    from magnet_plugin.models.magnet import settings
+    from magnet_plugin.models.settings import settings
     plain = json.loads(json.dumps(settings(model)))
     assert plain["span_len"] == 3 and plain["decoding_steps"] == [3, 2, 2, 2] and plain["frame_rate"] == 50
+
+
+def test_after_a_warmup_the_first_generation_prepares_nothing_and_nothing_else_has_changed(
+        model: tp.Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from magnet_plugin.engine import forward
+    forward.release(model.lm)
+    lengths: list[tp.Any] = []
+    decode = model.compression_model.decode
+    monkeypatch.setattr(model.compression_model, "decode",
+                        lambda tokens, *args: lengths.append(tokens.shape) or decode(tokens))
+    settings, state = dict(model.generation_params), torch.get_rng_state()
+    assert model.warmup(2, duration=1.0) is None and lengths == [(2, 4, 50)]
+    assert torch.equal(torch.get_rng_state(), state), "the global random state was used"
+    assert model.generation_params == settings and model.duration == 2
+    monkeypatch.setattr(forward, "read_weights", lambda model: pytest.fail("the engine is built again"))
+    model.generate(["a fast reel"], seed=1)
+    for arguments, word in (((0,), "batch_size=0"), ((1, 3.0), "duration=3"), ((1, 0.0), "duration=0")):
+        with pytest.raises(ValueError, match=word):
+            model.warmup(*arguments)
+
+
+def test_a_warmup_on_a_gpu_captures_all_steps(model: tp.Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU, with decoding in buffers of fixed shapes as on a GPU."""
+    from magnet_plugin.engine.forward import engine_for
+    engine = engine_for(model.lm, "model", torch.float32)
+    monkeypatch.setattr(engine, "static", True)
+    monkeypatch.setattr(model, "device", torch.device("cuda"))
+    model.warmup(2)
+
+    def captured() -> list[int]:
+        return [len(decoder._calls) for decoder in engine.decoders.values()]
+
+    assert captured() == [4 * 2], "both kinds of steps of all codebooks"
+    model.generate(["a fast reel in D", "a waltz on the flute"], seed=1)        # On a GPU, texts are padded to one length.
+    assert captured() == [4 * 2]
+    model.generate(["a fast reel in D"], seed=1)
+    assert len(captured()) == 2, "another batch size is another capture"
 
 
 BAD: list[tuple[str, str, tp.Callable[[tp.Any], tp.Any]]] = [

@@ -33,7 +33,7 @@ def tokens_with(model: tp.Any, seed: int = 1, **params: tp.Any) -> torch.Tensor:
 
 def test_a_musicgen_rescores_a_magnet_and_every_setting_counts(model: tp.Any, musicgen: Path, release_folder: Path) -> None:
     from magnet_plugin import MAGNeT
-    from magnet_plugin.models.magnet import settings
+    from magnet_plugin.models.settings import settings
     unrescored = tokens_with(model)
     rescored = tokens_with(model, rescorer=musicgen, rescorer_weight=0.5)
     assert torch.equal(rescored, tokens_with(model, rescorer=str(musicgen), rescorer_weight=0.5))
@@ -58,7 +58,7 @@ def test_a_musicgen_rescores_a_magnet_and_every_setting_counts(model: tp.Any, mu
 
 def test_one_call_with_one_seed_generates_the_prompt_and_continues_it(model: tp.Any, musicgen: Path) -> None:
     from magnet_plugin.models.auxiliary import load_prompt_model
-    from magnet_plugin.models.magnet import settings
+    from magnet_plugin.models.settings import settings
     unrescored = tokens_with(model)
     both = tokens_with(model, prompt_model=musicgen, prompt_duration=0.5)
     torch.manual_seed(7)

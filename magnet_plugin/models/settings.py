@@ -1,0 +1,179 @@
+"""The settings of a MAGNeT: what `set_generation_params` takes, checks and keeps."""
+import dataclasses
+import typing as tp
+
+from audiocraft.models.genmodel import BaseGenModel
+
+from ..decoding.options import GenerationOptions, PromptOptions, default_steps, preset
+from ..decoding.rescoring import Rescorer
+from ..decoding.rescoring_options import weight_of
+from .auxiliary import AuxiliaryModels, Source
+from .generation import frames
+from .lm_hybrid import HybridMagnetLMModel
+from .prompt_models import PromptModel
+
+
+class ConfigurableModel(BaseGenModel):
+    """A model with MAGNeT's generation parameters.
+
+    Args:
+        rescorer: default rescorer, see `set_generation_params`.
+        **kwargs: `name`, `compression_model`, `lm` and `max_duration`, the arguments of AudioCraft's `BaseGenModel`.
+    """
+
+    def __init__(self, rescorer: tp.Optional[Source] = None, **kwargs: tp.Any) -> None:
+        super().__init__(**kwargs)
+        self._auxiliary = AuxiliaryModels(self.compression_model, self.device)
+        self._default_rescorer = rescorer
+        self.set_generation_params()
+
+    def set_generation_params(self, use_sampling: bool = GenerationOptions.use_sampling,
+                              top_k: int = GenerationOptions.top_k, top_p: float = GenerationOptions.top_p,
+                              temperature: float = GenerationOptions.temp,
+                              max_cfg_coef: float = GenerationOptions.max_cfg_coef,
+                              min_cfg_coef: float = GenerationOptions.min_cfg_coef,
+                              decoding_steps: tp.Optional[tp.Sequence[int]] = None,
+                              span_arrangement: str = GenerationOptions.span_arrangement,
+                              span_scoring: str = GenerationOptions.span_scoring,
+                              anneal_temp: bool = GenerationOptions.anneal_temp, duration: tp.Optional[float] = None, *,
+                              rescorer: tp.Optional[Source] = None, rescorer_weight: tp.Optional[float] = None,
+                              prompt_model: tp.Optional[Source] = None, prompt_duration: tp.Optional[float] = None,
+                              prompt_cfg_coef: tp.Optional[float] = None, prompt_temperature: tp.Optional[float] = None,
+                              prompt_top_k: tp.Optional[int] = None, **others: tp.Any) -> None:
+        """Set generation parameters, see `GenerationOptions`. Those that are not given return to their defaults.
+
+        Args:
+            decoding_steps: number of steps of each codebook; 20 for the first and 10 for the others by default.
+            duration: length to generate in seconds. Default and maximum: the length that the model was trained on.
+            rescorer: a model whose probabilities are mixed in: a name (hub, `//sig/SIG`, `//bundled/NAME`, a folder), or a
+                MusicGen, AudioGen, MAGNeT or `LMModel`, with the same codec. Default: that of `get_pretrained`.
+            rescorer_weight: w in w * p_MAGNeT + (1 - w) * p_rescorer; 1 uses only MAGNeT.
+            prompt_model: an autoregressive model that generates the first `prompt_duration` seconds, given like a rescorer.
+            prompt_duration: seconds at the clip's start that are generated autoregressively, by `prompt_model` or by a
+                hybrid model itself, before the rest is filled in in parallel. Default: 1 s for hybrid models, at most half
+                of the clip; 0 for others. If it equals `duration`, a hybrid model generates the whole clip autoregressively.
+                In `generate_continuation`, a prompt model counts these seconds from the start of the clip, so they include
+                the caller's prompt; a hybrid model counts them from the end of the caller's prompt.
+            prompt_cfg_coef, prompt_temperature, prompt_top_k: guidance scale and sampling of those seconds; by default
+                those of the model that generates them.
+            **others: fields of `GenerationOptions` and `RescoringOptions`: engine, precision, guidance_interval,
+                guidance_every, rescorer_stages, rescorer_every, rescorer_cfg_coef, rescorer_fill, ...
+        Raises:
+            ValueError: a value is invalid; the message names the setting and the remedy.
+        """
+        rescorer = self._default_rescorer if rescorer is None else rescorer
+        steps = default_steps(self.lm.n_q) if decoding_steps is None else decoding_steps
+        options = GenerationOptions(use_sampling=use_sampling, top_k=top_k, top_p=top_p, temp=temperature,
+                                    max_cfg_coef=max_cfg_coef, min_cfg_coef=min_cfg_coef,
+                                    decoding_steps=steps,   # type: ignore[arg-type]
+                                    span_arrangement=span_arrangement, span_scoring=span_scoring,
+                                    anneal_temp=anneal_temp, rescorer_weight=weight_of(rescorer_weight, rescorer), **others)
+        options.check_codebooks(self.lm.n_q)
+        duration = self._check_duration(duration)
+        prompt_overrides = {"cfg_coef": prompt_cfg_coef, "temperature": prompt_temperature, "top_k": prompt_top_k}
+        prompt_overrides = {name: value for name, value in prompt_overrides.items() if value is not None}
+        hybrid = isinstance(self.lm, HybridMagnetLMModel)
+        seconds = prompt_seconds(prompt_duration, duration, hybrid, prompt_model is not None, bool(prompt_overrides))
+        prompt_options = PromptOptions(frames(seconds, self.frame_rate), **prompt_overrides)        # type: ignore[arg-type]
+        self._apply(options, rescorer, prompt_model, prompt_options, prompt_overrides)
+        self.duration, self.prompt_duration = duration, seconds
+
+    def _check_duration(self, duration: tp.Optional[float]) -> float:
+        if duration is None:
+            return self.max_duration
+        if not 0 < duration <= self.max_duration:
+            raise ValueError(f"duration={duration} must be in (0, {self.max_duration:g}] s; {self.max_duration:g} s is the "
+                             "length the model was trained on")
+        return duration
+
+    def set_preset(self, name: str) -> None:
+        """Use the paper's decoding settings: `music-10s`, `music-30s` or `sound-10s`.
+
+        All other settings return to their defaults: `rescorer`, `prompt_model` and `prompt_duration`, and `duration`, which
+        the names of presets do not set.
+        """
+        settings = preset(name).plain()
+        del settings["rescorer_weight"]             # Depends on whether there is a default rescorer.
+        self.set_generation_params(temperature=settings.pop("temp"), **settings)
+
+    def _apply(self, options: GenerationOptions, rescorer: tp.Optional[Source], prompt_model: tp.Optional[Source],
+               prompt_options: PromptOptions, prompt_overrides: tp.Mapping[str, tp.Any]) -> None:
+        """Load the auxiliary models, then apply the settings."""
+        loaded = self._auxiliary.rescorer(rescorer) if options.rescores and rescorer is not None else None
+        model: tp.Optional[PromptModel] = None
+        if prompt_model is not None:
+            model = self._auxiliary.prompt_model(prompt_model)
+            changes = {{"temperature": "temp"}.get(name, name): value for name, value in prompt_overrides.items()}
+            model = dataclasses.replace(model, params={**model.params, **changes})
+        self._rescorer: tp.Optional[Rescorer] = loaded
+        self._prompt_model = model
+        self.prompt_params = prompt_options.plain() if isinstance(self.lm, HybridMagnetLMModel) and model is None else {}
+        self.generation_params = options.plain()
+
+    def _shorten(self) -> None:
+        """Use one step per codebook and at most one autoregressive frame, with all other settings as they are."""
+        self.generation_params = {**self.generation_params, "decoding_steps": [1] * self.lm.n_q}
+        self.prompt_duration = min(self.prompt_duration, 1 / self.frame_rate)
+        if self.prompt_params:
+            self.prompt_params = {**self.prompt_params, "prompt_frames": frames(self.prompt_duration, self.frame_rate)}
+
+    @property
+    def rescorer_name(self) -> tp.Optional[str]:
+        """Name of the rescorer in use, or None."""
+        return None if self._rescorer is None else self._rescorer.name.removeprefix("rescorer ")
+
+    @property
+    def prompt_model_name(self) -> tp.Optional[str]:
+        """Name of the prompt model in use, or None."""
+        return None if self._prompt_model is None else self._prompt_model.name.removeprefix("prompt_model ")
+
+    @property
+    def options(self) -> GenerationOptions:
+        """The decoding settings in use."""
+        return GenerationOptions(**self.generation_params)
+
+
+def settings(model: ConfigurableModel) -> dict[str, tp.Any]:
+    """Return everything that a result depends on, except text and seed, as plain values for a JSON file."""
+    return {"model": model.name, "duration": model.duration, "sample_rate": model.sample_rate,
+            "frame_rate": float(model.frame_rate), "device": str(model.device), "span_len": model.lm.span_len,
+            "subcodes_context": model.lm.subcodes_context, "rescorer": model.rescorer_name,
+            "prompt_model": model.prompt_model_name, "prompt_duration": model.prompt_duration,
+            **({} if model._prompt_model is None else {"prompt_options": dict(model._prompt_model.params)}),
+            **dataclasses.asdict(model.options), **model.prompt_params}
+
+
+def prompt_seconds(seconds: tp.Optional[float], duration: float, hybrid: bool, prompt_model: bool,
+                   prompt_overrides: bool) -> float:
+    """Return how many seconds of a clip are generated autoregressively.
+
+    Args:
+        seconds: `prompt_duration`; None means the default: 1 s, at most half of the clip, for a hybrid model without a
+            prompt model, and 0 otherwise.
+        duration: length of the clip in seconds.
+        hybrid: whether the MAGNeT is a hybrid model.
+        prompt_model: whether there is a prompt model.
+        prompt_overrides: whether guidance or sampling of those seconds are set.
+    Raises:
+        ValueError: the settings do not fit together.
+    """
+    if seconds is None:
+        seconds = min(1.0, duration / 2) if hybrid and not prompt_model else 0.0
+    if not seconds >= 0:
+        raise ValueError(f"prompt_duration={seconds} s must be at least 0 (0: decode the whole clip in parallel)")
+    if seconds > duration:
+        raise ValueError(f"prompt_duration={seconds} s exceeds duration={duration:g} s; lower prompt_duration or raise "
+                         "duration")
+    if prompt_model and seconds == duration:
+        raise ValueError(f"prompt_duration={seconds} s is the whole clip, so that nothing is left to decode after "
+                         f"prompt_model; set prompt_duration below duration={duration:g}")
+    if seconds and not prompt_model and not hybrid:
+        raise ValueError(f"prompt_duration={seconds} s needs a hybrid model, or prompt_model=, the autoregressive model "
+                         "that generates those seconds")
+    if prompt_model and not seconds:
+        raise ValueError("prompt_model is given, but prompt_duration=0; set prompt_duration to the seconds that it "
+                         "generates, or omit prompt_model")
+    if prompt_overrides and not seconds:
+        raise ValueError("prompt_cfg_coef, prompt_temperature and prompt_top_k only apply to seconds that are generated "
+                         "autoregressively; set prompt_duration too")
+    return seconds
