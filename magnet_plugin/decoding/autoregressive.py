@@ -9,13 +9,14 @@ import torch
 from .known_tokens import KnownTokens
 from .magnet import Callback, check_finite
 from .options import PromptOptions
+from .random_source import GLOBAL, RandomSource
 from .sampling import Sampler
 
 NextLogits = tp.Callable[[torch.Tensor, float], torch.Tensor]
 
 
 def decode_prompt(next_logits: NextLogits, known: KnownTokens, steps: int, options: PromptOptions, *, special: int,
-                  use_sampling: bool = True, generator: tp.Optional[torch.Generator] = None,
+                  use_sampling: bool = True, random: RandomSource = GLOBAL,
                   callback: tp.Optional[Callback] = None, describe: tp.Callable[[], str] = lambda: "") -> KnownTokens:
     """Decode the tokens of the first steps; known tokens are kept.
 
@@ -27,7 +28,7 @@ def decode_prompt(next_logits: NextLogits, known: KnownTokens, steps: int, optio
         options: guidance, temperature and top-k.
         special: the token where the delay pattern has none.
         use_sampling: draw at random; False chooses the most likely tokens.
-        generator: the source of all randomness, on the tokens' device.
+        random: the source of all randomness.
         callback: called with (steps done, steps in all) after each step.
         describe: returns the dtype and backend for the error message about non-finite logits.
     Returns:
@@ -37,7 +38,7 @@ def decode_prompt(next_logits: NextLogits, known: KnownTokens, steps: int, optio
     """
     K, T = known.tokens.shape[1:]
     tokens, is_known = known.tokens.clone(), known.known.clone()
-    sampler, finite = Sampler(use_sampling, options.top_k, generator=generator), []
+    sampler, finite = Sampler(use_sampling, options.top_k, random=random), []
     for step in range(steps):
         logits = next_logits(column(tokens, step, special), options.cfg_coef).float()            # [B, K, card]
         finite.append(logits.isfinite().all())

@@ -1,5 +1,6 @@
 """KnownTokens: the part of a clip that is fixed before decoding starts."""
 import dataclasses
+import typing as tp
 
 import torch
 
@@ -11,9 +12,11 @@ class KnownTokens:
     Attributes:
         tokens: Long [B, K, T]; only read where `known` is True.
         known: Bool [B, K, T].
+        free: result of `most_free`, if it is known beforehand; this spares a synchronization with the device.
     """
     tokens: torch.Tensor
     known: torch.Tensor
+    free: tp.Optional[list[int]] = None
 
     @staticmethod
     def from_prompt(prompt: torch.Tensor, length: int) -> "KnownTokens":
@@ -30,12 +33,12 @@ class KnownTokens:
         tokens[..., :P] = prompt
         known = torch.zeros_like(tokens, dtype=torch.bool)
         known[..., :P] = True
-        return KnownTokens(tokens, known)
+        return KnownTokens(tokens, known, [length - P] * K)
 
     def masked(self, mask_id: int) -> torch.Tensor:
         """The clip with the mask token wherever nothing is known, Long [B, K, T]."""
         return torch.where(self.known, self.tokens, mask_id)
 
     def most_free(self) -> list[int]:
-        """For each codebook, the largest number of unknown frames that a sample has. Synchronizes with the device."""
-        return (~self.known).sum(dim=-1).amax(dim=0).tolist()
+        """For each codebook, the largest number of unknown frames that a sample has. May synchronize with the device."""
+        return self.free if self.free is not None else (~self.known).sum(dim=-1).amax(dim=0).tolist()

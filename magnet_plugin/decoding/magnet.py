@@ -7,13 +7,14 @@ import typing as tp
 
 import torch
 
-from ..modules.tokens import gather_frames
+from ..modules.tokens import gather_frames, replace_codebook
 from .known_tokens import KnownTokens
 from .options import GenerationOptions
+from .random_source import GLOBAL, RandomSource
 from .rescoring import NO_RESCORING, Candidate, NoRescoring
 from .sampling import Sampler
 from .span_masker import SpanMasker, SpanRule
-from .steps import Step, steps_of
+from .steps import Step, stages_of
 
 Callback = tp.Callable[[int, int], None]
 
@@ -39,7 +40,7 @@ class Predict(tp.Protocol):
 
 
 def decode(predict: Predict, known: KnownTokens, options: GenerationOptions, *, mask_id: int, span_len: int,
-           generator: tp.Optional[torch.Generator] = None, callback: tp.Optional[Callback] = None,
+           random: RandomSource = GLOBAL, callback: tp.Optional[Callback] = None,
            describe: tp.Callable[[], str] = lambda: "", rescoring: NoRescoring = NO_RESCORING) -> torch.Tensor:
     """Fill in all tokens that are not known.
 
@@ -49,7 +50,7 @@ def decode(predict: Predict, known: KnownTokens, options: GenerationOptions, *, 
         options: decoding settings.
         mask_id: the token that stands for "unknown".
         span_len: frames in a span (3 in the paper).
-        generator: the source of all randomness, on the tokens' device.
+        random: the source of all randomness.
         callback: called with (steps done, steps in all) after each step.
         describe: returns the dtype and backend for the error message about non-finite logits.
         rescoring: how a second model rescores candidates; by default, not at all.
@@ -59,27 +60,35 @@ def decode(predict: Predict, known: KnownTokens, options: GenerationOptions, *, 
         ValueError: `decoding_steps` does not fit the number of codebooks.
         NonFiniteLogits: the message names stage and step.
     """
-    B, K, T = known.tokens.shape
-    options.check_codebooks(K)
-    rule = SpanRule.of(T, span_len, options)
-    tokens, sampler = known.masked(mask_id), Sampler(options.use_sampling, options.top_k, options.top_p, generator)
-    done, total = 0, sum(options.decoding_steps)
-    uniforms = sampler.uniforms(total, B, T, device=tokens.device)
-    for stage, most_free in enumerate(known.most_free()):
-        steps = list(steps_of(stage, options))
-        masker = SpanMasker(tokens[:, stage], known.known[:, stage], most_free, mask_id, rule,
-                            torch.stack([step.rate for step in steps]))
-        finite = []
-        for step in steps:
+    B, _, T = known.tokens.shape
+    stages = stages_of(known, options)
+    rule, clip = SpanRule.of(T, span_len, options), known.masked(mask_id)
+    sampler = Sampler(options.use_sampling, options.top_k, options.top_p, random)
+    done, total = 0, sum(len(stage.steps) for stage in stages)
+    uniforms = sampler.uniforms(B, sum(options.decoding_steps), T, device=clip.device)
+    for stage in stages:
+        k = stage.codebook
+        masker = SpanMasker(clip[:, k], known.known[:, k], stage.most_free, mask_id, rule,
+                            torch.stack([step.rate for step in stage.steps]))
+        tokens, finite = shown(clip, k, mask_id, options), []
+        for step in stage.steps:
             candidate = decode_step(predict, tokens, step, masker, sampler, rescoring,
-                                    None if uniforms is None else uniforms[done])
+                                    None if uniforms is None else uniforms[:, stage.first + step.index])
             tokens = candidate.tokens
             finite.append(candidate.finite)
             done += 1
             if callback is not None:
                 callback(done, total)
-        check_finite(finite, f"stage {stage}, step", "max_cfg_coef", describe)
-    return tokens
+        check_finite(finite, f"stage {k}, step", "max_cfg_coef", describe)
+        clip = replace_codebook(clip, k, tokens[:, k])
+    return clip
+
+
+def shown(clip: torch.Tensor, stage: int, mask_id: int, options: GenerationOptions) -> torch.Tensor:
+    """Return what the model reads while it decodes codebook `stage`: Long [B, K, T], see `upper_codebooks`."""
+    if options.upper_codebooks == "shown":
+        return clip
+    return torch.cat([clip[:, :stage + 1], torch.full_like(clip[:, stage + 1:], mask_id)], dim=1)
 
 
 def decode_step(predict: Predict, tokens: torch.Tensor, step: Step, masker: SpanMasker, sampler: Sampler,
@@ -112,7 +121,7 @@ def choose_tokens(logits: torch.Tensor, tokens: torch.Tensor, step: Step, masked
         uniforms: random numbers, [B, M, rounds].
     """
     probs = torch.softmax(logits / step.temperature, dim=-1)
-    noise = rescoring.noise(sampler, probs, step)
+    noise = rescoring.noise(sampler, probs, frames, tokens.shape[-1], step)
     sampled = sampler.sample(logits, probs, uniforms, noise)                            # [B, M]
     candidate = Candidate.fill(tokens, step.stage, masked, frames, sampled, probs, logits.isfinite().all())
     return rescoring.rescore(candidate, step, sampler, noise)

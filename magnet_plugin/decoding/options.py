@@ -12,6 +12,7 @@ CHOICES = {
     "span_arrangement": ("stride1", "nonoverlap"),
     "span_scoring": ("max", "prod"),
     "engine": ("auto", "lean", "plain"),
+    "upper_codebooks": ("shown", "hidden"),
     "precision": ("model", "bfloat16", "float16", "int8"),
 }
 
@@ -40,6 +41,8 @@ class GenerationOptions(RescoringOptions):
             than (0, 1) is approximate and faster, because the unconditional branch is not computed outside of it.
         guidance_every: compute the unconditional branch in every n-th step and reuse its difference to the conditional
             branch in between. Values above 1 are approximate and faster.
+        upper_codebooks: whether known tokens of the codebooks above the one that is being decoded are `shown` to the
+            model, as AudioCraft does with a prompt, or `hidden` from it, as they are in training.
         rescorer_...: see `RescoringOptions`.
     Raises:
         ValueError: a value is invalid; the message names the setting and the remedy.
@@ -58,6 +61,7 @@ class GenerationOptions(RescoringOptions):
     precision: str = "model"
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     guidance_every: int = 1
+    upper_codebooks: str = "shown"
 
     def __post_init__(self) -> None:
         super().__post_init__()

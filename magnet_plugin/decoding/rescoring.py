@@ -70,7 +70,8 @@ class NoRescoring:
     """MAGNeT without a rescorer: returns candidates unchanged. `note` completes errors about non-finite logits."""
     note: tp.ClassVar[str] = ""
 
-    def noise(self, sampler: Sampler, probs: torch.Tensor, step: Step) -> tp.Optional[torch.Tensor]:
+    def noise(self, sampler: Sampler, probs: torch.Tensor, frames: torch.Tensor, length: int, step: Step
+              ) -> tp.Optional[torch.Tensor]:
         """Return None: tokens are drawn only once."""
         return None
 
@@ -121,12 +122,24 @@ class Rescoring(NoRescoring):
             return False
         return (step.count - 1 - step.index) % options.rescorer_every == 0
 
-    def noise(self, sampler: Sampler, probs: torch.Tensor, step: Step) -> tp.Optional[torch.Tensor]:
-        """Return noise for both draws of a step, [B, M, card]; None if the step is not rescored.
+    def noise(self, sampler: Sampler, probs: torch.Tensor, frames: torch.Tensor, length: int, step: Step
+              ) -> tp.Optional[torch.Tensor]:
+        """Return noise for both draws of a step, [B, M, card]; None if the step is not rescored or nothing is sampled.
 
-        Both draws share noise, so identical distributions give identical tokens.
+        Both draws share noise, so identical distributions give identical tokens. Each frame of the clip has its own noise,
+        so that a sample does not depend on which frames of its neighbours are predicted.
+
+        Args:
+            sampler: draws the noise.
+            probs: [B, M, card].
+            frames: their frames, Long [B, M].
+            length: number of frames T.
+            step: the step.
         """
-        return sampler.noise(probs) if self.applies(step) else None
+        if not self.applies(step):
+            return None
+        noise = sampler.noise(len(probs), length, probs.shape[-1], place=(step.stage, step.index), device=probs.device)
+        return None if noise is None else gather_frames(noise, frames)
 
     def rescore(self, candidate: Candidate, step: Step, sampler: Sampler, noise: tp.Optional[torch.Tensor]) -> Candidate:
         """Score a candidate by the rescorer and choose the step's tokens again.

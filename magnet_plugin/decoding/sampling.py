@@ -5,6 +5,8 @@ import typing as tp
 
 import torch
 
+from .random_source import GLOBAL, RandomSource
+
 _MISSES = 1e-8      # On a GPU: the accepted chance that no round hits. Checking would cost more than idle rounds do.
 
 
@@ -16,22 +18,28 @@ class Sampler:
         use_sampling: draw at random; False chooses the most likely token.
         top_k: see `draw`.
         top_p: see `draw`.
-        generator: source of randomness on the device of the probabilities; None uses torch's default generator.
+        random: source of randomness.
     """
     use_sampling: bool
     top_k: int = 0
     top_p: float = 0.0
-    generator: tp.Optional[torch.Generator] = None
+    random: RandomSource = GLOBAL
 
-    def uniforms(self, *shape: int, device: torch.device) -> tp.Optional[torch.Tensor]:
-        """Draw what `sample` needs for rows of this shape, float32 [*shape, rounds]; None if nothing is sampled."""
+    def uniforms(self, batch: int, *shape: int, device: torch.device) -> tp.Optional[torch.Tensor]:
+        """Draw what `sample` needs for rows of this shape, float32 [batch, *shape, rounds]; None if nothing is sampled."""
+        return self.random.uniform(batch, *shape, rounds(self.top_p), device=device) if self.use_sampling else None
+
+    def noise(self, batch: int, *shape: int, place: tuple[int, ...], device: torch.device) -> tp.Optional[torch.Tensor]:
+        """Draw noise that several draws share, see `exponential_noise`; None if nothing is sampled.
+
+        Args:
+            batch, *shape: shape of the noise.
+            place: what the noise is for, see `RandomSource.derived`.
+            device: device of the noise.
+        """
         if not self.use_sampling:
             return None
-        return torch.rand(*shape, rounds(self.top_p), generator=self.generator, device=device)
-
-    def noise(self, probs: torch.Tensor) -> tp.Optional[torch.Tensor]:
-        """Draw noise shared by several draws, shaped as `probs`; None if nothing is sampled."""
-        return exponential_noise(probs, self.generator) if self.use_sampling else None
+        return exponential_noise(self.random.derived(*place).uniform(batch, *shape, device=device))
 
     def sample(self, logits: torch.Tensor, probs: torch.Tensor, uniforms: tp.Optional[torch.Tensor] = None,
                noise: tp.Optional[torch.Tensor] = None) -> torch.Tensor:
@@ -143,14 +151,13 @@ def _rows(x: torch.Tensor, rows: tp.Optional[torch.Tensor]) -> torch.Tensor:
     return x if rows is None else x[rows]
 
 
-def exponential_noise(like: torch.Tensor, generator: tp.Optional[torch.Generator] = None) -> torch.Tensor:
-    """Return exponential noise shaped as `like`, for the Gumbel-max trick in its exponential form.
+def exponential_noise(uniform: torch.Tensor) -> torch.Tensor:
+    """Turn uniform random numbers into exponential noise, for the Gumbel-max trick in its exponential form.
 
     The index of the largest `weight / noise` is a draw in proportion to the weights. Similar weights mostly give the same
     index under the same noise.
     """
-    uniform = torch.rand(like.shape, generator=generator, device=like.device, dtype=like.dtype)
-    tiny = torch.finfo(like.dtype).tiny
+    tiny = torch.finfo(uniform.dtype).tiny
     return -uniform.clamp_min(tiny).log() + tiny
 
 

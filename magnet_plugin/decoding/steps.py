@@ -5,6 +5,7 @@ import typing as tp
 import torch
 
 from ..modules import schedules
+from .known_tokens import KnownTokens
 from .options import GenerationOptions
 
 
@@ -26,6 +27,29 @@ class Step:
     rate: torch.Tensor
     guidance: float
     temperature: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """The decoding of a codebook in which something is unknown.
+
+    Attributes:
+        codebook: the codebook.
+        first: number of steps that earlier codebooks have, whether or not something is unknown in them.
+        steps: its steps.
+        most_free: the largest number of unknown frames that a sample has.
+    """
+    codebook: int
+    first: int
+    steps: list["Step"]
+    most_free: int
+
+
+def stages_of(known: KnownTokens, options: GenerationOptions) -> list[Stage]:
+    """List the codebooks to decode, in order; those that are wholly known in every sample are omitted."""
+    options.check_codebooks(known.tokens.shape[1])
+    return [Stage(k, sum(options.decoding_steps[:k]), list(steps_of(k, options)), free)
+            for k, free in enumerate(known.most_free()) if free]
 
 
 def steps_of(stage: int, options: GenerationOptions) -> tp.Iterator[Step]:

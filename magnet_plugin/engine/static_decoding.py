@@ -10,12 +10,13 @@ import typing as tp
 import torch
 
 from ..decoding.known_tokens import KnownTokens
-from ..decoding.magnet import Callback, choose_tokens, non_finite
+from ..decoding.magnet import Callback, choose_tokens, non_finite, shown
 from ..decoding.options import GenerationOptions
+from ..decoding.random_source import GLOBAL, RandomSource
 from ..decoding.rescoring import NO_RESCORING, NoRescoring
 from ..decoding.sampling import Sampler
 from ..decoding.span_masker import SpanRule, counts_to_mask
-from ..decoding.steps import Step, steps_of
+from ..decoding.steps import Stage, Step, stages_of, steps_of
 from ..modules.guidance import Branches, BranchSchedule
 from .cuda_graphs import CudaGraphs, Function, captures
 from .forward import Engine, Session
@@ -34,7 +35,7 @@ class ClipKind:
         shape: [B, K, T].
         steps: number of steps of all stages.
         rule: layout and scoring of spans.
-        sampler: how tokens are chosen; without a generator.
+        sampler: how tokens are chosen; without a source of randomness.
         mask_id: the mask token.
         keeps_difference: later steps reuse the difference between the branches.
         rescored: a rescorer takes part.
@@ -67,10 +68,10 @@ class StaticDecoder:
         def zeros(*shape: int, dtype: torch.dtype = torch.long) -> torch.Tensor:
             return torch.zeros(shape, dtype=dtype, device=device)
 
-        self.tokens, known = zeros(B, K, T), zeros(B, K, T, dtype=torch.bool)
+        self.clip, self.tokens, known = zeros(B, K, T), zeros(B, K, T), zeros(B, K, T, dtype=torch.bool)
         masked, likelihood = zeros(B, T, dtype=torch.bool), zeros(B, T, dtype=torch.float32)
         self.stages = [StageState(self.tokens[:, k], known[:, k], masked, likelihood) for k in range(K)]
-        uniforms = kind.sampler.uniforms(kind.steps, B, T, device=device)
+        uniforms = self._uniforms(kind.sampler)
         settings = zeros(kind.steps, 2, dtype=torch.float32)
         self.tables = StepTables(zeros(kind.steps, B), settings, uniforms, index=zeros(1), first_bad=zeros(1))
         card = engine.cardinality
@@ -88,12 +89,11 @@ class StaticDecoder:
                 self._calls[stage, branches] = run if self._graphs is None else self._graphs.capture(
                     run, self.tables.index.zero_)
 
-    def begin(self, known: KnownTokens, text: TextCache, steps: tp.Sequence[Step], generator: tp.Optional[torch.Generator]
-              ) -> None:
+    def begin(self, known: KnownTokens, text: TextCache, steps: tp.Sequence[Step], sampler: Sampler) -> None:
         """Load a clip: its known tokens and text, and the settings and random numbers of all steps."""
         kind, tables, device = self.kind, self.tables, self.engine.device
         self.text.copy_(text)
-        self.tokens.copy_(known.masked(kind.mask_id))
+        self.clip.copy_(known.masked(kind.mask_id))
         rates = torch.stack([step.rate for step in steps])
         settings = torch.tensor([[step.temperature, step.guidance] for step in steps])
         table = torch.cat([rates[:, None], settings], dim=1).to(device)         # The only copy from the host.
@@ -105,15 +105,20 @@ class StaticDecoder:
             tables.counts[first:first + count] = counts_to_mask(table[first:first + count, 0], kind.rule.free(stage.known))
             first += count
         if tables.uniforms is not None:
-            tables.uniforms.uniform_(generator=generator)
-        tables.index.zero_()
+            tables.uniforms.copy_(tp.cast(torch.Tensor, self._uniforms(sampler)))
         tables.first_bad.fill_(kind.steps)
 
-    def begin_stage(self, stage: int) -> None:
+    def begin_stage(self, stage: Stage, options: GenerationOptions) -> None:
         """Start a codebook: everything unknown is masked."""
-        state = self.stages[stage]
+        state = self.stages[stage.codebook]
+        self.tokens.copy_(shown(self.clip, stage.codebook, self.kind.mask_id, options))
         torch.eq(state.codes, self.kind.mask_id, out=state.masked)
         state.likelihood.fill_(1)
+        self.tables.index.fill_(stage.first)
+
+    def end_stage(self, stage: Stage) -> None:
+        """Keep the codebook's tokens."""
+        self.clip[:, stage.codebook].copy_(self.tokens[:, stage.codebook])
 
     def step(self, step: Step, branches: Branches, rescoring: NoRescoring, sampler: Sampler) -> None:
         """Run a step."""
@@ -127,6 +132,12 @@ class StaticDecoder:
             state.likelihood.copy_(candidate.likelihood())
             tables.finish_step(candidate.finite)
 
+    def _uniforms(self, sampler: Sampler) -> tp.Optional[torch.Tensor]:
+        """Draw the random numbers of a clip, [S, B, T, rounds]; None if nothing is sampled."""
+        B, _, T = self.kind.shape
+        uniforms = sampler.uniforms(B, self.kind.steps, T, device=self.engine.device)
+        return None if uniforms is None else uniforms.transpose(0, 1).contiguous()
+
     def _run(self, stage: int, branches: Branches) -> None:
         state, tables = self.stages[stage], self.tables
         self._remask(state, tables, self.kind.rule, self.kind.mask_id)
@@ -138,7 +149,7 @@ class StaticDecoder:
 
 
 def decode(session: Session, known: KnownTokens, options: GenerationOptions, *, has_text: bool, mask_id: int, span_len: int,
-           generator: tp.Optional[torch.Generator] = None, callback: tp.Optional[Callback] = None,
+           random: RandomSource = GLOBAL, callback: tp.Optional[Callback] = None,
            describe: tp.Callable[[], str] = lambda: "", rescoring: NoRescoring = NO_RESCORING) -> torch.Tensor:
     """Fill in all tokens that are not known, as `decoding.magnet.decode` does, by the engine's forward pass.
 
@@ -149,29 +160,31 @@ def decode(session: Session, known: KnownTokens, options: GenerationOptions, *, 
     Returns:
         Tokens, Long [B, K, T], none of them `mask_id`.
     """
-    shape = tp.cast(tuple[int, int, int], tuple(known.tokens.shape))
-    options.check_codebooks(shape[1])
-    steps = [step for stage in range(shape[1]) for step in steps_of(stage, options)]
+    stages = stages_of(known, options)
+    steps = [step for stage in range(len(options.decoding_steps)) for step in steps_of(stage, options)]
     schedule = BranchSchedule(has_text, options.guidance_every)
     plan = [schedule.next(step.stage, step.guidance) for step in steps]
+    shape = tp.cast(tuple[int, int, int], tuple(known.tokens.shape))
     kind = ClipKind(shape, len(steps), SpanRule.of(shape[2], span_len, options),
                     Sampler(options.use_sampling, options.top_k, options.top_p), mask_id, options.guidance_every > 1,
                     rescoring is not NO_RESCORING)
     decoder = _decoder(session, kind)
     decoder.prepare(dict.fromkeys((step.stage, branches) for step, branches in zip(steps, plan)))
-    decoder.begin(known, session.text, steps, generator)
-    sampler = dataclasses.replace(kind.sampler, generator=generator)
-    for done, (step, branches) in enumerate(zip(steps, plan), start=1):
-        if step.index == 0:
-            decoder.begin_stage(step.stage)
-        decoder.step(step, branches, rescoring, sampler)
-        if callback is not None:
-            callback(done, len(steps))
-        if step.index == step.count - 1:
-            bad = int(decoder.tables.first_bad)         # The only synchronization of a stage.
-            if bad < len(steps):
-                raise non_finite(f"stage {steps[bad].stage}, step {steps[bad].index}", "max_cfg_coef", describe)
-    return decoder.tokens.clone()
+    sampler = dataclasses.replace(kind.sampler, random=random)
+    decoder.begin(known, session.text, steps, sampler)
+    done, total = 0, sum(len(stage.steps) for stage in stages)
+    for stage in stages:
+        decoder.begin_stage(stage, options)
+        for step, branches in zip(stage.steps, plan[stage.first:]):
+            decoder.step(step, branches, rescoring, sampler)
+            done += 1
+            if callback is not None:
+                callback(done, total)
+        bad = int(decoder.tables.first_bad)             # The only synchronization of a stage.
+        if bad < len(steps):
+            raise non_finite(f"stage {steps[bad].stage}, step {steps[bad].index}", "max_cfg_coef", describe)
+        decoder.end_stage(stage)
+    return decoder.clip.clone()
 
 
 def _decoder(session: Session, kind: ClipKind) -> StaticDecoder:

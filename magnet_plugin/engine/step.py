@@ -79,7 +79,7 @@ def fill(state: StageState, tables: StepTables, logits: torch.Tensor, branches: 
         branches: what `logits` holds.
         difference: conditional minus unconditional logits, float32 [B, T, card]: written if the branches are both and it is
             given, read with `branches="reuse"`.
-        sampler: how tokens are chosen; its generator is not used.
+        sampler: how tokens are chosen; its source of randomness is not used.
     """
     temperature, scale = tables.current(tables.settings).unbind()
     logits = guided(logits, branches, scale, difference)

@@ -11,6 +11,7 @@ from audiocraft.modules.conditioners import ConditioningAttributes
 from ..decoding.known_tokens import KnownTokens
 from ..decoding.magnet import Callback
 from ..decoding.options import GenerationOptions, PromptOptions
+from ..decoding.random_source import RandomSource
 from ..decoding.rescoring import NoRescoring
 
 
@@ -45,7 +46,7 @@ class Generation:
         options: decoding settings.
         prompt_options: settings of autoregressive frames, which only hybrid models have.
         prompt_length: frames of the caller's prompt.
-        generator: source of randomness.
+        random: source of randomness.
         callback: called with (steps done, steps in all).
         rescoring: the rescorer's part.
     """
@@ -54,7 +55,7 @@ class Generation:
     options: GenerationOptions
     prompt_options: PromptOptions
     prompt_length: int
-    generator: tp.Optional[torch.Generator]
+    random: RandomSource
     callback: tp.Optional[Callback]
     rescoring: NoRescoring
 

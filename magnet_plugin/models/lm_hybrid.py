@@ -150,7 +150,7 @@ class HybridMagnetLMModel(MagnetLMModel):
 
         decoder = HybridDecoder(self, generation.conditions, generation.batch, switch, T)
         known = decode_prompt(decoder.next_logits, generation.known, switch, prompt, special=self.special_token_id,
-                              use_sampling=options.use_sampling, generator=generation.generator,
+                              use_sampling=options.use_sampling, random=generation.random,
                               callback=report_after(0), describe=self.describe)
         if switch == last:
             return known.tokens

@@ -11,6 +11,7 @@ from torch import nn
 from ..decoding.known_tokens import KnownTokens
 from ..decoding.magnet import Callback
 from ..decoding.options import GenerationOptions, PromptOptions
+from ..decoding.random_source import RandomSource, Seed, sample_seeds
 from ..decoding.rescoring import Rescorer, Rescoring
 from ..modules.context import Band, Context, Full
 from ..modules.guidance import GuidedPredictor
@@ -133,7 +134,7 @@ class MagnetLMModel(LMModel):
     @torch.no_grad()
     def generate(self, prompt: tp.Optional[torch.Tensor] = None,    # type: ignore[override]
                  conditions: tp.Sequence[ConditioningAttributes] = (), num_samples: tp.Optional[int] = None,
-                 max_gen_len: int = 256, *, seed: tp.Optional[int] = None, known_tokens: tp.Optional[KnownTokens] = None,
+                 max_gen_len: int = 256, *, seed: Seed = None, known_tokens: tp.Optional[KnownTokens] = None,
                  callback: tp.Optional[Callback] = None, cfg_coef: None = None, two_step_cfg: None = None,
                  remove_prompts: bool = False, check: bool = False, rescorer: tp.Optional[Rescorer] = None,
                  **options: tp.Any) -> torch.Tensor:
@@ -144,7 +145,8 @@ class MagnetLMModel(LMModel):
             conditions: one entry per sample; none means unconditional.
             num_samples: number of samples B if there are neither conditions nor a prompt.
             max_gen_len: number of frames T, the prompt included.
-            seed: makes the result reproducible on one device; None continues torch's global random state.
+            seed: one seed, or one per sample; makes the result reproducible on one device, and each sample independent of
+                the others (see `sample_seeds`). None continues torch's global random state.
             known_tokens: known tokens anywhere in the clip, instead of `prompt` and `max_gen_len`.
             callback: called with (steps done, steps in all).
             remove_prompts: remove the prompt's frames from the result.
@@ -164,11 +166,11 @@ class MagnetLMModel(LMModel):
         settings, prompt_options = self.read_options(options)
         settings.check_codebooks(self.n_q)
         known = known_tokens or self._known_tokens(prompt, conditions, num_samples, max_gen_len)
-        generator = None if seed is None else torch.Generator(known.tokens.device).manual_seed(seed)
+        random = RandomSource.seeded(sample_seeds(seed, len(known.tokens)), known.tokens.device)
         with lock_of(self):
             rescoring = Rescoring.of(rescorer, settings, conditions, len(known.tokens))
             tokens = self.decode(Generation(known, list(conditions), settings, prompt_options,
-                                            0 if prompt is None else prompt.shape[-1], generator, callback, rescoring))
+                                            0 if prompt is None else prompt.shape[-1], random, callback, rescoring))
         return tokens[..., prompt.shape[-1]:] if remove_prompts and prompt is not None else tokens
 
     def read_options(self, options: dict[str, tp.Any]) -> tuple[GenerationOptions, PromptOptions]:
@@ -184,7 +186,7 @@ class MagnetLMModel(LMModel):
                 callback: tp.Optional[Callback] = None) -> torch.Tensor:
         """Decode with this model's mask token and spans; `callback` replaces that of the generation."""
         return decode(predict, known, generation.options, mask_id=self.special_token_id, span_len=self.span_len,
-                      generator=generation.generator, callback=callback or generation.callback,
+                      random=generation.random, callback=callback or generation.callback,
                       describe=lambda: self.describe() + generation.rescoring.note, rescoring=generation.rescoring)
 
     def position_embeddings(self, length: int) -> torch.Tensor:

@@ -6,6 +6,7 @@ import torch
 from audiocraft.data.audio_utils import convert_audio
 from audiocraft.modules.conditioners import ConditioningAttributes
 
+from ..decoding.random_source import Seed, sample_seeds
 from ..environment import default_device
 from .auxiliary import Source
 from .generation import frames
@@ -51,14 +52,14 @@ class MAGNeT(ConfigurableModel):
         return MAGNeT(name=str(name), compression_model=codec, lm=lm, rescorer=rescorer)
 
     def generate(self, descriptions: tp.Sequence[tp.Optional[str]], progress: bool = False, return_tokens: bool = False,
-                 *, seed: tp.Optional[int] = None) -> tp.Union[Audio, AudioAndTokens]:
+                 *, seed: Seed = None) -> tp.Union[Audio, AudioAndTokens]:
         """Generate from text.
 
         Args:
             descriptions: one text per sample.
             progress: show a progress bar.
             return_tokens: return the tokens too.
-            seed: the same seed gives the same audio on the same device.
+            seed: the same seed gives the same audio on the same device; one seed, or one per sample, see `sample_seeds`.
         Returns:
             Audio [B, channels, samples]; with `return_tokens` also tokens [B, K, T].
         """
@@ -69,7 +70,7 @@ class MAGNeT(ConfigurableModel):
         return self._run(list(descriptions), None, progress, return_tokens, seed)
 
     def generate_unconditional(self, num_samples: int, progress: bool = False, return_tokens: bool = False, *,
-                               seed: tp.Optional[int] = None) -> tp.Union[Audio, AudioAndTokens]:
+                               seed: Seed = None) -> tp.Union[Audio, AudioAndTokens]:
         """Generate `num_samples` clips without a text; the result is like that of `generate`."""
         if num_samples < 1:
             raise ValueError(f"num_samples={num_samples} must be at least 1")
@@ -77,7 +78,7 @@ class MAGNeT(ConfigurableModel):
 
     def generate_continuation(self, prompt: torch.Tensor, prompt_sample_rate: int,
                               descriptions: tp.Optional[tp.Sequence[tp.Optional[str]]] = None, progress: bool = False,
-                              return_tokens: bool = False, *, seed: tp.Optional[int] = None
+                              return_tokens: bool = False, *, seed: Seed = None
                               ) -> tp.Union[Audio, AudioAndTokens]:
         """Continue audio up to `duration`.
 
@@ -128,17 +129,18 @@ class MAGNeT(ConfigurableModel):
         model.generate(["a melody on the piano"] * batch_size, seed=0)
 
     def _run(self, descriptions: list[tp.Optional[str]], prompt: tp.Optional[torch.Tensor], progress: bool,
-             return_tokens: bool, seed: tp.Optional[int]) -> tp.Union[Audio, AudioAndTokens]:
+             return_tokens: bool, seed: Seed) -> tp.Union[Audio, AudioAndTokens]:
         attributes, prompt_tokens = self._prepare_tokens_and_attributes(descriptions, prompt)
         if all(text is None for text in descriptions):
             attributes = []                 # Nothing to guide towards.
-        tokens = self._generate_tokens(attributes, prompt_tokens, progress, num_samples=len(descriptions), seed=seed)
+        seeds = sample_seeds(seed, len(descriptions))
+        tokens = self._generate_tokens(attributes, prompt_tokens, progress, num_samples=len(descriptions), seed=seeds)
         audio = self.generate_audio(tokens)
         return (audio, tokens) if return_tokens else audio
 
     def _generate_tokens(self, attributes: list[ConditioningAttributes], prompt_tokens: tp.Optional[torch.Tensor],
                          progress: bool = False, num_samples: tp.Optional[int] = None,
-                         seed: tp.Optional[int] = None) -> torch.Tensor:
+                         seed: Seed = None) -> torch.Tensor:
         batch = num_samples or len(attributes)
         steps = sum(self.generation_params["decoding_steps"])
         with self.autocast, Progress(progress, self._progress_callback) as bar:

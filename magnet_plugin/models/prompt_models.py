@@ -12,13 +12,13 @@ from audiocraft.models.lm import LMModel
 from audiocraft.modules.conditioners import ConditioningAttributes
 
 from ..decoding.magnet import Callback
+from ..decoding.random_source import Seed, sample_seeds
 from .conditions import conditions_for
 from .rescorers import check_causal
 
 TOP_K = 250
 # For threads: AudioCraft keeps the KV cache in the model, and samples with torch's global random state.
 _sampling = threading.RLock()
-Seed = tp.Union[int, torch.Generator, None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +50,9 @@ class PromptModel:
             conditions: one entry per sample; none means unconditional.
             batch: number of samples B.
             length: number of frames P to generate, those of `prompt` included.
-            seed: the same seed gives the same tokens on the same device and leaves torch's global random state unchanged;
-                a generator provides the seed; None continues torch's global random state.
+            seed: one seed, or one per sample (see `sample_seeds`). The same seed gives the same tokens on the same device
+                and leaves torch's global random state unchanged. With seeds, samples are generated one by one, because
+                AudioCraft draws for a whole batch. None continues torch's global random state.
             prompt: tokens to continue, Long [B, K, P0].
             callback: called with (steps done, steps in all).
         Returns:
@@ -59,6 +60,14 @@ class PromptModel:
         Raises:
             ValueError: the prompt leaves nothing to generate.
         """
+        seeds = sample_seeds(seed, batch)
+        if seeds is None:
+            return self._generate(conditions, batch, length, None, prompt, callback)
+        return torch.cat([self._generate(conditions[i:i + 1], 1, length, one, None if prompt is None else prompt[i:i + 1],
+                                         after(callback, i, batch)) for i, one in enumerate(seeds)])
+
+    def _generate(self, conditions: tp.Sequence[ConditioningAttributes], batch: int, length: int, seed: tp.Optional[int],
+                  prompt: tp.Optional[torch.Tensor], callback: tp.Optional[Callback]) -> torch.Tensor:
         known = 0 if prompt is None else prompt.shape[-1]
         if length <= known:
             raise ValueError(f"the prompt has {known} frames, but prompt_duration is only {length} frames; raise "
@@ -73,8 +82,13 @@ class PromptModel:
                                     **params)
 
 
+def after(callback: tp.Optional[Callback], index: int, count: int) -> tp.Optional[Callback]:
+    """Return the callback of one of `count` equal parts of the work, given that of the whole."""
+    return None if callback is None else lambda done, total: callback(index * total + done, count * total)
+
+
 @contextlib.contextmanager
-def seeded(seed: Seed, device: torch.device) -> tp.Iterator[None]:
+def seeded(seed: tp.Optional[int], device: torch.device) -> tp.Iterator[None]:
     """Seed torch's global random state, of the CPU and of `device`, inside the context, and restore it afterwards.
 
     AudioCraft's sampling has no generator argument. The seed is derived, because MAGNeT is seeded with the same
@@ -83,9 +97,7 @@ def seeded(seed: Seed, device: torch.device) -> tp.Iterator[None]:
     if seed is None:
         yield
         return
-    if isinstance(seed, int):
-        seed = torch.Generator().manual_seed(seed)
-    derived = int(torch.randint(2 ** 62, (), generator=seed, device=seed.device))
+    derived = int(torch.randint(2 ** 62, (), generator=torch.Generator().manual_seed(seed)))
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         torch.default_generator.manual_seed(derived)

@@ -8,6 +8,7 @@ from magnet_plugin.decoding.autoregressive import column, decode_prompt
 from magnet_plugin.decoding.known_tokens import KnownTokens
 from magnet_plugin.decoding.magnet import NonFiniteLogits
 from magnet_plugin.decoding.options import PromptOptions
+from magnet_plugin.decoding.random_source import RandomSource
 from magnet_plugin.modules.hybrid_layout import Layout
 
 from ..helpers.oracles import CARD, K, nothing_known
@@ -31,7 +32,7 @@ class Diagonals:
 def test_the_prompt_equals_a_loop_over_the_delay_pattern(steps: int) -> None:
     oracle = Diagonals()
     got = decode_prompt(oracle, nothing_known(2, T), steps, PromptOptions(), special=CARD,
-                        generator=torch.Generator().manual_seed(0))
+                        random=RandomSource.seeded([0, 1]))
     replay = Diagonals()
     tokens = torch.full((2, K, T), CARD)
     for step in range(steps):
@@ -65,7 +66,7 @@ def test_tokens_follow_temperature_and_top_k() -> None:
 
     def drawn(**options: tp.Any) -> torch.Tensor:
         return decode_prompt(ramp, nothing_known(64, T), 8, PromptOptions(**options), special=CARD,
-                             generator=torch.Generator().manual_seed(0)).tokens[:, 0, :8]
+                             random=RandomSource.seeded(range(64))).tokens[:, 0, :8]
 
     assert drawn(top_k=3).min() == CARD - 3 and drawn(top_k=0).min() < 5
     assert drawn(temperature=0.001, top_k=0).min() == CARD - 1

@@ -10,6 +10,7 @@ from magnet_plugin.decoding import sampling
 from magnet_plugin.decoding.known_tokens import KnownTokens
 from magnet_plugin.decoding.magnet import NonFiniteLogits, decode
 from magnet_plugin.decoding.options import GenerationOptions
+from magnet_plugin.decoding.random_source import sample_seeds
 
 from ..helpers.oracles import CARD, STEPS, K, Oracle, nothing_known, random_logits, run
 
@@ -49,6 +50,48 @@ def test_the_model_sees_known_tokens_and_codebooks_that_are_decoded() -> None:
         return predict(tokens, stage, scale)
 
     run(check, clip)
+
+
+def test_hidden_upper_codebooks_are_masked_for_the_model_and_kept_in_the_result() -> None:
+    known = torch.zeros(2, K, 20, dtype=torch.bool)
+    known[:, :, 5:9] = True
+    known[:, 1] = True                                  # A codebook without anything to decode.
+    clip = KnownTokens(torch.full((2, K, 20), 7), known)
+    predict, stages = random_logits(2, 20), set()
+
+    def check(tokens: torch.Tensor, stage: int, scale: float) -> torch.Tensor:
+        stages.add(stage)
+        assert (tokens[:, :stage] != CARD).all() and (tokens[:, stage + 1:] == CARD).all()
+        assert (tokens[:, :stage + 1][known[:, :stage + 1]] == 7).all()
+        return predict(tokens, stage, scale)
+
+    tokens = run(check, clip, upper_codebooks="hidden")
+    assert stages == {0, 2, 3} and (tokens < CARD).all() and (tokens[known] == 7).all()
+    assert not torch.equal(tokens, run(predict, clip, upper_codebooks="shown"))
+
+
+@pytest.mark.parametrize("rescored", [False, True])
+@pytest.mark.parametrize("arrangement", ["stride1", "nonoverlap"])
+def test_a_sample_can_be_decoded_again_by_itself(arrangement: str, rescored: bool) -> None:
+    """Under its own seed, although its neighbours have other known tokens, or whole codebooks of them."""
+    known = torch.rand(3, K, 24, generator=torch.Generator().manual_seed(2)) < torch.tensor([0.0, 0.5, 0.9])[:, None, None]
+    known[1:, 0] = True
+    clip = KnownTokens(torch.randint(0, CARD, (3, K, 24), generator=torch.Generator().manual_seed(3)), known)
+    logits = torch.randn(K, 3, 24, CARD, generator=torch.Generator().manual_seed(4))
+
+    def decoded(rows: list[int], seed: tp.Any) -> torch.Tensor:
+        def score(tokens: torch.Tensor, stage: int) -> torch.Tensor:
+            return torch.softmax(2 * logits[stage - 1, rows], dim=-1)
+
+        settings: dict[str, tp.Any] = {"rescorer_weight": 0.5} if rescored else {}
+        return run(lambda tokens, stage, scale: logits[stage, rows], KnownTokens(clip.tokens[rows], clip.known[rows]),
+                   score if rescored else None, seed=seed, span_arrangement=arrangement, **settings)
+
+    together, seeds = decoded([0, 1, 2], 5), sample_seeds(5, 3)
+    assert seeds is not None
+    for row in range(3):
+        assert torch.equal(decoded([row], seeds[row])[0], together[row]), row
+    assert torch.equal(decoded([2, 0], [seeds[2], seeds[0]]), together[[2, 0]])
 
 
 def test_the_seed_decides_the_tokens() -> None:

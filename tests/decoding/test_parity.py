@@ -10,6 +10,7 @@ from magnet_plugin.decoding import span_masker
 from magnet_plugin.decoding.known_tokens import KnownTokens
 from magnet_plugin.decoding.magnet import decode
 from magnet_plugin.decoding.options import GenerationOptions
+from magnet_plugin.decoding.random_source import RandomSource
 
 from ..helpers.oracles import Oracle
 from ..helpers.small_models import CARD, K, UpstreamMagnet, build, conditions, twins
@@ -89,7 +90,7 @@ def test_sampled_tokens_have_the_distribution_of_audiocrafts(arrangement: str, t
     expected = theirs.generate(None, conditions(*["x"] * batch), max_gen_len=length, **settings)
     given = KnownTokens(torch.zeros(batch, K, length, dtype=torch.long), torch.zeros(batch, K, length, dtype=torch.bool))
     got = decode(Oracle(lambda tokens, stage, scale: oracle[stage][None].expand(batch, -1, -1)), given,
-                 GenerationOptions(**settings), mask_id=card, span_len=3, generator=torch.Generator().manual_seed(7))
+                 GenerationOptions(**settings), mask_id=card, span_len=3, random=RandomSource.seeded(range(batch)))
     for stage in range(K):
         # Positions differ in their logits: count (position, token) pairs, rare ones pooled.
         counts = torch.stack([torch.stack([(tokens[:, stage] == token).sum(0) for token in range(card)])

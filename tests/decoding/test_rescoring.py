@@ -5,6 +5,7 @@ import typing as tp
 import pytest
 import torch
 
+from magnet_plugin.decoding.random_source import RandomSource
 from magnet_plugin.decoding.rescoring import NO_RESCORING, Candidate, Rescoring, combine, sharpen
 from magnet_plugin.decoding.rescoring_options import RescoringOptions
 from magnet_plugin.decoding.sampling import Sampler
@@ -102,17 +103,17 @@ def test_without_resampling_only_the_scores_change() -> None:
 def test_a_rescored_step_samples_twice_with_the_same_noise() -> None:
     """If the models agree, the rescored tokens are those of the candidate. Steps without rescoring need no noise."""
     own = probs(8, B, T)
-    sampler = Sampler(use_sampling=True, generator=torch.Generator().manual_seed(0))
+    sampler = Sampler(use_sampling=True, random=RandomSource.seeded([0, 1]))
     everywhere = torch.arange(T).expand(B, T)
     agreeing = rescoring(lambda tokens, stage: own, stages=(1,))
-    noise = agreeing.noise(sampler, own, step(stage=1))
+    noise = agreeing.noise(sampler, own, everywhere, T, step(stage=1))
     sampled = sampler.sample(own.log(), own, noise=noise)
     tokens = torch.zeros(B, K, T, dtype=torch.long)
     masked = torch.ones(B, T, dtype=torch.bool)
     candidate = Candidate.fill(tokens, 1, masked, everywhere, sampled, own, torch.tensor(True))
     result = agreeing.rescore(candidate, step(stage=1), sampler, noise)
     assert torch.equal(result.tokens, candidate.tokens) and result.tokens[:, 1].unique().numel() > 2
-    assert agreeing.noise(sampler, own, step(stage=0)) is None
+    assert agreeing.noise(sampler, own, everywhere, T, step(stage=0)) is None
 
 
 def test_annealing_only_applies_temperatures_below_one() -> None:

@@ -30,7 +30,7 @@ def test_tokens_follow_the_truncated_distribution(on_host: bool, by_noise: bool,
         probs[2, :20] = 0                                           # tokens of probability 0 are never drawn
         probs = probs / probs.sum(-1, keepdim=True)
         many = probs.expand(draws, 3, 25)
-        noise = sampling.exponential_noise(many, generator) if by_noise else None
+        noise = sampling.exponential_noise(torch.rand(many.shape, generator=generator)) if by_noise else None
         tokens = sampling.draw(many, top_k, top_p, torch.rand(draws, 3, sampling.rounds(top_p), generator=generator), noise)
         assert tokens.shape == (draws, 3)
         for row in range(3):

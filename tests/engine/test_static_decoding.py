@@ -10,7 +10,7 @@ from magnet_plugin.decoding.options import GenerationOptions
 from magnet_plugin.decoding.rescoring import NO_RESCORING
 from magnet_plugin.decoding.sampling import Sampler
 from magnet_plugin.decoding.span_masker import SpanRule
-from magnet_plugin.decoding.steps import steps_of
+from magnet_plugin.decoding.steps import Stage, steps_of
 from magnet_plugin.engine import forward, kernels, triton_layers, triton_step
 from magnet_plugin.engine.forward import Engine, engine_for
 from magnet_plugin.engine.static_decoding import ClipKind, StaticDecoder
@@ -80,13 +80,10 @@ class HalfAndHalf:
 
 
 def test_rescored_tokens_equal_those_of_the_decoding_loop(model: tp.Any) -> None:
-    """Greedy, because the two ways draw the noise that both draws of a step share in different shapes."""
-    settings = {"rescorer": HalfAndHalf(), "rescorer_weight": 0.4, "use_sampling": False}
+    settings = {"rescorer": HalfAndHalf(), "rescorer_weight": 0.4}
     rescored = tokens(model, True, **settings)
     assert torch.equal(rescored, tokens(model, False, **settings))
-    assert not torch.equal(rescored, tokens(model, True, use_sampling=False))
-    sampled = {**settings, "use_sampling": True}
-    assert torch.equal(tokens(model, True, **sampled), tokens(model, True, **sampled))
+    assert not torch.equal(rescored, tokens(model, True))
 
 
 def test_the_error_about_logits_that_are_not_finite_names_stage_and_step(model: tp.Any) -> None:
@@ -122,7 +119,8 @@ def with_triton(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("arrangement", ["stride1", "nonoverlap"])
 def test_a_step_on_cuda_does_not_synchronize(arrangement: str, with_triton: bool) -> None:
     settings = GenerationOptions(decoding_steps=(2, 2, 2, 2), span_arrangement=arrangement, guidance_every=2)
-    steps = [step for stage in range(K) for step in steps_of(stage, settings)]
+    stages = [Stage(k, 2 * k, list(steps_of(k, settings)), 500) for k in range(K)]
+    steps = [step for stage in stages for step in stage.steps]
     schedule = BranchSchedule(True, settings.guidance_every)
     with fake_cuda(), recorded(triton_step, "fill_kernel", "remask_kernel"), recorded(
             triton_layers, "add_norm_kernel", "embed_kernel"):
@@ -130,9 +128,11 @@ def test_a_step_on_cuda_does_not_synchronize(arrangement: str, with_triton: bool
         plan = [schedule.next(step.stage, step.guidance) for step in steps]
         decoder.prepare(zip([step.stage for step in steps], plan))
         with Launches() as launches:
-            for step, branches in zip(steps, plan):
-                decoder.begin_stage(step.stage)
-                decoder.step(step, branches, NO_RESCORING, decoder.kind.sampler)
+            for stage in stages:
+                decoder.begin_stage(stage, settings)
+                for step, branches in zip(stage.steps, plan[stage.first:]):
+                    decoder.step(step, branches, NO_RESCORING, decoder.kind.sampler)
+                decoder.end_stage(stage)
     assert launches.kernels.total() > 0 and not launches.synchronizing
 
 
