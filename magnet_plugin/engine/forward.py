@@ -26,7 +26,8 @@ from ..modules.tokens import gather_frames
 from .cuda_graphs import CudaGraphs
 from .kernels import layer_functions
 from .layers import add
-from .linear import LinearLayer, LinearWeights, prepare_linear
+from .linear import LinearLayer, LinearWeights, layer_dtype, prepare_linear
+from .text_attention import TextAttention, prepare_text_attention
 from .text_cache import TextCache
 from .weights import LayerWeights, ModelWeights, Norm, read_weights
 
@@ -42,7 +43,8 @@ class _Layer:
         self.weights = weights
         self.qkv: LinearLayer = ready(weights.qkv)
         self.out: LinearLayer = ready(weights.out)
-        self.cross_q: LinearLayer = ready(weights.cross_q)
+        self.attend_to_text: tp.Optional[TextAttention] = None if weights.cross_q is None else prepare_text_attention(
+            weights.cross_q, precision, dtype)
         self.cross_kv: LinearLayer = ready(weights.cross_kv)
         self.cross_out: LinearLayer = ready(weights.cross_out)
         self.ff_in: LinearLayer = ready(weights.ff_in, weights.activation)
@@ -64,7 +66,7 @@ class Engine:
                  dtype: torch.dtype = torch.float32, backend: str = "auto") -> None:
         self.weights, self.context, self.backend = weights, context, backend
         self.device = weights.embeddings[0].device
-        self.dtype = {"model": dtype, "int8": torch.float32}.get(precision) or getattr(torch, precision)
+        self.dtype = layer_dtype(precision, dtype)
         self.functions = layer_functions(self.device)
         self.tables = torch.stack(list(weights.embeddings)) if self.device.type == "cuda" else weights.embeddings
         self.layers = [_Layer(layer, precision, dtype) for layer in weights.layers]
@@ -168,8 +170,8 @@ class Engine:
         rows = B if text.unconditional or not both_branches else 2 * B
         normed = self._add_norm(x, delta, tp.cast(Norm, layer.weights.cross_norm))[:rows]
         keys, values = (y[:rows] for y in text.keys_values[i])
-        q = self._heads(layer.cross_q(normed), 1)[0]
-        attended = _merge(F.scaled_dot_product_attention(q, keys, values, attn_mask=text.mask))
+        assert layer.attend_to_text is not None
+        attended = layer.attend_to_text(normed, keys, values, text.mask)
         return layer.cross_out(attended), text.unconditional[i] if rows < x.shape[0] else None
 
     def _add_norm(self, x: torch.Tensor, delta: tp.Optional[torch.Tensor], norm: Norm,

@@ -57,3 +57,19 @@ def add_norm(x: torch.Tensor, delta: tp.Optional[torch.Tensor], weight: torch.Te
         [rows, T, D] of type `dtype`.
     """
     return F.layer_norm(add(x, delta, constant), weight.shape, weight, bias, eps).to(dtype)
+
+
+def text_attention(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: tp.Optional[torch.Tensor]
+                   ) -> torch.Tensor:
+    """Attend to the text.
+
+    Args:
+        queries: [rows, T, D].
+        keys: [rows, H, S, d].
+        values: likewise.
+        mask: added to the scores, [rows or 1, 1, 1, S]; None without one.
+    Returns:
+        [rows, T, D].
+    """
+    q = queries.unflatten(-1, (keys.shape[1], -1)).transpose(1, 2)
+    return F.scaled_dot_product_attention(q, keys, values, attn_mask=mask).transpose(1, 2).flatten(2)

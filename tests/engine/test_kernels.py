@@ -1,4 +1,5 @@
 """Triton is used on CUDA, PyTorch on everything else."""
+import functools
 import logging
 import sys
 import typing as tp
@@ -6,17 +7,23 @@ import typing as tp
 import pytest
 import torch
 
-from magnet_plugin.engine import kernels, layers, step, triton_layers, triton_step
+from magnet_plugin.engine import kernels, layers, step, triton_layers, triton_products, triton_step
+from magnet_plugin.engine.linear import LinearWeights, prepare_linear
+from magnet_plugin.engine.text_attention import prepare_text_attention
+
+from ..helpers.fake_cuda import fake_cuda
+from ..helpers.triton_kernels import interpreted, recorded
 
 
 @pytest.fixture(autouse=True)
 def forget() -> tp.Iterator[None]:
     """Start without the answers of earlier tests, and leave none: on a GPU, a faked failure would switch Triton off."""
-    kernels._problem.cache_clear()
-    kernels._log.cache_clear()
+    caches = (kernels._problem, kernels._problem_of_products, kernels._log)
+    for cached in caches:
+        cached.cache_clear()
     yield
-    kernels._problem.cache_clear()
-    kernels._log.cache_clear()
+    for cached in caches:
+        cached.cache_clear()
 
 
 def test_triton_is_chosen_on_cuda_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,6 +51,53 @@ def test_a_kernel_that_fails_gives_the_reason(monkeypatch: pytest.MonkeyPatch, c
         raise RuntimeError("Failed to find C compiler")
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(torch.cuda, "device", fail)
     assert not kernels.available("cuda:0")
     assert "Triton cannot run a kernel on cuda:0 (RuntimeError: Failed to find C compiler)" in caplog.text
+
+
+def test_nothing_is_tried_while_a_graph_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="Triton was not tried on cuda:1 before a CUDA graph was captured"):
+            kernels.available("cuda")
+    monkeypatch.setattr(kernels, "_problem", lambda device: None)       # Tried before.
+    assert kernels.available("cuda")
+    with pytest.raises(RuntimeError, match="before a CUDA graph was captured"):
+        kernels.products_available("cuda", torch.float16)
+
+
+@pytest.mark.parametrize("name, dtype", [("linear", torch.bfloat16), ("text_attention", torch.float16)])
+def test_products_that_differ_from_those_of_pytorch_are_not_used(
+        name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Compared on a CPU, in Triton's interpreter."""
+    right = getattr(triton_products, name)
+    compare = functools.partial(kernels.compare_products, torch.device("cpu"), dtype)
+    with interpreted():
+        compare()
+        monkeypatch.setattr(triton_products, name, lambda *args: 1.05 * right(*args))
+        with pytest.raises(RuntimeError, match="its result differs from that of PyTorch by [45]") as error:
+            compare()
+    monkeypatch.setattr(kernels, "_try", lambda function, device: str(error.value))
+    monkeypatch.setattr(kernels, "available", lambda device: True)
+    for _ in range(2):
+        assert not kernels.products_available("cuda", dtype)
+    assert len(caplog.messages) == 1 and "differs" in caplog.messages[0]
+
+
+def test_products_are_made_for_16_bits_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)      # Only the choice is tested here.
+    weights = LinearWeights(torch.zeros(64, 64))
+    for device, dtype, expected in (("cuda", torch.float16, True), ("cuda", torch.bfloat16, True),
+                                    ("cuda", torch.float32, False), ("cpu", torch.bfloat16, False)):
+        assert kernels.products_available(device, dtype) == expected
+        with fake_cuda(), recorded(triton_products, "linear_kernel", "text_attention_kernel") as launches:
+            linear = LinearWeights(weights.weight.to(device))
+            x, text = torch.zeros(1, 4, 64, device=device), torch.zeros(1, 2, 3, 32, device=device, dtype=dtype)
+            gelu, plain = (prepare_linear(linear, "model", dtype, activation) for activation in ("gelu", "none"))
+            results = gelu(x), plain(x), prepare_text_attention(linear, "model", dtype)(x, text, text, None)
+        assert len(launches) == 2 * expected, (device, dtype)
+        assert all(result.dtype == dtype and result.shape == x.shape for result in results)

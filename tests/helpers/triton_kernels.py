@@ -7,9 +7,10 @@ import subprocess
 import tempfile
 import typing as tp
 from types import ModuleType
+from unittest import mock
 
 #: Modules with kernels and the functions that they call.
-_MODULES = ("triton_fill", "triton_layers", "triton_remask", "triton_step")
+_MODULES = ("triton_fill", "triton_layers", "triton_products", "triton_remask", "triton_step")
 
 
 @contextlib.contextmanager
@@ -26,7 +27,7 @@ def interpreted() -> tp.Iterator[None]:
     ours: list[ModuleType] = [importlib.import_module(f"magnet_plugin.engine.{name}") for name in _MODULES]
     changed: list[tp.Any] = [*ours, tl, tl.core, tl.math, tl.standard, tl.tensor, tl.dtype, tl.core.tensor_descriptor_base]
     before = [dict(vars(namespace)) for namespace in changed]
-    with knobs.runtime.scope():
+    with knobs.runtime.scope(), _mended_interpreter():
         knobs.runtime.interpret = True
         try:
             for namespace in changed:
@@ -38,6 +39,28 @@ def interpreted() -> tp.Iterator[None]:
             InterpretedFunction.rewritten_fn.clear()        # They refer to names that are removed below.
             for namespace, names in zip(changed, before, strict=True):
                 _restore(namespace, names)
+
+
+@contextlib.contextmanager
+def _mended_interpreter() -> tp.Iterator[None]:
+    """Mend the interpreter of Triton 3.6: loops over a range that is an argument (with NumPy 2.4), and bfloat16 products."""
+    import triton.language as tl
+    from triton.runtime import interpreter
+    multiply, patch_tensor = interpreter.InterpreterBuilder.create_dot, interpreter._patch_lang_tensor
+
+    def widened(x: tp.Any) -> tp.Any:
+        return interpreter.interpreter_builder.cast_impl(x, tl.float32) if x.dtype == tl.bfloat16 else x
+
+    def create_dot(self: tp.Any, a: tp.Any, b: tp.Any, *args: tp.Any) -> tp.Any:
+        return multiply(self, widened(a), widened(b), *args)
+
+    def patch_lang_tensor(tensor: tp.Any, scope: tp.Any) -> None:
+        patch_tensor(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    with mock.patch.object(interpreter.InterpreterBuilder, "create_dot", create_dot), \
+            mock.patch.object(interpreter, "_patch_lang_tensor", patch_lang_tensor):
+        yield
 
 
 def _restore(namespace: tp.Any, names: dict[str, tp.Any]) -> None:
@@ -61,9 +84,9 @@ class Launch:
 
 
 @contextlib.contextmanager
-def recorded(module: ModuleType, *kernels: str) -> tp.Iterator[list[Launch]]:
-    """Record the launches of a module's kernels instead of running them."""
-    launches: list[Launch] = []
+def recorded(module: ModuleType, *kernels: str, into: tp.Optional[list[Launch]] = None) -> tp.Iterator[list[Launch]]:
+    """Record the launches of a module's kernels, in a new list or `into` one, instead of running them."""
+    launches: list[Launch] = [] if into is None else into
 
     class Recorder:
         def __init__(self, kernel: tp.Any) -> None:
@@ -98,20 +121,25 @@ class Usage:
 
 
 def compiled(launch: Launch, capability: int) -> Usage:
-    """Compile a kernel as it was launched, for a GPU of this compute capability (90 for Hopper)."""
+    """Compile a kernel as it was launched, for a GPU of this compute capability (90 for Hopper).
+
+    As in a launch, pointers and whole numbers are known to be divisible by 16 where they are.
+    """
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
     from triton.runtime.jit import mangle_type
-    signature, constants = {}, {}
+    signature, constants, attributes = {}, {}, {}
     for position, (name, parameter) in enumerate(zip(launch.kernel.arg_names, launch.kernel.params, strict=True)):
         value = launch.arguments[name]
         if parameter.is_constexpr or value is None:
             signature[name], constants[(position,)] = "constexpr", value
         else:
             signature[name] = mangle_type(value)
-    built = triton.compile(ASTSource(launch.kernel, signature, constants), target=GPUTarget("cuda", capability, 32),
-                           options=launch.options)
+            if hasattr(value, "data_ptr") or isinstance(value, int) and value % 16 == 0:
+                attributes[(position,)] = [["tt.divisibility", 16]]
+    source, target = ASTSource(launch.kernel, signature, constants, attributes), GPUTarget("cuda", capability, 32)
+    built = triton.compile(source, target=target, options=launch.options)
     with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
         file.write(built.asm["ptx"])
         file.flush()
