@@ -84,23 +84,28 @@ class Engine:
             self._positions[length] = self.weights.positions(length)
         return self._positions[length]
 
-    def session(self, source: tp.Optional[torch.Tensor], unconditional: tp.Optional[torch.Tensor] = None) -> "Session":
+    def session(self, source: tp.Optional[torch.Tensor], unconditional: tp.Optional[torch.Tensor] = None,
+                mask: tp.Optional[torch.Tensor] = None) -> "Session":
         """Create the forward pass of one generation.
 
         Args:
             source: what the conditional branch attends to, [B, S, D]; None without cross-attention.
             unconditional: the same for the unconditional branch, [B, S, D].
+            mask: positions that a row attends to, Bool [rows, S], the unconditional rows last; None means all.
         """
-        return Session(self, TextCache() if source is None else self._text_cache(source, unconditional))
+        return Session(self, TextCache() if source is None else self._text_cache(source, unconditional, mask))
 
-    def _text_cache(self, source: torch.Tensor, unconditional: tp.Optional[torch.Tensor]) -> TextCache:
-        mask: tp.Optional[torch.Tensor] = None
+    def _text_cache(self, source: torch.Tensor, unconditional: tp.Optional[torch.Tensor], mask: tp.Optional[torch.Tensor]
+                    ) -> TextCache:
         constant = unconditional is not None and bool((unconditional == unconditional[:, :1]).all())
         if unconditional is not None and not constant:
             source = torch.cat([source, unconditional])
+        added_mask = None if mask is None else self._additive(mask[:len(source)])
         if self.device.type == "cuda":
             extra = -source.shape[1] % _TEXT_ALIGN
-            mask = F.pad(source.new_zeros(1, 1, 1, source.shape[1], dtype=self.dtype), (0, extra), value=float("-inf"))
+            if added_mask is None:
+                added_mask = source.new_zeros(len(source), 1, 1, source.shape[1], dtype=self.dtype)
+            added_mask = F.pad(added_mask, (0, extra), value=float("-inf"))
             source = F.pad(source, (0, 0, 0, extra))
         keys_values, added = [], []
         for layer in self.layers:
@@ -109,7 +114,7 @@ class Engine:
                 assert unconditional is not None
                 value = layer.cross_kv(unconditional[:, :1]).chunk(2, dim=-1)[1]
                 added.append(layer.cross_out(value))
-        return TextCache(keys_values, added, mask)
+        return TextCache(keys_values, added, added_mask)
 
     def logits(self, tokens: torch.Tensor, text: TextCache, stage: int, both_branches: bool,
                frames: tp.Optional[torch.Tensor] = None) -> torch.Tensor:
@@ -171,12 +176,16 @@ class Engine:
         normed = self._add_norm(x, delta, tp.cast(Norm, layer.weights.cross_norm))[:rows]
         keys, values = (y[:rows] for y in text.keys_values[i])
         assert layer.attend_to_text is not None
-        attended = layer.attend_to_text(normed, keys, values, text.mask)
+        attended = layer.attend_to_text(normed, keys, values, None if text.mask is None else text.mask[:rows])
         return layer.cross_out(attended), text.unconditional[i] if rows < x.shape[0] else None
 
     def _add_norm(self, x: torch.Tensor, delta: tp.Optional[torch.Tensor], norm: Norm,
                   constant: tp.Optional[torch.Tensor] = None, dtype: tp.Optional[torch.dtype] = None) -> torch.Tensor:
         return self.functions.add_norm(x, delta, norm.weight, norm.bias, norm.eps, dtype or self.dtype, constant)
+
+    def _additive(self, mask: torch.Tensor) -> torch.Tensor:
+        """Bool [rows, S] -> [rows, 1, 1, S]: 0 where True, -inf elsewhere."""
+        return torch.zeros_like(mask, dtype=self.dtype).masked_fill(~mask, float("-inf"))[:, None, None]
 
     def _heads(self, x: torch.Tensor, parts: int) -> torch.Tensor:
         """[B, T, parts * D] -> [parts, B, H, T, d]."""

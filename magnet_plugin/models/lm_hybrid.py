@@ -17,7 +17,7 @@ from ..modules.context import Context, Full
 from ..modules.guidance import GuidedPredictor, for_branches, guide_branches
 from ..modules.hybrid_layout import Layout
 from ..modules.tokens import gather_frames
-from .conditions import ConditionTensors, check_count, embed, rows_of, unconditional
+from .conditions import ConditionTensors, embed_branches, rows_of
 from .generation import Generation
 from .lm_magnet import MagnetLMModel
 from .transformer import KVCache
@@ -148,7 +148,8 @@ class HybridMagnetLMModel(MagnetLMModel):
         def report_after(before: int) -> tp.Optional[Callback]:
             return None if callback is None else lambda done, _: callback(before + done, total)
 
-        decoder = HybridDecoder(self, generation.conditions, generation.batch, switch, T)
+        decoder = HybridDecoder(self, generation.conditions, generation.batch, switch, T, generation.negative,
+                                options.text_padding)
         known = decode_prompt(decoder.next_logits, generation.known, switch, prompt, special=self.special_token_id,
                               use_sampling=options.use_sampling, random=generation.random,
                               callback=report_after(0), describe=self.describe)
@@ -167,16 +168,15 @@ class HybridDecoder:
         batch: number of samples B.
         switch: number of autoregressive steps n.
         length: number of frames T.
+        negative, padding: see `conditions.embed`.
     Raises:
         ValueError: the number of conditions is wrong, or there is no such step.
     """
 
     def __init__(self, model: HybridMagnetLMModel, conditions: list[ConditioningAttributes], batch: int, switch: int,
-                 length: int) -> None:
-        check_count(conditions, batch)
+                 length: int, negative: tp.Sequence[ConditioningAttributes] = (), padding: str = "masked") -> None:
         self.model, self.switch, self.steps = model, switch, 0
-        self.guided = bool(conditions)
-        self.tensors = embed(model, conditions or unconditional(model, batch), self.guided)
+        self.tensors, self.guided = embed_branches(model, conditions, batch, negative, padding)
         device = next(model.parameters()).device
         self.layout = Layout.single(switch, batch * (1 + self.guided), length, model.n_q, device)
         self.cache = KVCache(Full())

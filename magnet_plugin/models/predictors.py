@@ -13,13 +13,13 @@ from ..engine.forward import Session, engine_for
 from ..engine.weights import UnsupportedModel
 from ..modules.guidance import Forward, GuidedPredictor, for_branches
 from ..modules.tokens import gather_frames
-from .conditions import ConditionTensors, check_count, embed, rows_of, unconditional
+from .conditions import ConditionTensors, embed_branches, rows_of, text_mask
 
 logger = logging.getLogger(__name__)
 
 
-def predictor(model: tp.Any, conditions: list[ConditioningAttributes], batch: int, options: GenerationOptions
-              ) -> GuidedPredictor:
+def predictor(model: tp.Any, conditions: list[ConditioningAttributes], batch: int, options: GenerationOptions,
+              negative: tp.Sequence[ConditioningAttributes] = ()) -> GuidedPredictor:
     """Build the predictor of one generation.
 
     Args:
@@ -27,12 +27,11 @@ def predictor(model: tp.Any, conditions: list[ConditioningAttributes], batch: in
         conditions: one entry per sample; none means unconditional.
         batch: number of samples B.
         options: decoding settings.
+        negative: conditions that guidance leads away from; none means those without a text.
     Raises:
         ValueError: the number of conditions is wrong, or the fast path was requested and does not support the model.
     """
-    check_count(conditions, batch)
-    guided = bool(conditions)
-    tensors = embed(model, conditions or unconditional(model, batch), guided)
+    tensors, guided = embed_branches(model, conditions, batch, negative, options.text_padding)
     forward = _fast_forward(model, tensors, guided, options) or _reference_forward(model, tensors)
     return GuidedPredictor(forward, guided, options.guidance_every)
 
@@ -73,8 +72,9 @@ def _fast_forward(model: tp.Any, tensors: ConditionTensors, guided: bool, option
     _, source = model.fuser(weight.new_zeros(rows, 1, model.dim), tensors)
     if source is None:
         return engine.session(None)
-    source = source.to(weight.dtype)
-    return engine.session(*source.chunk(2)) if guided else engine.session(source)
+    source, mask = source.to(weight.dtype), text_mask(tensors, model.fuser)
+    conditional, without = source.chunk(2) if guided else (source, None)
+    return engine.session(conditional, without, mask)
 
 
 def compute_dtype(weight: torch.Tensor) -> torch.dtype:

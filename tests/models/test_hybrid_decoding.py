@@ -83,7 +83,7 @@ def test_greedy_tokens_of_a_fully_autoregressive_clip_equal_audiocrafts_musicgen
     theirs.load_state_dict(model.state_dict())
     for texts, prompt in ((TEXTS, None), (TEXTS, some_tokens()[..., :5])):
         expected = theirs.generate(prompt, texts, max_gen_len=T, use_sampling=False, cfg_coef=3.0)
-        got = model.generate(prompt, texts, prompt_frames=T, use_sampling=False, **FEW)
+        got = model.generate(prompt, texts, prompt_frames=T, use_sampling=False, text_padding="attended", **FEW)
         assert torch.equal(got, expected) and len(got.unique()) > 4
 
 
@@ -134,7 +134,7 @@ def test_the_prompt_has_its_own_guidance_scale_and_one_means_no_guidance(model: 
 
     theirs = build_scaled(UpstreamMusicGen, seed=5)
     theirs.load_state_dict(model.state_dict())
-    assert torch.equal(prompts(prompt_cfg_coef=1.0),
+    assert torch.equal(prompts(prompt_cfg_coef=1.0, text_padding="attended"),
                        theirs.generate(None, TEXTS, max_gen_len=T, use_sampling=False, cfg_coef=1.0))
     assert not torch.equal(prompts(prompt_cfg_coef=1.0), prompts(prompt_cfg_coef=3.0))
 
