@@ -9,7 +9,7 @@ from collections import Counter
 import torch
 
 from ..distributed import fsdp
-from ..engine.forward import release
+from ..engine.engines import release
 from ..models.lm_magnet import MagnetLMModel
 from ..modules.losses import masked_cross_entropy
 from . import baselines, decode, records, train

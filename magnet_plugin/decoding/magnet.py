@@ -127,11 +127,15 @@ def choose_tokens(logits: torch.Tensor, tokens: torch.Tensor, step: Step, masked
     return rescoring.rescore(candidate, step, sampler, noise)
 
 
-def check_finite(finite: tp.Sequence[torch.Tensor], place: str, setting: str, describe: tp.Callable[[], str]) -> None:
-    """Raise NonFiniteLogits at the first False in `finite` (Bool [], on the device). Synchronizes once."""
+def check_finite(finite: tp.Sequence[torch.Tensor], place: str, setting: str, describe: tp.Callable[[], str],
+                 first: int = 0) -> None:
+    """Raise NonFiniteLogits at the first False in `finite` (Bool [], on the device), counting from `first`.
+
+    Synchronizes once.
+    """
     flags = torch.stack(list(finite))
     if not bool(flags.all()):
-        raise non_finite(f"{place} {int((~flags).int().argmax())}", setting, describe)
+        raise non_finite(f"{place} {first + int((~flags).int().argmax())}", setting, describe)
 
 
 def non_finite(place: str, setting: str, describe: tp.Callable[[], str]) -> NonFiniteLogits:

@@ -19,12 +19,10 @@ from ..decoding.span_masker import SpanRule, counts_to_mask
 from ..decoding.steps import Stage, Step, stages_of, steps_of
 from ..modules.guidance import Branches, BranchSchedule
 from .cuda_graphs import CudaGraphs, Function, captures
-from .forward import Engine, Session
+from .forward import Session
 from .kernels import step_functions
-from .step import StageState, StepTables, guided
+from .step import StageState, StepTables, empty_uniforms, guided
 from .text_cache import TextCache
-
-_CAPACITY = 4       # Kinds of clips (shape, text length, settings) whose buffers and graphs are kept.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,17 +51,16 @@ class StaticDecoder:
     """Buffers and graphs for one kind of clip.
 
     Args:
-        engine: the model.
-        text: a text cache of the right shapes.
+        session: the model, and a text of the right shape.
         kind: the kind of clip.
         graphs: captures the steps; None runs them directly.
     """
 
-    def __init__(self, engine: Engine, text: TextCache, kind: ClipKind, graphs: tp.Optional[CudaGraphs]) -> None:
-        self.engine, self.kind, self.text = engine, kind, text.clone()
+    def __init__(self, session: Session, kind: ClipKind, graphs: tp.Optional[CudaGraphs]) -> None:
+        self.engine, self.kind, self.session = session.engine, kind, session.with_own_text()
         self._graphs, self._calls = graphs, dict[tuple[int, Branches], Function]()
         B, K, T = kind.shape
-        device = engine.device
+        device = self.engine.device
 
         def zeros(*shape: int, dtype: torch.dtype = torch.long) -> torch.Tensor:
             return torch.zeros(shape, dtype=dtype, device=device)
@@ -71,10 +68,10 @@ class StaticDecoder:
         self.clip, self.tokens, known = zeros(B, K, T), zeros(B, K, T), zeros(B, K, T, dtype=torch.bool)
         masked, likelihood = zeros(B, T, dtype=torch.bool), zeros(B, T, dtype=torch.float32)
         self.stages = [StageState(self.tokens[:, k], known[:, k], masked, likelihood) for k in range(K)]
-        uniforms = self._uniforms(kind.sampler)
+        uniforms = empty_uniforms(kind.sampler, kind.steps, B, T, device)
         settings = zeros(kind.steps, 2, dtype=torch.float32)
         self.tables = StepTables(zeros(kind.steps, B), settings, uniforms, index=zeros(1), first_bad=zeros(1))
-        card = engine.cardinality
+        card = self.engine.cardinality
         self._difference = zeros(B, T, card, dtype=torch.float32) if kind.keeps_difference else None
         self._logits = zeros(B, T, card, dtype=torch.float32) if kind.rescored else None
         self._remask, self._fill = step_functions(device)
@@ -92,7 +89,7 @@ class StaticDecoder:
     def begin(self, known: KnownTokens, text: TextCache, steps: tp.Sequence[Step], sampler: Sampler) -> None:
         """Load a clip: its known tokens and text, and the settings and random numbers of all steps."""
         kind, tables, device = self.kind, self.tables, self.engine.device
-        self.text.copy_(text)
+        self.session.text.copy_(text)
         self.clip.copy_(known.masked(kind.mask_id))
         rates = torch.stack([step.rate for step in steps])
         settings = torch.tensor([[step.temperature, step.guidance] for step in steps])
@@ -104,8 +101,7 @@ class StaticDecoder:
             count = sum(step.stage == k for step in steps)
             tables.counts[first:first + count] = counts_to_mask(table[first:first + count, 0], kind.rule.free(stage.known))
             first += count
-        if tables.uniforms is not None:
-            tables.uniforms.copy_(tp.cast(torch.Tensor, self._uniforms(sampler)))
+        tables.draw(sampler)
         tables.first_bad.fill_(kind.steps)
 
     def begin_stage(self, stage: Stage, options: GenerationOptions) -> None:
@@ -132,16 +128,10 @@ class StaticDecoder:
             state.likelihood.copy_(candidate.likelihood())
             tables.finish_step(candidate.finite)
 
-    def _uniforms(self, sampler: Sampler) -> tp.Optional[torch.Tensor]:
-        """Draw the random numbers of a clip, [S, B, T, rounds]; None if nothing is sampled."""
-        B, _, T = self.kind.shape
-        uniforms = sampler.uniforms(B, self.kind.steps, T, device=self.engine.device)
-        return None if uniforms is None else uniforms.transpose(0, 1).contiguous()
-
     def _run(self, stage: int, branches: Branches) -> None:
         state, tables = self.stages[stage], self.tables
         self._remask(state, tables, self.kind.rule, self.kind.mask_id)
-        logits = self.engine.logits(self.tokens, self.text, stage, branches == "both")
+        logits = self.session.logits(self.tokens, stage, branches == "both")
         if self._logits is None:
             self._fill(state, tables, logits, branches, self._difference, self.kind.sampler)
         else:
@@ -190,12 +180,5 @@ def decode(session: Session, known: KnownTokens, options: GenerationOptions, *, 
 def _decoder(session: Session, kind: ClipKind) -> StaticDecoder:
     """Return the engine's decoder for this kind of clip; the least recently used one makes room for a new one."""
     engine = session.engine
-    key = (kind, *(x.shape for x in session.text.tensors()))
-    found = engine.decoders.get(key)
-    if found is None:
-        graphs = engine.graphs if captures(engine.device, 2 * kind.shape[0] * kind.shape[2]) else None
-        while len(engine.decoders) >= _CAPACITY:
-            engine.decoders.popitem(last=False)
-        found = engine.decoders[key] = StaticDecoder(engine, session.text, kind, graphs)
-    engine.decoders.move_to_end(key)
-    return found
+    graphs = engine.graphs if captures(engine.device, 2 * kind.shape[0] * kind.shape[2]) else None
+    return session.kept(kind, lambda: StaticDecoder(session, kind, graphs))

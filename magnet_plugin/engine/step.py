@@ -11,7 +11,7 @@ import typing as tp
 
 import torch
 
-from ..decoding.sampling import Sampler
+from ..decoding.sampling import Sampler, rounds
 from ..decoding.span_masker import SpanRule
 from ..modules.guidance import Branches, guide
 
@@ -37,11 +37,23 @@ class StepTables:
         """Return the row of a table for the present step."""
         return table.index_select(0, self.index)[0]
 
+    def draw(self, sampler: Sampler) -> None:
+        """Draw the random numbers of all steps."""
+        if self.uniforms is not None:
+            steps, batch, count, _ = self.uniforms.shape
+            drawn = tp.cast(torch.Tensor, sampler.uniforms(batch, steps, count, device=self.uniforms.device))
+            self.uniforms.copy_(drawn.transpose(0, 1))
+
     def finish_step(self, finite: torch.Tensor) -> None:
         """Advance `index`; record the step in `first_bad` if `finite` (Bool []) is False and no earlier step is recorded."""
         here = torch.where(finite, self.first_bad, self.index)
         torch.minimum(self.first_bad, here, out=self.first_bad)
         self.index.add_(1)
+
+
+def empty_uniforms(sampler: Sampler, steps: int, batch: int, count: int, device: torch.device) -> tp.Optional[torch.Tensor]:
+    """Allocate `StepTables.uniforms` for `count` tokens of each sample; None if nothing is sampled."""
+    return torch.zeros(steps, batch, count, rounds(sampler.top_p), device=device) if sampler.use_sampling else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..modules.context import Context
 from .linear import LinearWeights
 
 
@@ -49,19 +50,37 @@ class ModelWeights:
     num_heads: int
 
 
-def read_weights(model: tp.Any) -> ModelWeights:
+class Source(tp.Protocol):
+    """What an engine reads next to a model's weights. A `MagnetLMModel` is its own source.
+
+    Attributes:
+        subcodes_context: whatever else, besides weights, `context` depends on.
+        attention_backend: backend of self-attention, see `attention.attend`.
+    """
+    subcodes_context: int
+    attention_backend: str
+
+    def position_embeddings(self, length: int) -> torch.Tensor:
+        """What is added to the embeddings of frames 0 to length - 1, float32 [T, dim]."""
+
+    def context(self, stage: int) -> Context:
+        """Which frames attend to which at this stage."""
+
+
+def read_weights(model: tp.Any, source: tp.Optional[Source] = None) -> ModelWeights:
     """Read the weights of a model; they are only copied where they change.
 
     Args:
-        model: a model built like AudioCraft's `LMModel`, with `position_embeddings(T)`.
+        model: a model built like AudioCraft's `LMModel`.
+        source: its positions, see `engines.engine_for`.
     Raises:
         UnsupportedModel: the model has a part that the fast path does not support.
     """
     _check_supported(model)
     weights = [_layer(layer) for layer in model.transformer.layers]
-    proxy = weakref.proxy(model)
+    source = source or weakref.proxy(model)
     return ModelWeights(embeddings=[emb.weight.detach() for emb in model.emb],
-                        positions=lambda length: proxy.position_embeddings(length), layers=weights,
+                        positions=lambda length: source.position_embeddings(length), layers=weights,
                         out_norm=None if model.out_norm is None else _norm(model.out_norm),
                         heads=[_linear(head.weight, head.bias) for head in model.linears],
                         num_heads=model.transformer.layers[0].self_attn.num_heads)
@@ -78,6 +97,7 @@ def _check_supported(model: tp.Any) -> None:
         f"transformer_lm.positional_embedding={model.transformer.positional_embedding}": model.transformer.rope is not None,
         "transformer_lm.qk_layer_norm": any(attention.qk_layer_norm for attention in attentions),
         "transformer_lm.kv_repeat": any(attention.kv_repeat > 1 for attention in attentions),
+        "transformer_lm.past_context": layer.self_attn.past_context is not None,
         "transformer_lm.attention_as_float32 with 16-bit weights": half and any(a.attention_as_float32 for a in attentions),
         "a norm other than layer_norm": type(layer.norm1) is not nn.LayerNorm,
         "an activation other than gelu and relu": layer.activation not in (F.gelu, F.relu),

@@ -2,37 +2,23 @@
 
 `modules/hybrid_layout.py` describes the sequence that the transformer reads.
 """
-import dataclasses
 import typing as tp
 
 import torch
 from audiocraft.models.lm import LMOutput
 from audiocraft.modules.conditioners import ConditioningAttributes
-from torch.nn import functional as F
 
-from ..decoding.autoregressive import decode_prompt
 from ..decoding.magnet import Callback
 from ..decoding.options import GenerationOptions, PromptOptions
-from ..modules.context import Context, Full
-from ..modules.guidance import GuidedPredictor, for_branches, guide_branches
+from ..decoding.sampling import Sampler
+from ..engine.causal import HybridSession
+from ..modules.guidance import GuidedPredictor
 from ..modules.hybrid_layout import Layout
-from ..modules.tokens import gather_frames
-from .conditions import ConditionTensors, embed_branches, rows_of
+from .conditions import ConditionTensors, check_count, embed, unconditional
 from .generation import Generation
+from .hybrid_decoder import Columns, HybridDecoder
 from .lm_magnet import MagnetLMModel
-from .transformer import KVCache
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Columns:
-    """Positions and attention context of the columns of a forward pass.
-
-    Attributes:
-        positions: for the positional embedding, Long [B, C].
-        context: what the columns attend to.
-    """
-    positions: torch.Tensor
-    context: Context
+from .predictors import decode_prompt, fast_session
 
 
 class HybridMagnetLMModel(MagnetLMModel):
@@ -128,11 +114,7 @@ class HybridMagnetLMModel(MagnetLMModel):
 
     def read_options(self, options: dict[str, tp.Any]) -> tuple[GenerationOptions, PromptOptions]:
         prompt_options = options.pop("prompt_options")
-        settings = GenerationOptions(**options)
-        if prompt_options.frames and (settings.engine == "lean" or settings.precision != "model"):
-            raise ValueError(f"engine={settings.engine}, precision={settings.precision}: the fast path does not decode "
-                             "after an autoregressive prompt; set engine=auto and precision=model, or prompt_duration=0")
-        return settings, prompt_options
+        return GenerationOptions(**options), prompt_options
 
     def decode(self, generation: Generation) -> torch.Tensor:
         """Decode the prompt autoregressively, then fill in the rest in parallel; returns Long [B, K, T]."""
@@ -140,79 +122,30 @@ class HybridMagnetLMModel(MagnetLMModel):
         if not prompt.frames:
             return super().decode(generation)
         K, T = generation.known.tokens.shape[1:]
-        switch, last = generation.prompt_length + prompt.frames, T + K - 1
-        switch = last if switch >= T else switch
-        total = switch + (sum(options.decoding_steps) if switch < last else 0)
+        start, last = generation.prompt_length, T + K - 1
+        switch = start + prompt.frames if start + prompt.frames < T else last
+        total = switch - start + (sum(options.decoding_steps) if switch < last else 0)
         callback = generation.callback
 
         def report_after(before: int) -> tp.Optional[Callback]:
             return None if callback is None else lambda done, _: callback(before + done, total)
 
-        decoder = HybridDecoder(self, generation.conditions, generation.batch, switch, T, generation.negative,
-                                options.text_padding)
-        known = decode_prompt(decoder.next_logits, generation.known, switch, prompt, special=self.special_token_id,
-                              use_sampling=options.use_sampling, random=generation.random,
+        decoder = self._decoder(generation, switch)
+        sampler = Sampler(options.use_sampling, prompt.top_k, random=generation.random)
+        known = decode_prompt(decoder, generation.known, switch, prompt, sampler, special=self.special_token_id, start=start,
                               callback=report_after(0), describe=self.describe)
         if switch == last:
             return known.tokens
-        predict = GuidedPredictor(decoder.forward, decoder.guided, options.guidance_every)
-        return self.fill_in(predict, known, generation, report_after(switch))
+        predict = GuidedPredictor(decoder, decoder.guided, options.guidance_every)
+        return self.fill_in(predict, known, generation, report_after(switch - start))
 
-
-class HybridDecoder:
-    """The forward passes of one clip, with a KV cache of the columns before the switch.
-
-    Args:
-        model: the model.
-        conditions: one entry per sample; none means unconditional.
-        batch: number of samples B.
-        switch: number of autoregressive steps n.
-        length: number of frames T.
-        negative, padding: see `conditions.embed`.
-    Raises:
-        ValueError: the number of conditions is wrong, or there is no such step.
-    """
-
-    def __init__(self, model: HybridMagnetLMModel, conditions: list[ConditioningAttributes], batch: int, switch: int,
-                 length: int, negative: tp.Sequence[ConditioningAttributes] = (), padding: str = "masked") -> None:
-        self.model, self.switch, self.steps = model, switch, 0
-        self.tensors, self.guided = embed_branches(model, conditions, batch, negative, padding)
-        device = next(model.parameters()).device
-        self.layout = Layout.single(switch, batch * (1 + self.guided), length, model.n_q, device)
-        self.cache = KVCache(Full())
-        # The mask is shared by all rows. The first stage attends to everything and needs none.
-        one = Layout.single(switch, 1, length, model.n_q, device)
-        width = model.subcodes_context
-        self.contexts = [Full() if k == 0 or width < 0 else one.context(k, width) for k in range(model.n_q)]
-
-    def next_logits(self, column: torch.Tensor, scale: float) -> torch.Tensor:
-        """Predict the next step from the column [B, K] before it; returns guided logits [B, K, card]."""
-        if self.steps >= self.switch:
-            raise ValueError(f"next_logits() was called more than {self.switch} times")
-        columns = Columns(self.layout.positions[:, self.steps:self.steps + 1], self.cache)
-        sequence = for_branches(column, self.guided)[..., None]
-        logits = self.model.column_logits(sequence, self.tensors, columns)[:, :, 0].float()
-        self.steps += 1
-        # Both branches are always computed: the parallel steps need the cache of both.
-        return guide_branches(logits, scale) if self.guided else logits
-
-    def forward(self, tokens: torch.Tensor, stage: int, frames: torch.Tensor, both_branches: bool) -> torch.Tensor:
-        """Predict codebook `stage` at some frames; this is a `guidance.Forward`.
-
-        Args:
-            tokens: Long [B, K, T], the special token where unknown.
-            stage: the codebook.
-            frames: Long [B, M].
-            both_branches: compute the unconditional branch too.
-        Returns:
-            [B, M, card], or [2 B, M, card]; zero for frames without a column of their own, which are known.
-        """
-        if self.steps != self.switch:
-            raise ValueError(f"decode all {self.switch} prompt steps first; only {self.steps} are decoded")
-        tokens, frames = for_branches(tokens, both_branches), for_branches(frames, both_branches)
-        layout = dataclasses.replace(self.layout, switch=self.layout.switch[:len(tokens)])
-        context = KVCache(self.contexts[stage], self.cache.entries, frozen=True)
-        columns = Columns(layout.positions[:, self.switch:], context)
-        sequence = layout.place(tokens, self.model.special_token_id)[..., self.switch:]
-        logits = self.model.column_logits(sequence, rows_of(self.tensors, len(tokens)), columns, stage, one_head=True)
-        return gather_frames(F.pad(logits, (0, 0, tokens.shape[-1] - logits.shape[1], 0)), frames)
+    def _decoder(self, generation: Generation, switch: int) -> tp.Union[HybridSession, HybridDecoder]:
+        """Return the forward passes of a clip: the fast path's, or those of the model itself."""
+        options, batch, guided = generation.options, generation.batch, bool(generation.conditions)
+        check_count(generation.conditions, batch)
+        tensors = embed(self, generation.conditions or unconditional(self, batch), guided)
+        length = generation.known.tokens.shape[-1]
+        session = fast_session(self, tensors, guided, options.engine, options.precision)
+        if session is None:
+            return HybridDecoder(self, tensors, batch, guided, switch, length)
+        return HybridSession(session, batch, guided, switch, length, self.subcodes_context)

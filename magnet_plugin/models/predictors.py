@@ -1,25 +1,28 @@
-"""From a model to the guided predictor that decoding calls: by the fast path, or by the model's own forward pass."""
+"""From a model to the forward passes that decoding calls: by the fast path, or by the model's own forward pass."""
 import logging
 import typing as tp
 
 import torch
 from audiocraft.modules.conditioners import ConditioningAttributes
 
-from ..decoding import magnet
+from ..decoding import autoregressive, magnet
 from ..decoding.known_tokens import KnownTokens
-from ..decoding.options import GenerationOptions
-from ..engine import static_decoding
-from ..engine.forward import Session, engine_for
-from ..engine.weights import UnsupportedModel
+from ..decoding.options import GenerationOptions, PromptOptions
+from ..decoding.sampling import Sampler
+from ..engine import static_decoding, static_prompt
+from ..engine.causal import CausalSession
+from ..engine.engines import engine_for
+from ..engine.forward import Session
+from ..engine.weights import Source, UnsupportedModel
 from ..modules.guidance import Forward, GuidedPredictor, for_branches
 from ..modules.tokens import gather_frames
-from .conditions import ConditionTensors, embed_branches, rows_of, text_mask
+from .conditions import ConditionTensors, check_count, embed, rows_of, unconditional
 
 logger = logging.getLogger(__name__)
 
 
-def predictor(model: tp.Any, conditions: list[ConditioningAttributes], batch: int, options: GenerationOptions,
-              negative: tp.Sequence[ConditioningAttributes] = ()) -> GuidedPredictor:
+def predictor(model: tp.Any, conditions: list[ConditioningAttributes], batch: int, options: GenerationOptions
+              ) -> GuidedPredictor:
     """Build the predictor of one generation.
 
     Args:
@@ -27,12 +30,13 @@ def predictor(model: tp.Any, conditions: list[ConditioningAttributes], batch: in
         conditions: one entry per sample; none means unconditional.
         batch: number of samples B.
         options: decoding settings.
-        negative: conditions that guidance leads away from; none means those without a text.
     Raises:
         ValueError: the number of conditions is wrong, or the fast path was requested and does not support the model.
     """
-    tensors, guided = embed_branches(model, conditions, batch, negative, options.text_padding)
-    forward = _fast_forward(model, tensors, guided, options) or _reference_forward(model, tensors)
+    check_count(conditions, batch)
+    guided = bool(conditions)
+    tensors = embed(model, conditions or unconditional(model, batch), guided)
+    forward = fast_session(model, tensors, guided, options.engine, options.precision) or _reference_forward(model, tensors)
     return GuidedPredictor(forward, guided, options.guidance_every)
 
 
@@ -42,6 +46,31 @@ def decode(predict: GuidedPredictor, known: KnownTokens, options: GenerationOpti
     if isinstance(forward, Session) and forward.engine.static:
         return static_decoding.decode(forward, known, options, has_text=predict.guided, **arguments)
     return magnet.decode(predict, known, options, **arguments)
+
+
+class PromptDecoder(tp.Protocol):
+    """The forward passes of autoregressive decoding."""
+
+    def prefill(self, columns: torch.Tensor) -> None:
+        """Read the first columns, Long [B, K, C], in one pass."""
+
+    def next_logits(self, column: torch.Tensor, scale: float) -> torch.Tensor:
+        """See `autoregressive.NextLogits`."""
+
+
+def decode_prompt(decoder: PromptDecoder, known: KnownTokens, steps: int, options: PromptOptions, sampler: Sampler, *,
+                  special: int, start: int, **arguments: tp.Any) -> KnownTokens:
+    """Run `decoding.autoregressive.decode_prompt`; with the fast path on a GPU, as CUDA graphs (see `engine.static_prompt`).
+
+    The first `start` steps, whose tokens are all known, are read in one pass.
+    """
+    if isinstance(decoder, CausalSession) and decoder.engine.static:
+        return static_prompt.decode_prompt(decoder, known, steps, options, sampler, special=special, start=start,
+                                           **arguments)
+    if start:
+        decoder.prefill(autoregressive.delay(known.tokens, special)[..., :start])
+    return autoregressive.decode_prompt(decoder.next_logits, known, steps, options, sampler, special=special, start=start,
+                                        **arguments)
 
 
 def _reference_forward(model: tp.Any, tensors: ConditionTensors) -> Forward:
@@ -54,27 +83,38 @@ def _reference_forward(model: tp.Any, tensors: ConditionTensors) -> Forward:
     return forward
 
 
-def _fast_forward(model: tp.Any, tensors: ConditionTensors, guided: bool, options: GenerationOptions
-                  ) -> tp.Optional[Forward]:
-    """The engine's forward pass; None if it is not requested or, with engine=auto, does not support this model."""
-    if options.engine == "plain":
+def fast_session(model: tp.Any, tensors: ConditionTensors, guided: bool, engine: str, precision: str,
+                 source: tp.Optional[Source] = None) -> tp.Optional[Session]:
+    """Create the fast path's forward pass of one generation.
+
+    Args:
+        model: the model.
+        tensors: embedded conditions.
+        guided: whether the second half of their rows is the unconditional branch.
+        engine, precision: see `GenerationOptions`.
+        source: see `engines.engine_for`.
+    Returns:
+        None if the fast path is not requested or, with engine=auto, does not support this model.
+    Raises:
+        ValueError: the fast path is requested and does not support this model.
+    """
+    if engine == "plain":
         return None
     weight = next(model.parameters())
     try:
-        engine = engine_for(model, options.precision, compute_dtype(weight))
+        made = engine_for(model, precision, compute_dtype(weight), source)
     except UnsupportedModel as error:
-        if options.engine == "lean" or options.precision != "model":
-            raise ValueError(f"engine={options.engine}, precision={options.precision}: {error}; set engine=plain and "
+        if engine == "lean" or precision != "model":
+            raise ValueError(f"engine={engine}, precision={precision}: {error}; set engine=plain and "
                              "precision=model") from None
         logger.info("%s; decoding uses the reference path (engine=plain)", error)
         return None
     rows = len(next(iter(tensors.values()))[0]) if tensors else 0
-    _, source = model.fuser(weight.new_zeros(rows, 1, model.dim), tensors)
-    if source is None:
-        return engine.session(None)
-    source, mask = source.to(weight.dtype), text_mask(tensors, model.fuser)
-    conditional, without = source.chunk(2) if guided else (source, None)
-    return engine.session(conditional, without, mask)
+    _, text = model.fuser(weight.new_zeros(rows, 1, model.dim), tensors)
+    if text is None:
+        return made.session(None)
+    text = text.to(weight.dtype)
+    return made.session(*text.chunk(2)) if guided else made.session(text)
 
 
 def compute_dtype(weight: torch.Tensor) -> torch.dtype:

@@ -9,14 +9,13 @@ from torch.nn import functional as F
 
 from ..engine.weights import projections_of
 from ..modules.attention import attend
-from ..modules.context import Context, Full, Keys
+from ..modules.context import Context, Full
 
 
 class ContextAttentionLayer(StreamingTransformerLayer):
     """AudioCraft's layer and weights, with attention by `attention.attend`.
 
-    `src_mask` is a `Context`, not a tensor, and `cross_attention_src` a source [B, S, D] with its mask, Bool [B, S] or None.
-    `attention_backend` chooses the kernels.
+    `src_mask` is a `Context`, not a tensor. `attention_backend` chooses the kernels.
     """
 
     def __init__(self, *args: tp.Any, attention_backend: str = "auto", **kwargs: tp.Any) -> None:
@@ -28,11 +27,9 @@ class ContextAttentionLayer(StreamingTransformerLayer):
         context = Full() if attn_mask is None else attn_mask
         return self.dropout1(self._attention(self.self_attn, x, x, context))
 
-    def _cross_attention_block(self, src: torch.Tensor, cross_attention_src: tp.Any) -> torch.Tensor:
+    def _cross_attention_block(self, src: torch.Tensor, cross_attention_src: torch.Tensor) -> torch.Tensor:
         attention = tp.cast(StreamingMultiheadAttention, self.cross_attention)
-        source, mask = cross_attention_src
-        context = Full() if mask is None else Keys(mask)
-        return self.dropout_cross(self._attention(attention, src, source, context))
+        return self.dropout_cross(self._attention(attention, src, cross_attention_src, Full()))
 
     def _attention(self, attention: StreamingMultiheadAttention, queries: torch.Tensor, keys: torch.Tensor,
                    context: Context) -> torch.Tensor:
@@ -48,6 +45,9 @@ class ContextAttentionLayer(StreamingTransformerLayer):
         return projections_of(attention).out_proj(out.transpose(1, 2).flatten(2))
 
 
+CachedKeysValues = dict[nn.Module, tuple[torch.Tensor, torch.Tensor]]
+
+
 @dataclasses.dataclass(eq=False)
 class KVCache(Context):
     """A context over cached and current columns, which caches keys and values of each layer.
@@ -58,7 +58,7 @@ class KVCache(Context):
         frozen: use the cache without adding the current columns to it.
     """
     context: Context
-    entries: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] = dataclasses.field(default_factory=dict)
+    entries: CachedKeysValues = dataclasses.field(default_factory=dict)
     frozen: bool = False
 
     def dense(self, num_queries: int, num_keys: int, device: tp.Any = None) -> torch.Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .attention_kernels import KERNELS, Kernel, block_length
 from .attention_probe import HALF, LIBRARY_ERRORS, REPLACEMENT, unsupported_reason, xformers_mismatch
-from .context import Band, Context, Full
+from .context import Band, Causal, Context, Full
 
 logger = logging.getLogger(__name__)
 BACKENDS = ("auto", "torch", "xformers")
@@ -109,6 +109,8 @@ def _trains_faster_in_float32(q: Tensor) -> bool:
 def _choose_torch(context: Context, seq_len: int) -> Kernel:
     if isinstance(context, Full):
         return "torch-full"
+    if isinstance(context, Causal):
+        return "torch-causal"
     if isinstance(context, Band) and block_length(seq_len, context.width) + 2 * context.width < seq_len:
         return "torch-blocked"
     return "torch-dense"

@@ -1,6 +1,7 @@
 """The kernels that `attention.attend` chooses from. They all compute the same thing:
 
     torch-full, xformers-full   fused attention without a mask
+    torch-causal                fused attention that skips what lies ahead
     xformers-local, torch-local flash attention that skips everything outside of the band (CUDA, float16 and bfloat16)
     torch-blocked               the band by blocks of frames, each with the keys around it: linear in T, on any device
     torch-dense, xformers-bias  a mask over all pairs of frames: any context, cost and memory quadratic in T
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from .context import Band, Context
 
-Kernel = tp.Literal["torch-full", "torch-local", "torch-blocked", "torch-dense",
+Kernel = tp.Literal["torch-full", "torch-causal", "torch-local", "torch-blocked", "torch-dense",
                     "xformers-full", "xformers-local", "xformers-bias"]
 KernelFunction = tp.Callable[[Tensor, Tensor, Tensor, Context, float], Tensor]
 _MIN_BLOCK = 24  # Frames. Measured on CPU at width 5: 24 to 32 are best, 48 costs a quarter more, 96 almost half more.
@@ -24,6 +25,10 @@ _ALIGN = 8  # CUDA kernels read masks and channels in rows of a multiple of this
 
 def _torch_full(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: float) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+
+
+def _torch_causal(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: float) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)
 
 
 def _torch_dense(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: float) -> Tensor:
@@ -125,6 +130,7 @@ def _xformers_bias(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: f
 
 
 KERNELS: dict[Kernel, KernelFunction] = {
-    "torch-full": _torch_full, "torch-local": _torch_local, "torch-blocked": _torch_blocked, "torch-dense": _torch_dense,
+    "torch-full": _torch_full, "torch-causal": _torch_causal, "torch-local": _torch_local, "torch-blocked": _torch_blocked,
+    "torch-dense": _torch_dense,
     "xformers-full": _xformers_full, "xformers-local": _xformers_local, "xformers-bias": _xformers_bias,
 }

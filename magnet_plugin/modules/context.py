@@ -32,25 +32,37 @@ class Full(Context):
         return torch.ones(num_queries, num_keys, dtype=torch.bool, device=device)
 
 
-@dataclass(frozen=True, eq=False)
-class Keys(Context):
-    """Every query attends to the keys that a sample has; cross-attention to padded texts.
+class SelfAttention(Context):
+    """A context of self-attention: there are as many keys as queries.
 
-    Attributes:
-        mask: Bool [B, T_k].
+    Raises:
+        ValueError: on use, if there are not.
     """
-    mask: Tensor
 
-    def dense(self, num_queries: int, num_keys: int, device: torch.device | str | None = None) -> Tensor:
-        return self.mask[:, None, None].expand(-1, -1, num_queries, -1)
+    def _check(self, num_queries: int, num_keys: int) -> None:
+        if num_queries != num_keys:
+            raise ValueError(f"{type(self).__name__} is for self-attention, got {num_queries} queries and {num_keys} keys")
 
 
 @dataclass(frozen=True)
-class Band(Context):
-    """Frame t attends to the frames s with |t - s| <= width, on both sides; self-attention only.
+class Causal(SelfAttention):
+    """Position t attends to itself and to those before it."""
+
+    def dense(self, num_queries: int, num_keys: int, device: torch.device | str | None = None) -> Tensor:
+        self._check(num_queries, num_keys)
+        return torch.ones(num_queries, num_keys, dtype=torch.bool, device=device).tril()
+
+    def reduced(self, num_queries: int, num_keys: int) -> Context:
+        self._check(num_queries, num_keys)
+        return Full() if num_queries == 1 else self
+
+
+@dataclass(frozen=True)
+class Band(SelfAttention):
+    """Frame t attends to the frames s with |t - s| <= width, on both sides.
 
     Raises:
-        ValueError: if `width` is negative, or on use, if there are not as many keys as queries.
+        ValueError: if `width` is negative.
     """
     width: int
 
@@ -67,8 +79,3 @@ class Band(Context):
     def reduced(self, num_queries: int, num_keys: int) -> Context:
         self._check(num_queries, num_keys)
         return Full() if self.width >= num_queries - 1 else self
-
-    @staticmethod
-    def _check(num_queries: int, num_keys: int) -> None:
-        if num_queries != num_keys:
-            raise ValueError(f"Band is for self-attention, got {num_queries} queries and {num_keys} keys")

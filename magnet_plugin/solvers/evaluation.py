@@ -13,7 +13,7 @@ from audiocraft.utils.utils import get_dataset_from_loader, is_jsonable
 from omegaconf import DictConfig
 
 from ..decoding.rescoring import Rescorer
-from ..engine.forward import release
+from ..engine.engines import release
 from ..metrics.generation import GenerationMetrics
 from ..metrics.instruments import InstrumentClassifier
 from ..models import builders

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from magnet_plugin.engine.cuda_graphs import CudaGraphs, captures
-from magnet_plugin.engine.forward import engine_for
+from magnet_plugin.engine.engines import engine_for
 
 from ..helpers.guided_logits import cuda_model, texts_for
 

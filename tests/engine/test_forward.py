@@ -5,7 +5,7 @@ import typing as tp
 import pytest
 import torch
 
-from magnet_plugin.engine.forward import engine_for
+from magnet_plugin.engine.engines import engine_for
 
 from ..helpers.guided_logits import LENGTH, TEXTS, cuda_model, guided_logits, relative_error, texts_for
 from ..helpers.small_models import MagnetLMModel, build, build_scaled, conditions

@@ -1,5 +1,4 @@
 """Decoding in buffers of fixed shapes, compared with the decoding loop. On a CPU, the steps run without graphs."""
-import contextlib
 import typing as tp
 
 import pytest
@@ -12,8 +11,9 @@ from magnet_plugin.decoding.rescoring import NO_RESCORING
 from magnet_plugin.decoding.sampling import Sampler
 from magnet_plugin.decoding.span_masker import SpanRule
 from magnet_plugin.decoding.steps import Stage, steps_of
-from magnet_plugin.engine import forward, kernels, triton_layers, triton_products, triton_step
-from magnet_plugin.engine.forward import Engine, engine_for
+from magnet_plugin.engine import forward, kernels
+from magnet_plugin.engine.engines import engine_for
+from magnet_plugin.engine.forward import Engine, Session
 from magnet_plugin.engine.static_decoding import ClipKind, StaticDecoder
 from magnet_plugin.engine.text_cache import TextCache
 from magnet_plugin.engine.weights import read_weights
@@ -22,7 +22,7 @@ from magnet_plugin.modules.guidance import BranchSchedule
 from ..helpers.fake_cuda import Launches, fake_cuda
 from ..helpers.guided_logits import LENGTH, TEXTS, texts_for
 from ..helpers.small_models import CARD, K, MagnetLMModel, build, build_scaled
-from ..helpers.triton_kernels import Launch, recorded
+from ..helpers.triton_kernels import recorded_kernels
 
 STEPS = [6, 4, 3, 3]
 
@@ -107,7 +107,7 @@ def big_decoder(settings: GenerationOptions, dtype: torch.dtype, layers: int) ->
                      torch.zeros(1, 1, 1, 64, device="cuda", dtype=dtype))
     kind = ClipKind((1, K, 500), sum(settings.decoding_steps), SpanRule.of(500, 3, settings),
                     Sampler(settings.use_sampling, settings.top_k, settings.top_p), 2048, settings.guidance_every > 1, False)
-    return StaticDecoder(engine, text, kind, None)
+    return StaticDecoder(Session(engine, text), kind, None)
 
 
 @pytest.fixture(params=[False, True], ids=["pytorch", "triton"])
@@ -115,15 +115,6 @@ def with_triton(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """Choose the kernels of fake CUDA devices."""
     monkeypatch.setattr(kernels, "available", lambda device: request.param)
     return request.param
-
-
-@contextlib.contextmanager
-def recorded_kernels() -> tp.Iterator[list[Launch]]:
-    """Record the launches of all Triton kernels of a step."""
-    with recorded(triton_step, "fill_kernel", "remask_kernel") as launches, \
-            recorded(triton_layers, "add_norm_kernel", "embed_kernel", into=launches), \
-            recorded(triton_products, "linear_kernel", "text_attention_kernel", into=launches):
-        yield launches
 
 
 @pytest.mark.parametrize("arrangement", ["stride1", "nonoverlap"])

@@ -149,3 +149,13 @@ def compiled(launch: Launch, capability: int) -> Usage:
     registers, spills = re.search(r"Used (\d+) registers", text), re.findall(r"(\d+) bytes spill", text)
     assert registers is not None and spills, text
     return Usage(int(registers[1]), max(map(int, spills)), built.metadata.shared)
+
+
+@contextlib.contextmanager
+def recorded_kernels() -> tp.Iterator[list[Launch]]:
+    """Record the launches of all Triton kernels of a step."""
+    from magnet_plugin.engine import triton_layers, triton_products, triton_step
+    with recorded(triton_step, "fill_kernel", "remask_kernel") as launches, \
+            recorded(triton_layers, "add_norm_kernel", "embed_kernel", into=launches), \
+            recorded(triton_products, "linear_kernel", "text_attention_kernel", into=launches):
+        yield launches

@@ -4,8 +4,15 @@ import typing as tp
 import pytest
 import torch
 
-from magnet_plugin.decoding.autoregressive import column
-from magnet_plugin.models.lm_hybrid import HybridDecoder
+from magnet_plugin.decoding.autoregressive import delay
+from magnet_plugin.decoding.known_tokens import KnownTokens
+from magnet_plugin.decoding.options import GenerationOptions, PromptOptions
+from magnet_plugin.decoding.random_source import GLOBAL
+from magnet_plugin.decoding.rescoring import NO_RESCORING
+from magnet_plugin.engine.engines import engine_for
+from magnet_plugin.models.conditions import embed
+from magnet_plugin.models.generation import Generation
+from magnet_plugin.models.hybrid_decoder import HybridDecoder
 from magnet_plugin.modules.guidance import GuidedPredictor
 from magnet_plugin.modules.hybrid_layout import Layout
 
@@ -33,17 +40,31 @@ def some_tokens(batch: int = 2) -> torch.Tensor:
     return torch.randint(0, CARD, (batch, K, T), generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("switch", [1, 2, 7, T, T + K - 1])
-def test_logits_with_the_kv_cache_equal_those_of_the_full_forward_pass(model: tp.Any, switch: int) -> None:
+def decoder_of(model: tp.Any, engine: str, texts: list[tp.Any], batch: int, switch: int) -> tp.Any:
+    """The forward passes of a clip."""
+    nothing = KnownTokens(torch.zeros(batch, K, T, dtype=torch.long), torch.zeros(batch, K, T, dtype=torch.bool))
+    return model._decoder(Generation(nothing, texts, GenerationOptions(engine=engine), PromptOptions(), 0, GLOBAL, None,
+                                     NO_RESCORING), switch)
+
+
+@pytest.mark.parametrize("engine", ["plain", "lean"])
+@pytest.mark.parametrize("switch, start", [(1, 0), (2, 1), (7, 0), (7, 3), (T, 0), (T + K - 1, T)])
+def test_logits_with_the_kv_cache_equal_those_of_the_full_forward_pass(model: tp.Any, engine: str, switch: int, start: int
+                                                                       ) -> None:
+    """`start` columns are read in one pass."""
     tokens = some_tokens()
-    decoder = HybridDecoder(model, TEXTS, 2, switch, T)
-    doubled = tokens.repeat(2, 1, 1)
+    decoder = decoder_of(model, engine, TEXTS, 2, switch)
+    assert isinstance(decoder, HybridDecoder) == (engine == "plain")
+    doubled, tensors = tokens.repeat(2, 1, 1), embed(model, TEXTS, True)
     layout = Layout.single(switch, 4, T, K)
     with torch.no_grad():
-        full = model.joint_logits(doubled, decoder.tensors, 1, layout)
+        full = model.joint_logits(doubled, tensors, 1, layout)
         guided = full[2:] + (full[:2] - full[2:]) * 2.5
-        for step in range(switch):
-            logits = decoder.next_logits(column(tokens, step, CARD), 2.5)
+        columns = delay(tokens, CARD)
+        if start:
+            decoder.prefill(columns[..., :start])
+        for step in range(start, switch):
+            logits = decoder.next_logits(columns[..., step], 2.5)
             for k in range(K):
                 if 0 <= step - k < T:
                     assert (logits[:, k] - guided[:, k, step - k]).abs().max() < 2e-4, (step, k)
@@ -51,31 +72,32 @@ def test_logits_with_the_kv_cache_equal_those_of_the_full_forward_pass(model: tp
             return
         for stage in range(K):
             shown = tokens.masked_fill(~layout.prefix[:2] & (torch.arange(K) >= stage)[:, None], CARD)
-            full = model.joint_logits(shown.repeat(2, 1, 1), decoder.tensors, stage, layout)
+            full = model.joint_logits(shown.repeat(2, 1, 1), tensors, stage, layout)
             guided = full[2:] + (full[:2] - full[2:]) * 2.5
             for _ in range(2):                          # a forward pass leaves the cache unchanged
-                logits = GuidedPredictor(decoder.forward, True).logits(shown, stage, 2.5, torch.arange(T).expand(2, T))
+                logits = GuidedPredictor(decoder, True).logits(shown, stage, 2.5, torch.arange(T).expand(2, T))
                 free = ~layout.prefix[0, stage]
                 assert logits.shape == (2, T, CARD)
                 assert free.sum() == 0 or (logits[:, free] - guided[:, stage, free]).abs().max() < 2e-4, stage
                 some = torch.tensor([[T - 1, T - 2], [T - 2, T - 1]])
-                conditional = decoder.forward(shown, stage, some, both_branches=False)
+                conditional = decoder(shown, stage, some, both_branches=False)
                 expected = full[:2, stage].gather(1, some[..., None].expand(-1, -1, CARD))
                 assert not free[some].all() or (conditional - expected).abs().max() < 2e-4, "only the conditional branch"
 
 
-def test_steps_out_of_order_are_refused(model: tp.Any) -> None:
-    decoder = HybridDecoder(model, [], 1, 2, T)
+@pytest.mark.parametrize("engine", ["plain", "lean"])
+def test_steps_out_of_order_are_refused(model: tp.Any, engine: str) -> None:
+    decoder = decoder_of(model, engine, [], 1, 2)
     special = torch.full((1, K), CARD)
     with torch.no_grad():
         decoder.next_logits(special, 1.0)
         with pytest.raises(ValueError, match="all 2 prompt steps first; only 1"):
-            decoder.forward(some_tokens(1), 0, torch.zeros(1, 1).long(), both_branches=False)
+            decoder(some_tokens(1), 0, torch.zeros(1, 1).long(), both_branches=False)
         decoder.next_logits(special, 1.0)
         with pytest.raises(ValueError, match="more than 2 times"):
             decoder.next_logits(special, 1.0)
     with pytest.raises(ValueError, match="one per sample"):
-        HybridDecoder(model, TEXTS, 3, 2, T)
+        decoder_of(model, engine, TEXTS, 3, 2)
 
 
 def test_greedy_tokens_of_a_fully_autoregressive_clip_equal_audiocrafts_musicgen(model: tp.Any) -> None:
@@ -83,7 +105,7 @@ def test_greedy_tokens_of_a_fully_autoregressive_clip_equal_audiocrafts_musicgen
     theirs.load_state_dict(model.state_dict())
     for texts, prompt in ((TEXTS, None), (TEXTS, some_tokens()[..., :5])):
         expected = theirs.generate(prompt, texts, max_gen_len=T, use_sampling=False, cfg_coef=3.0)
-        got = model.generate(prompt, texts, prompt_frames=T, use_sampling=False, text_padding="attended", **FEW)
+        got = model.generate(prompt, texts, prompt_frames=T, use_sampling=False, **FEW)
         assert torch.equal(got, expected) and len(got.unique()) > 4
 
 
@@ -93,6 +115,48 @@ def test_without_a_prompt_tokens_equal_those_of_a_magnet_in_either_engine(model:
     for engine in ("lean", "plain"):
         assert torch.equal(model.generate(None, TEXTS, seed=3, engine=engine, **FEW),
                            plain.generate(None, TEXTS, seed=3, engine=engine, **FEW))
+
+
+@pytest.fixture(params=[False, True], ids=["as on a CPU", "in static buffers"])
+def static(request: pytest.FixtureRequest, model: tp.Any, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Decode as on a GPU, except that the steps are not captured."""
+    monkeypatch.setattr(engine_for(model, "model", torch.float32), "static", request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("settings", [
+    {}, {"prompt_frames": 1}, {"prompt_frames": 3, "guidance_every": 2}, {"prompt_frames": T}, {"prompt_top_k": 3},
+    {"prompt_cfg_coef": 1.0, "prompt_temperature": 0.7}, {"span_arrangement": "nonoverlap", "top_p": 0.0}], ids=str)
+def test_tokens_of_the_fast_path_equal_those_of_the_reference_path(model: tp.Any, static: bool, settings: tp.Any) -> None:
+    for texts, prompt in ((TEXTS, None), (TEXTS, some_tokens()[..., :6]), ([], some_tokens()[..., :1])):
+        for how in ({"seed": 3}, {"use_sampling": False}):
+            fast, plain = (model.generate(prompt, texts, num_samples=2, engine=engine,
+                                          **{"prompt_frames": 9, **FEW, **settings, **how}) for engine in ("lean", "plain"))
+            assert torch.equal(fast, plain) and len(plain.unique()) > 4, (len(texts), how)
+
+
+def test_known_tokens_anywhere_are_kept_by_the_fast_path(model: tp.Any, static: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    clip = KnownTokens(some_tokens(), torch.rand(2, K, T, generator=generator) < 0.3)
+    fast, plain = (model.generate(None, TEXTS, known_tokens=clip, prompt_frames=9, seed=1, engine=engine,
+                                  decoding_steps=[4, 3, 2, 2]) for engine in ("lean", "plain"))
+    assert torch.equal(fast, plain) and torch.equal(fast[clip.known], clip.tokens[clip.known])
+
+
+def test_clips_of_other_shapes_and_seeds_do_not_disturb_each_other(model: tp.Any, static: bool) -> None:
+    """The same buffers serve them one after another."""
+    def tokens(seed: int, frames: int, engine: str = "auto") -> torch.Tensor:
+        return model.generate(None, TEXTS, prompt_frames=frames, seed=seed, engine=engine, **FEW)
+
+    calls = [(1, 9), (2, 9), (1, 12), (1, T), (1, 9)]
+    assert all(torch.equal(tokens(*call), tokens(*call, engine="plain")) for call in calls)
+
+
+def test_lower_precision_decodes_after_a_prompt(model: tp.Any) -> None:
+    """The first greedy tokens are the same; others may differ."""
+    fast, exact = (model.generate(None, TEXTS, prompt_frames=9, use_sampling=False, precision=precision, **FEW)
+                   for precision in ("bfloat16", "model"))
+    assert torch.equal(fast[..., :1, 0], exact[..., :1, 0]) and fast.shape == exact.shape and fast.max() < CARD
 
 
 @pytest.mark.parametrize("arrangement", ["stride1", "nonoverlap"])
@@ -134,7 +198,7 @@ def test_the_prompt_has_its_own_guidance_scale_and_one_means_no_guidance(model: 
 
     theirs = build_scaled(UpstreamMusicGen, seed=5)
     theirs.load_state_dict(model.state_dict())
-    assert torch.equal(prompts(prompt_cfg_coef=1.0, text_padding="attended"),
+    assert torch.equal(prompts(prompt_cfg_coef=1.0),
                        theirs.generate(None, TEXTS, max_gen_len=T, use_sampling=False, cfg_coef=1.0))
     assert not torch.equal(prompts(prompt_cfg_coef=1.0), prompts(prompt_cfg_coef=3.0))
 
@@ -143,8 +207,7 @@ def test_invalid_settings_are_refused_by_name(model: tp.Any) -> None:
     for options, word in (({"prompt_frames": -1}, "prompt_duration"), ({"prompt_cfg_coef": -1}, "prompt_cfg_coef"),
                           ({"prompt_temperature": 0}, "prompt_temperature"), ({"prompt_top_k": -1}, "prompt_top_k"),
                           ({"prompt_frames": 3, "top_p": 2}, "top_p"),
-                          ({"prompt_frames": 3, "engine": "lean"}, "engine=lean"),
-                          ({"prompt_frames": 3, "precision": "bfloat16"}, "precision=bfloat16"),
+                          ({"prompt_frames": 3, "engine": "plain", "precision": "bfloat16"}, "precision=bfloat16"),
                           ({"prompt_frames": 3, "decoding_steps": [1]}, "decoding_steps")):
         with pytest.raises(ValueError, match=word):
             model.generate(None, TEXTS, **{**FEW, **options})

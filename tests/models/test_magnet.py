@@ -90,8 +90,8 @@ def test_settings_can_be_written_as_json(model: tp.Any) -> None:
 
 def test_after_a_warmup_the_first_generation_prepares_nothing_and_nothing_else_has_changed(
         model: tp.Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from magnet_plugin.engine import forward
-    forward.release(model.lm)
+    from magnet_plugin.engine import engines
+    engines.release(model.lm)
     lengths: list[tp.Any] = []
     decode = model.compression_model.decode
     monkeypatch.setattr(model.compression_model, "decode",
@@ -100,7 +100,7 @@ def test_after_a_warmup_the_first_generation_prepares_nothing_and_nothing_else_h
     assert model.warmup(2, duration=1.0) is None and lengths == [(2, 4, 50)]
     assert torch.equal(torch.get_rng_state(), state), "the global random state was used"
     assert model.generation_params == settings and model.duration == 2
-    monkeypatch.setattr(forward, "read_weights", lambda model: pytest.fail("the engine is built again"))
+    monkeypatch.setattr(engines, "read_weights", lambda *args: pytest.fail("the engine is built again"))
     model.generate(["a fast reel"], seed=1)
     for arguments, word in (((0,), "batch_size=0"), ((1, 3.0), "duration=3"), ((1, 0.0), "duration=0")):
         with pytest.raises(ValueError, match=word):
@@ -109,11 +109,13 @@ def test_after_a_warmup_the_first_generation_prepares_nothing_and_nothing_else_h
 
 def test_a_warmup_on_a_gpu_captures_all_steps(model: tp.Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU, with decoding in buffers of fixed shapes as on a GPU."""
-    from magnet_plugin.engine.forward import engine_for
+    from magnet_plugin.engine.engines import engine_for
     engine = engine_for(model.lm, "model", torch.float32)
     monkeypatch.setattr(engine, "static", True)
     monkeypatch.setattr(model, "device", torch.device("cuda"))
+    state = torch.get_rng_state()
     model.warmup(2)
+    assert torch.equal(torch.get_rng_state(), state), "the global random state was used"
 
     def captured() -> list[int]:
         return [len(decoder._calls) for decoder in engine.decoders.values()]

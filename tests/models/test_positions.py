@@ -4,7 +4,8 @@ import typing as tp
 import pytest
 import torch
 
-from magnet_plugin.engine.forward import Engine, engine_for
+from magnet_plugin.engine.engines import engine_for
+from magnet_plugin.engine.forward import Engine
 from magnet_plugin.modules.hybrid_layout import Layout
 
 from ..helpers.small_models import HybridMagnetLMModel, K, MagnetLMModel, build

@@ -7,7 +7,7 @@ import torch
 
 from magnet_plugin.modules import attention
 from magnet_plugin.modules.attention import attend, choose
-from magnet_plugin.modules.context import Band, Context, Full
+from magnet_plugin.modules.context import Band, Causal, Context, Full
 
 from ..helpers.attention import random_qkv, reference_attention
 
@@ -65,14 +65,23 @@ def test_full_attention_equals_the_formula_and_serves_cross_attention():
         assert not torch.allclose(attend(q, k, v, context)[:, :, 10], attend(q, moved, v, context)[:, :, 10]), context
 
 
+def test_causal_attention_equals_the_formula():
+    q, k, v = random_qkv(2, 3, 40, 8)
+    assert choose(Causal(), "cpu", torch.float32, "auto", 40) == "torch-causal"
+    assert choose(Causal(), "cpu", torch.float32, "auto", 1) == "torch-full"
+    assert (attend(q, k, v, Causal()) - reference_attention(q, k, v, Causal())).abs().max() < 1e-5
+    one = [x[:, :, :1] for x in (q, k, v)]
+    assert torch.allclose(attend(*one, Causal()), one[2], atol=1e-6)
+
+
 def test_a_new_context_only_has_to_implement_dense():
-    class Causal(Context):
+    class Backwards(Context):
         def dense(self, num_queries, num_keys, device=None):
-            return torch.ones(num_queries, num_keys, dtype=torch.bool, device=device).tril()
+            return torch.ones(num_queries, num_keys, dtype=torch.bool, device=device).triu()
 
     q, k, v = random_qkv(2, 3, 40, 8)
-    assert choose(Causal(), "cpu", torch.float32) == "torch-dense"
-    assert (attend(q, k, v, Causal()) - reference_attention(q, k, v, Causal())).abs().max() < 1e-5
+    assert choose(Backwards(), "cpu", torch.float32) == "torch-dense"
+    assert (attend(q, k, v, Backwards()) - reference_attention(q, k, v, Backwards())).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.bfloat16, 2e-2), (torch.float16, 3e-3), (torch.float64, 1e-5)])

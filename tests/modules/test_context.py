@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from magnet_plugin.modules.context import Band, Full
+from magnet_plugin.modules.context import Band, Causal, Full
 
 
 def slow_band(seq_len, width):
@@ -12,6 +12,7 @@ def slow_band(seq_len, width):
 def test_a_band_allows_frames_on_both_sides():
     for seq_len, width in [(1, 0), (6, 0), (7, 2), (9, 20)]:
         assert Band(width).dense(seq_len, seq_len).tolist() == slow_band(seq_len, width)
+    assert Causal().dense(3, 3).tolist() == [[True, False, False], [True, True, False], [True, True, True]]
     assert Full().dense(2, 3).all() and Full().dense(2, 3).shape == (2, 3)
 
 
@@ -25,5 +26,7 @@ def test_the_local_mask_of_xformers_is_the_same_band():
 def test_invalid_bands_are_refused():
     with pytest.raises(ValueError, match="width"):
         Band(-1)
-    with pytest.raises(ValueError, match="self-attention"):
-        Band(5).dense(50, 20)
+    for context in (Band(5), Causal()):
+        for method in (context.dense, context.reduced):
+            with pytest.raises(ValueError, match=f"{type(context).__name__} is for self-attention, got 50 queries and 20"):
+                method(50, 20)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from audiocraft.modules.conditioners import ConditioningAttributes
 
-from magnet_plugin.engine.forward import engine_for
+from magnet_plugin.engine.engines import engine_for
 from magnet_plugin.models import builders
 from magnet_plugin.solvers import evaluation
 
