@@ -7,6 +7,7 @@ import typing as tp
 import torch
 
 from ..decoding.options import GenerationOptions
+from ..engine import float8
 from ..models.predictors import predictor
 from ..modules.context import Band, Full
 from . import baselines
@@ -88,6 +89,8 @@ def _decoders(case: Case, ours: tp.Any, upstream: tp.Any, musicgen: tp.Any, devi
              "bfloat16": own(precision="bfloat16")}
     if device.type == "cpu":
         found["int8"] = own(precision="int8")
+    if float8.find_problem(device) is None:
+        found["float8"] = own(precision="float8")
     if case.steps == PAPER:             # MusicGen takes one step per frame: only MAGNeT's full number is comparable
         found["MusicGen"] = lambda: musicgen.generate(None, list(texts), max_gen_len=case.length, top_k=250, cfg_coef=3.0)
     return found

@@ -13,7 +13,7 @@ CHOICES = {
     "span_scoring": ("max", "prod"),
     "engine": ("auto", "lean", "plain"),
     "upper_codebooks": ("shown", "hidden"),
-    "precision": ("model", "bfloat16", "float16", "int8"),
+    "precision": ("model", "bfloat16", "float16", "float8", "int8"),
 }
 
 
@@ -35,8 +35,9 @@ class GenerationOptions(RescoringOptions):
         span_scoring: score of a `nonoverlap` span: by its most likely token (`max`) or by all of its tokens (`prod`).
         engine: forward pass used for decoding: `lean`, the fast path; `plain`, the reference path, which is the model's own
             forward pass; `auto`, the fast path where it supports the model.
-        precision: dtype of the linear layers: `model`, that of the weights; `bfloat16`, `float16` (CUDA) or `int8` (CPU).
-            Values other than `model` are approximate and need the fast path.
+        precision: dtype of the linear layers: `model`, that of the weights; `bfloat16`, `float16` (CUDA), `float8` (CUDA,
+            compute capability 8.9 or higher) or `int8` (CPU). Values other than `model` are approximate and need the fast
+            path.
         guidance_interval: lowest and highest mask rate at which guidance is applied (arXiv 2404.07724). An interval narrower
             than (0, 1) is approximate and faster, because the unconditional branch is not computed outside of it.
         guidance_every: compute the unconditional branch in every n-th step and reuse its difference to the conditional

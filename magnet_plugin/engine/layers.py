@@ -7,6 +7,9 @@ import typing as tp
 import torch
 from torch.nn import functional as F
 
+FLOAT8_LARGEST = torch.finfo(torch.float8_e4m3fn).max
+FLOAT8_SMALLEST = 1e-12     # Rows whose values are all smaller than this become zero, instead of dividing by it.
+
 
 def embed(tokens: torch.Tensor, tables: tp.Union[torch.Tensor, tp.Sequence[torch.Tensor]], positions: torch.Tensor
           ) -> torch.Tensor:
@@ -57,6 +60,19 @@ def add_norm(x: torch.Tensor, delta: tp.Optional[torch.Tensor], weight: torch.Te
         [rows, T, D] of type `dtype`.
     """
     return F.layer_norm(add(x, delta, constant), weight.shape, weight, bias, eps).to(dtype)
+
+
+def quantise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Quantise each row to float8 so that its largest value becomes the largest of the type.
+
+    Args:
+        x: [rows, channels], any float type.
+    Returns:
+        float8_e4m3fn [rows, channels], and the float32 scales [rows, 1] by which it is to be multiplied.
+    """
+    values = x.float()
+    scales = values.abs().amax(dim=1, keepdim=True).clamp_min(FLOAT8_SMALLEST) / FLOAT8_LARGEST
+    return (values / scales).to(torch.float8_e4m3fn), scales
 
 
 def text_attention(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: tp.Optional[torch.Tensor]

@@ -12,7 +12,7 @@ from functools import cache
 import torch
 from torch.nn import functional as F
 
-from . import triton_products
+from . import float8, triton_products
 from .kernels import products_available
 
 logger = logging.getLogger(__name__)
@@ -42,32 +42,36 @@ class LinearWeights:
 
 
 def prepare_linear(linear: LinearWeights, precision: str, dtype: torch.dtype, activation: str = "none") -> LinearLayer:
-    """Return a function [..., in] -> [..., out]. Its output has the dtype of the layer, float32 for int8.
+    """Return a function [..., in] -> [..., out]. Its output has the dtype that `layer_dtype` returns.
 
     Args:
         linear: the weights.
         precision: `model` computes in `dtype`; `bfloat16` or `float16` in that type; `int8` uses 8-bit weights with a scale
-            for each output and quantises inputs on the fly (CPU only).
+            for each output and quantises inputs on the fly (CPU only), and so does `float8` (recent NVIDIA GPUs only).
         dtype: the dtype of `model`.
         activation: `none`, `relu` or `gelu`, applied to the output.
     Raises:
-        ValueError: int8 on a device other than a CPU.
+        ValueError: int8 on a device other than a CPU, or float8 on one that does not support it.
     """
     if precision == "int8":
         return _quantised(linear, activation)
+    act = ACTIVATIONS[activation]
+    if precision == "float8":
+        multiply = float8.multiply(linear.weight, linear.bias)
+        return lambda x: act(multiply(x))
     inner = layer_dtype(precision, dtype)
     linear = linear.to(inner)
     if linear.weight.device.type == "cpu" and _packs(inner):
         return _packed(linear, activation)
     if activation != "none" and products_available(linear.weight.device, inner):
         return lambda x: triton_products.linear(x.to(inner), linear.weight, linear.bias, activation)
-    act = ACTIVATIONS[activation]
     return lambda x: act(F.linear(x.to(inner), linear.weight, linear.bias))
 
 
 def layer_dtype(precision: str, dtype: torch.dtype) -> torch.dtype:
     """Return the dtype of what `prepare_linear` computes: of attention, and of norms before linear layers."""
-    return {"model": dtype, "int8": torch.float32}.get(precision) or getattr(torch, precision)
+    found = {"model": dtype, "int8": torch.float32, "float8": torch.bfloat16}.get(precision)
+    return found or getattr(torch, precision)
 
 
 def _packed(linear: LinearWeights, activation: str) -> LinearLayer:

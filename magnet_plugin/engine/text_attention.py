@@ -15,9 +15,11 @@ def prepare_text_attention(query: LinearWeights, precision: str, dtype: torch.dt
 
     Args:
         query: projection of the queries.
-        precision: see `linear.prepare_linear`.
+        precision: see `linear.prepare_linear`; `float8` computes this layer in bfloat16, together with the attention.
         dtype: likewise.
     """
+    if precision == "float8":
+        precision = "bfloat16"
     inner = layer_dtype(precision, dtype)
     if precision != "int8" and products_available(query.weight.device, inner):
         query = query.to(inner)

@@ -1,9 +1,10 @@
-"""`layers.add_norm` and `layers.embed` as one Triton kernel each; the contracts are in `layers`."""
+"""`layers.add_norm`, `embed` and `quantise` as one Triton kernel each; the contracts are in `layers`."""
 import typing as tp
 
 import torch
 
 from .jit import block, jit, tl, warps
+from .layers import FLOAT8_LARGEST, FLOAT8_SMALLEST
 
 
 def add_norm(x: torch.Tensor, delta: tp.Optional[torch.Tensor], weight: torch.Tensor, bias: torch.Tensor, eps: float,
@@ -28,6 +29,17 @@ def embed(tokens: torch.Tensor, tables: torch.Tensor, positions: torch.Tensor) -
         tokens, tables, positions, result, *tokens.stride(), length, width, tables.stride(0), CODEBOOKS=codebooks,
         BLOCK=block(width), num_warps=warps(2 * block(width)))
     return result
+
+
+def quantise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Quantise each row to float8; see `layers.quantise`. `x` is contiguous."""
+    _check_contiguous(x=x)
+    rows, width = x.shape
+    result = torch.empty_like(x, dtype=torch.float8_e4m3fn)
+    scales = torch.empty(rows, 1, dtype=torch.float32, device=x.device)
+    quantise_kernel[(rows,)](x, result, scales, width, FLOAT8_LARGEST, FLOAT8_SMALLEST, BLOCK=block(width),
+                             num_warps=warps(2 * block(width)))
+    return result, scales
 
 
 def _check_contiguous(**tensors: tp.Optional[torch.Tensor]) -> None:
@@ -71,3 +83,15 @@ def embed_kernel(tokens, tables, positions, result, sample_stride, codebook_stri
         token = tl.load(tokens + sample * sample_stride + k * codebook_stride + frame * frame_stride)
         values += tl.load(tables + k * table_size + token * width + channel, mask=inside, other=0.0).to(tl.float32)
     tl.store(result + (sample * length + frame) * width + channel, values, mask=inside)
+
+
+@jit
+def quantise_kernel(x, result, scales, width, largest, smallest, BLOCK: tl.constexpr):
+    """Quantise one row."""
+    row = tl.program_id(0).to(tl.int64)
+    channel = tl.arange(0, BLOCK)
+    inside = channel < width
+    values = tl.load(x + row * width + channel, mask=inside, other=0.0).to(tl.float32)
+    scale = tl.div_rn(tl.maximum(tl.max(tl.abs(values), 0), smallest), largest)
+    tl.store(scales + row, scale)
+    tl.store(result + row * width + channel, tl.div_rn(values, scale).to(result.dtype.element_ty), mask=inside)

@@ -13,7 +13,8 @@ _DEPTH = 64         # Channels of the inputs in one step of a product.
 _PROCESSORS = 100   # Large tiles are used if there are this many: about one for each processor of a data centre's GPU.
 
 
-def linear(x: torch.Tensor, weight: torch.Tensor, bias: tp.Optional[torch.Tensor], activation: str) -> torch.Tensor:
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: tp.Optional[torch.Tensor], activation: str,
+           tile: tp.Optional[int] = None) -> torch.Tensor:
     """Compute a linear layer and its activation.
 
     Args:
@@ -21,6 +22,7 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: tp.Optional[torch.Tensor
         weight: [out, in], contiguous, of the same dtype.
         bias: [out] or None.
         activation: `none`, `relu` or `gelu`.
+        tile: rows and outputs that one program computes, 64 or 128; by default, what suits the size.
     Returns:
         [..., out].
     """
@@ -28,7 +30,8 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: tp.Optional[torch.Tensor
     outputs, inputs = weight.shape
     rows = x.numel() // inputs
     result = x.new_empty(*x.shape[:-1], outputs)
-    tile = 128 if -(-rows // 128) * -(-outputs // 128) >= _PROCESSORS else 64
+    if tile is None:
+        tile = 128 if -(-rows // 128) * -(-outputs // 128) >= _PROCESSORS else 64
     linear_kernel[(-(-rows // tile) * -(-outputs // tile),)](
         x, weight, bias, result, rows, outputs, inputs, ACTIVATION=activation, ROWS=tile, OUTPUTS=tile, DEPTH=_DEPTH,
         num_warps=8 if tile == 128 else 4, num_stages=3)

@@ -1,4 +1,5 @@
 """Triton is used on CUDA, PyTorch on everything else."""
+import contextlib
 import functools
 import logging
 import sys
@@ -29,9 +30,9 @@ def forget() -> tp.Iterator[None]:
 def test_triton_is_chosen_on_cuda_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)      # Only the choice is tested here.
     assert kernels.step_functions("cpu") == (step.remask, step.fill)
-    assert kernels.layer_functions("cpu") == (layers.add_norm, layers.embed)
+    assert kernels.layer_functions("cpu") == (layers.add_norm, layers.embed, layers.quantise)
     assert kernels.step_functions("cuda:0") == (triton_step.remask, triton_step.fill)
-    assert kernels.layer_functions("cuda") == (triton_layers.add_norm, triton_layers.embed)
+    assert kernels.layer_functions("cuda") == (triton_layers.add_norm, triton_layers.embed, triton_layers.quantise)
 
 
 def test_without_triton_one_warning_says_that_pytorch_is_used(monkeypatch: pytest.MonkeyPatch,
@@ -78,7 +79,7 @@ def test_products_that_differ_from_those_of_pytorch_are_not_used(
     compare = functools.partial(kernels.compare_products, torch.device("cpu"), dtype)
     with interpreted():
         compare()
-        monkeypatch.setattr(triton_products, name, lambda *args: 1.05 * right(*args))
+        monkeypatch.setattr(triton_products, name, lambda *args, **others: 1.05 * right(*args, **others))
         with pytest.raises(RuntimeError, match="its result differs from that of PyTorch by [45]") as error:
             compare()
     monkeypatch.setattr(kernels, "_try", lambda function, device: str(error.value))
@@ -88,16 +89,17 @@ def test_products_that_differ_from_those_of_pytorch_are_not_used(
     assert len(caplog.messages) == 1 and "differs" in caplog.messages[0]
 
 
-def test_products_are_made_for_16_bits_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("device, dtype, expected", [("cuda", torch.float16, True), ("cuda", torch.bfloat16, True),
+                                                     ("cuda", torch.float32, False), ("cpu", torch.bfloat16, False)])
+def test_products_are_made_for_16_bits_on_cuda(device: str, dtype: torch.dtype, expected: bool,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)      # Only the choice is tested here.
-    weights = LinearWeights(torch.zeros(64, 64))
-    for device, dtype, expected in (("cuda", torch.float16, True), ("cuda", torch.bfloat16, True),
-                                    ("cuda", torch.float32, False), ("cpu", torch.bfloat16, False)):
-        assert kernels.products_available(device, dtype) == expected
-        with fake_cuda(), recorded(triton_products, "linear_kernel", "text_attention_kernel") as launches:
-            linear = LinearWeights(weights.weight.to(device))
-            x, text = torch.zeros(1, 4, 64, device=device), torch.zeros(1, 2, 3, 32, device=device, dtype=dtype)
-            gelu, plain = (prepare_linear(linear, "model", dtype, activation) for activation in ("gelu", "none"))
-            results = gelu(x), plain(x), prepare_text_attention(linear, "model", dtype)(x, text, text, None)
-        assert len(launches) == 2 * expected, (device, dtype)
-        assert all(result.dtype == dtype and result.shape == x.shape for result in results)
+    assert kernels.products_available(device, dtype) == expected
+    with fake_cuda() if device == "cuda" else contextlib.nullcontext(), \
+            recorded(triton_products, "linear_kernel", "text_attention_kernel") as launches:
+        weights = LinearWeights(torch.zeros(64, 64, device=device))
+        x, text = torch.zeros(1, 4, 64, device=device), torch.zeros(1, 2, 3, 32, device=device, dtype=dtype)
+        gelu, plain = (prepare_linear(weights, "model", dtype, activation) for activation in ("gelu", "none"))
+        results = gelu(x), plain(x), prepare_text_attention(weights, "model", dtype)(x, text, text, None)
+    assert len(launches) == 2 * expected
+    assert all(result.dtype == dtype and result.shape == x.shape for result in results)

@@ -7,7 +7,7 @@ import torch
 
 from magnet_plugin.engine import layers, triton_layers
 
-from ..helpers.triton_kernels import compiled, interpreted, recorded
+from ..helpers.triton_kernels import Launch, compiled, interpreted, recorded
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
@@ -57,6 +57,17 @@ def test_embeddings_are_summed_in_float32(dtype: torch.dtype, device: str) -> No
     assert torch.equal(result, layers.embed(tokens, tables, positions))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_are_quantised_to_float8(dtype: torch.dtype, device: str) -> None:
+    x = random(5, 40, dtype=dtype, device=device)
+    x[1], x[2] = 0, x[2] * 1000
+    expected, scales = layers.quantise(x)
+    found, found_scales = triton_layers.quantise(x)
+    assert found.dtype == torch.float8_e4m3fn and torch.equal(found_scales, scales)
+    assert torch.equal(found.float(), expected.float())
+    torch.testing.assert_close(expected.float() * scales, x.float(), rtol=0.0625, atol=float(scales.max()) * 2 ** -10)
+
+
 def test_strided_tensors_are_refused() -> None:
     with pytest.raises(ValueError, match="x must be contiguous, but its strides are"):
         x, ones = torch.zeros(2, 4, 4).transpose(0, 1), torch.ones(4)
@@ -73,6 +84,18 @@ def test_layers_compile_without_spilling_registers(capability: int) -> None:
         triton_layers.embed(tokens, tables, torch.zeros(8, 2048))
     assert len(launches) == 2
     for launch in launches:
-        usage = compiled(launch, capability)
-        print(f"sm_{capability} {launch.name}: {usage}")
-        assert usage.spilled == 0 and usage.registers <= 128
+        assert_fits(launch, capability)
+
+
+@pytest.mark.integ
+@pytest.mark.parametrize("capability", [89, 90])
+def test_quantisation_compiles_for_gpus_that_multiply_float8(capability: int) -> None:
+    with recorded(triton_layers, "quantise_kernel") as launches:
+        triton_layers.quantise(torch.zeros(8, 8192, dtype=torch.bfloat16))
+    assert_fits(launches[0], capability)
+
+
+def assert_fits(launch: Launch, capability: int) -> None:
+    usage = compiled(launch, capability)
+    print(f"sm_{capability} {launch.name}: {usage}")
+    assert usage.spilled == 0 and usage.registers <= 128

@@ -43,10 +43,16 @@ def interpreted() -> tp.Iterator[None]:
 
 @contextlib.contextmanager
 def _mended_interpreter() -> tp.Iterator[None]:
-    """Mend the interpreter of Triton 3.6: loops over a range that is an argument (with NumPy 2.4), and bfloat16 products."""
+    """Mend the interpreter of Triton 3.6.
+
+    It cannot loop over a range that is an argument (with NumPy 2.4) nor multiply bfloat16, and loses the carry where
+    rounding to float8 gives the next power of two.
+    """
+    import torch
     import triton.language as tl
     from triton.runtime import interpreter
     multiply, patch_tensor = interpreter.InterpreterBuilder.create_dot, interpreter._patch_lang_tensor
+    convert = interpreter._convert_float
 
     def widened(x: tp.Any) -> tp.Any:
         return interpreter.interpreter_builder.cast_impl(x, tl.float32) if x.dtype == tl.bfloat16 else x
@@ -58,7 +64,13 @@ def _mended_interpreter() -> tp.Iterator[None]:
         patch_tensor(tensor, scope)
         scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
 
+    def convert_float(values: tp.Any, source: tp.Any, target: tp.Any, rounding: tp.Any) -> tp.Any:
+        if (source, target) != (tl.float32, tl.float8e4nv):
+            return convert(values, source, target, rounding)
+        return torch.from_numpy(values).to(torch.float8_e4m3fn).view(torch.uint8).numpy()
+
     with mock.patch.object(interpreter.InterpreterBuilder, "create_dot", create_dot), \
+            mock.patch.object(interpreter, "_convert_float", convert_float), \
             mock.patch.object(interpreter, "_patch_lang_tensor", patch_lang_tensor):
         yield
 
