@@ -5,15 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..metrics.pictures import pyplot
+from ..metrics.pictures import clip_axes, pyplot
 
 LOWEST_HZ, ROWS = 60.0, 288     # frequency at the bottom of a picture; number of its rows
 WINDOW_SECONDS = 0.096
 FFT_FACTOR = 2                  # each window is zero-padded to this multiple of its length
 HOPS_PER_WINDOW = 8
 FLOOR_DB = 75.0                 # range below the loudest point that is drawn
-BACKGROUND, FOREGROUND = "#0d0b14", "#cfcbdc"
-WIDTH, HEIGHT, DPI = 1080, 480, 150     # pixels; dots per inch
+WIDTH, HEIGHT = 1080, 480       # pixels
 
 
 def spectrogram(wav: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
@@ -54,19 +53,13 @@ def draw_spectrogram(path: Path, wav: np.ndarray, sample_rate: int) -> None:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    plt = pyplot("the spectrogram needs matplotlib")
     power, edges = spectrogram(wav, sample_rate)
-    figure = plt.figure(figsize=(WIDTH / DPI, HEIGHT / DPI), dpi=DPI, facecolor=BACKGROUND, layout="tight")
-    axes = figure.add_subplot(facecolor=BACKGROUND)
+    figure, axes = clip_axes(WIDTH, HEIGHT, "frequency (kHz)", "the spectrogram needs matplotlib")
     seconds = np.atleast_2d(wav).shape[1] / sample_rate
     axes.imshow(power, origin="lower", aspect="auto", cmap="magma", interpolation="bilinear", vmin=-FLOOR_DB, vmax=0,
                 extent=(0.0, seconds, 0.0, float(ROWS)))
     ticks = [khz for khz in (0.1, 0.2, 0.5, 1, 2, 4, 8, 16) if edges[0] <= 1000 * khz <= edges[-1] * 1.001]
     rows = np.interp(np.log(np.multiply(ticks, 1000.0)), np.log(edges), np.arange(ROWS + 1))
     axes.set_yticks(rows, list(map(str, ticks)))
-    axes.set_xlabel("time (s)", color=FOREGROUND, fontsize=13)
-    axes.set_ylabel("frequency (kHz)", color=FOREGROUND, fontsize=13)
-    axes.tick_params(colors=FOREGROUND, labelsize=12, length=3)
-    axes.spines[:].set_visible(False)
     figure.savefig(path)
-    plt.close(figure)
+    pyplot().close(figure)
