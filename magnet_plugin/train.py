@@ -63,7 +63,7 @@ def prepare_data(cfg: DictConfig) -> None:
     if flashy.distrib.is_rank_zero():
         from .data.folk.dataset import make_folk
         make_folk(Path(folk.out), clips=folk.clips, seed=folk.seed, sample_rate=cfg.sample_rate,
-                  duration=folk.duration)
+                  duration=folk.duration, soundfonts=list(folk.get("soundfonts") or ()))
     flashy.distrib.barrier()
 
 

@@ -22,7 +22,8 @@ settings that `dora run` needs to train on the data."""
 def run_folk(args: argparse.Namespace) -> int:
     """Make the folk set and print the settings that use it."""
     from ..data.folk.dataset import make_folk
-    folders = make_folk(args.out, args.clips, args.seed, args.sample_rate, args.duration, args.jobs)
+    folders = make_folk(args.out, args.clips, args.seed, args.sample_rate, args.duration, args.jobs,
+                        soundfonts=args.soundfont)
     for name, folder in folders.items():
         print(f"datasource.{name}={folder}")
     return 0
@@ -63,6 +64,10 @@ def add_folk_arguments(parser: argparse.ArgumentParser) -> None:
                         help="length of each clip in seconds, 0.5 to 600 (default: 5)")
     parser.add_argument("--jobs", type=integer_from(1), metavar="N",
                         help="number of processes, at least 1 (default: number of available cores)")
+    parser.add_argument("--soundfont", action="append", default=[], metavar="NAME",
+                        help="SoundFont that plays the notes: timgm6mb, fluidr3, musescore, or the path of an .sf2 or .sf3 "
+                             "file. Repeatable: each clip then draws one of them (default: timgm6mb, which comes with "
+                             "pretty_midi)")
     parser.set_defaults(run=run_folk)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import wave
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from ..folders import locked, read_marker, staging_folder, write_marker
 from ..manifests import GENERATE_CLIPS, check_shares, entry, write_manifest
 from ..parallel import parallel_map
 from .render import render
+from .soundfonts import find
 from .tunes import Tune, load_tunes, split_tunes
 
 FORMAT = 3                  # increase it whenever the same arguments give other clips
@@ -42,6 +43,7 @@ class Task(NamedTuple):
         seed: seed of all random choices for this clip.
         sample_rate: in Hz.
         duration: in seconds.
+        soundfonts: see `render`.
     """
 
     folder: str
@@ -50,6 +52,7 @@ class Task(NamedTuple):
     seed: tuple[int, int, int]
     sample_rate: int
     duration: float
+    soundfonts: tuple[str, ...] = ()
 
 
 def write_wav(path: Path, wav: np.ndarray, sample_rate: int) -> None:
@@ -69,7 +72,7 @@ def make_clip(task: Task) -> float:
     """
     rng = np.random.default_rng(task.seed)
     for tune in task.tunes:
-        clip = render(rng, tune, task.sample_rate, task.duration)
+        clip = render(rng, tune, task.sample_rate, task.duration, task.soundfonts)
         if clip is not None:
             wav, metadata = clip
             path = Path(task.folder, task.stem + ".wav")
@@ -112,7 +115,8 @@ def plan(folder: Path, tunes: dict[str, list[Tune]], arguments: dict[str, Any]) 
         tasks[name] = [
             Task(str(folder), f"audio/{name}/{i:05d}",
                  [tunes[name][order[(i + k) % len(order)]] for k in range(CANDIDATES)],
-                 (arguments["seed"], number + 1, i), arguments["sample_rate"], arguments["duration"])
+                 (arguments["seed"], number + 1, i), arguments["sample_rate"], arguments["duration"],
+                 tuple(arguments.get("soundfonts", ())))
             for i in range(size)]
     return tasks
 
@@ -168,7 +172,7 @@ def check_arguments(clips: int, seed: int, sample_rate: int, duration: float, sp
 
 def make_folk(out: Path, clips: int = 2000, seed: int = 0, sample_rate: int = 16000, duration: float = 5.0,
               jobs: int | None = None, progress: bool = True,
-              splits: Mapping[str, float] = FOLK_SHARES) -> dict[str, Path]:
+              splits: Mapping[str, float] = FOLK_SHARES, soundfonts: Sequence[str] = ()) -> dict[str, Path]:
     """Render the folk set to `out`, unless it is there already.
 
     The audio and JSON files depend only on the arguments, not on `jobs`. No tune is in more than one split. The split
@@ -183,6 +187,8 @@ def make_folk(out: Path, clips: int = 2000, seed: int = 0, sample_rate: int = 16
         jobs: number of processes; None uses all available cores.
         progress: show progress bars.
         splits: split name to share, relative to their sum.
+        soundfonts: names of `soundfonts.SOUNDFONTS`, or paths of .sf2 or .sf3 files; each clip draws one. If empty, all
+            clips are played by the default one, which comes with pretty_midi.
     Returns:
         Split name to manifest folder.
     Raises:
@@ -190,8 +196,12 @@ def make_folk(out: Path, clips: int = 2000, seed: int = 0, sample_rate: int = 16
     """
     check_arguments(clips, seed, sample_rate, duration, splits)
     out = Path(out).expanduser().resolve()
-    arguments = {"format": FORMAT, "clips": clips, "seed": seed, "sample_rate": sample_rate,
+    arguments: dict[str, Any] = {"format": FORMAT, "clips": clips, "seed": seed, "sample_rate": sample_rate,
                  "duration": float(duration), "splits": {name: float(share) for name, share in splits.items()}}
+    if soundfonts:
+        arguments["soundfonts"] = list(soundfonts)
+        for name in soundfonts:
+            find(name)
     if not is_made(out, arguments):
         out.parent.mkdir(parents=True, exist_ok=True)
         with locked(out):

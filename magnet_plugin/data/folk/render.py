@@ -1,14 +1,14 @@
 """Render a crop of a tune: draw instrument, key, tempo and start, synthesise the notes, and describe the result."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from .captions import INSTRUMENTS, TEMPI, Instrument, caption, draw_template, key_name, register_of
-from .sources import package_folder
+from .soundfonts import DEFAULT, licence, synthesiser
 from .tunes import Notes, Tune, share_in_scale
 
 RMS_LEVEL = 10 ** (-20 / 20)    # target level: -20 dBFS
@@ -83,19 +83,6 @@ def draw(rng: np.random.Generator, tune: Tune) -> Performance | None:
     return Performance(tune, instrument, shift, bpm, start, draw_template(rng))
 
 
-@lru_cache(maxsize=1)
-def soundfont() -> bytes:
-    """Read the General MIDI SoundFont that is part of pretty_midi.
-
-    Raises:
-        ValueError: pretty_midi or its SoundFont is not installed.
-    """
-    path = package_folder("pretty_midi") / "TimGM6mb.sf2"
-    if not path.exists():
-        raise ValueError(f"there is no SoundFont at {path}; run `pip install --force-reinstall pretty_midi`")
-    return path.read_bytes()
-
-
 def lowpass(factor: int, half: int = 32) -> np.ndarray:
     """Build a windowed-sinc low-pass filter for decimation by `factor`.
 
@@ -110,7 +97,7 @@ def lowpass(factor: int, half: int = 32) -> np.ndarray:
     return kernel / kernel.sum()
 
 
-def synthesise(notes: Notes, program: int, sample_rate: int, duration: float) -> np.ndarray:
+def synthesise(notes: Notes, program: int, sample_rate: int, duration: float, soundfont: str = DEFAULT) -> np.ndarray:
     """Synthesise notes at the SoundFont's own level.
 
     Args:
@@ -118,14 +105,12 @@ def synthesise(notes: Notes, program: int, sample_rate: int, duration: float) ->
         program: General MIDI program, counted from 0.
         sample_rate: in Hz.
         duration: in seconds.
+        soundfont: see `soundfonts.find`.
     Returns:
         Mono audio [duration * sample_rate], float32.
     """
-    import tinysoundfont  # type: ignore[import-untyped]
     rate = sample_rate * OVERSAMPLING
-    # Each clip gets a new synthesiser, so that no reverberation of an earlier clip is left in it.
-    synth = tinysoundfont.Synth(samplerate=rate)
-    synth.program_select(0, synth.sfload(soundfont()), 0, program)
+    synth = synthesiser(soundfont, program, rate)
     events = []
     for onset, length, pitch in notes:
         events.append((round(onset * rate), 1, pitch))
@@ -167,8 +152,12 @@ def is_in_key(performance: Performance, notes: Notes) -> bool:
     return share_in_scale(notes, source.tonic + performance.shift, source.mode) >= MIN_CROP_IN_KEY
 
 
-def describe(performance: Performance, notes: Notes) -> dict[str, Any]:
-    """Build the metadata of a clip: the fields of AudioCraft's music and sound data sets, and its notes (in seconds)."""
+def describe(performance: Performance, notes: Notes, soundfont: str | None) -> dict[str, Any]:
+    """Build the metadata of a clip: the fields of AudioCraft's music and sound data sets, and its notes (in seconds).
+
+    A SoundFont that was drawn is named with its licence.
+    """
+    drawn = {} if soundfont is None else {"soundfont": soundfont, "soundfont_licence": licence(soundfont)}
     source, instrument, tempo = performance.tune.source, performance.instrument, TEMPI[performance.bpm]
     register = register_of(sum(length * pitch for _, length, pitch in notes) / sum(length for _, length, _ in notes))
     text = caption(performance.template, source.kind, performance.key, instrument.name, performance.bpm, register)
@@ -176,10 +165,10 @@ def describe(performance: Performance, notes: Notes) -> dict[str, Any]:
             "key": performance.key, "bpm": performance.bpm, "genre": source.kind, "instrument": instrument.name,
             "moods": [tempo], "keywords": [source.kind, instrument.name, tempo] + ([register] if register else []),
             "program": instrument.program, "register": register, "beat": source.beat,
-            "notes": [list(note) for note in notes]}
+            "notes": [list(note) for note in notes], **drawn}
 
 
-def render(rng: np.random.Generator, tune: Tune, sample_rate: int, duration: float
+def render(rng: np.random.Generator, tune: Tune, sample_rate: int, duration: float, soundfonts: Sequence[str] = ()
            ) -> tuple[np.ndarray, dict[str, Any]] | None:
     """Render a clip that is in its key and silent for at most half of its length.
 
@@ -188,6 +177,7 @@ def render(rng: np.random.Generator, tune: Tune, sample_rate: int, duration: flo
         tune: what to play.
         sample_rate: in Hz.
         duration: in seconds.
+        soundfonts: one of them is drawn for the clip; the default one plays if there are none.
     Returns:
         Audio [duration * sample_rate], float32, and its metadata; None if `ATTEMPTS` draws give no suitable clip.
     """
@@ -196,7 +186,8 @@ def render(rng: np.random.Generator, tune: Tune, sample_rate: int, duration: flo
         notes = performance.sounding(duration) if performance else []
         if performance is None or not notes or not is_in_key(performance, notes):
             continue
-        wav = synthesise(notes, performance.instrument.program, sample_rate, duration)
+        soundfont = soundfonts[int(rng.integers(len(soundfonts)))] if soundfonts else None
+        wav = synthesise(notes, performance.instrument.program, sample_rate, duration, soundfont or DEFAULT)
         if silent_share(wav, sample_rate) <= MAX_SILENCE:
-            return normalise(wav), describe(performance, notes)
+            return normalise(wav), describe(performance, notes, soundfont)
     return None
