@@ -15,11 +15,13 @@ from ..distributed.fsdp import Sharding
 from .conditioners import WordsConditioner
 from .generation import frames
 from .lm_hybrid import HybridMagnetLMModel
+from .stft_codec import STFTDecoder, STFTEncoder
 
 MAGNET_LM, HYBRID_LM = "transformer_lm_magnet", "transformer_lm_hybrid_magnet"
 # Kept here because register() replaces them.
 _upstream_lm_model = upstream.get_lm_model
 _upstream_provider = upstream.get_conditioner_provider
+_upstream_autoencoder = upstream.get_encodec_autoencoder
 
 
 def get_lm_model(cfg: DictConfig) -> LMModel:
@@ -93,6 +95,15 @@ def get_conditioner_provider(output_dim: int, cfg: DictConfig) -> ConditioningPr
     for name, conf in ours.items():
         provider.conditioners[name] = WordsConditioner(output_dim, **conf.words).to(cfg.device)
     return provider
+
+
+def get_encodec_autoencoder(name: str, cfg: DictConfig) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Build a codec's encoder and decoder as AudioCraft's function does; `stft` gives the plugin's, configured by `stft`."""
+    if name != "stft":
+        return _upstream_autoencoder(name, cfg)
+    shared = dict_from_config(cfg.stft)
+    encoder, decoder = shared.pop("encoder"), shared.pop("decoder")
+    return STFTEncoder(**shared, **encoder), STFTDecoder(**shared, **decoder)
 
 
 def get_generation_options(cfg: DictConfig) -> GenerationOptions:
