@@ -20,6 +20,11 @@ MACHINE = {"float32": "float32 matrix products {:.3g} GFLOP/s", "bfloat16": "bfl
 QUALITY = {"accuracy": "instrument accuracy ↑", "frechet": "Fréchet distance ↓", "seconds": "seconds per clip ↓",
            "likelihood": "log-likelihood under MusicGen, nats per token ↑"}
 
+CODEC = {"kbps": "kb/s", "parameters": "parameters", "notes_recovered": "F1 of notes, against the real clip's ↑",
+         "notes_written": "F1 of notes, against the score ↑", "instruments": "instrument accuracy ↑",
+         "mel_db": "mel distance, dB ↓", "si_snr_db": "SI-SNR, dB", "seconds": "seconds per clip ↓",
+         "cross_entropy": "cross entropy of a small MAGNeT, nats ↓"}
+
 
 def markdown(heads: tp.Sequence[str], rows: tp.Iterable[tp.Sequence[str]], left: int = 1) -> str:
     """Return a Markdown table; the first `left` columns are aligned to the left."""
@@ -109,7 +114,15 @@ def quality_blocks(found: dict[str, tp.Any]) -> list[str]:
             markdown(["", *(QUALITY.get(name, name) for name in names)], rows)]
 
 
-BLOCKS = {"decode": decode_blocks, "train": train_blocks, "quality": quality_blocks, "startup": startup_blocks}
+def codec_blocks(found: dict[str, tp.Any]) -> list[str]:
+    """Return the block of codecs, with the real clips as first row."""
+    names = [name for name in CODEC if any(name in row for row in found["rows"].values())]
+    rows = [[label, *(f"{row[name]:.3g}" if name in row else "–" for name in names)] for label, row in found["rows"].items()]
+    return [f"### {found['clips']} held-out clips\n", markdown(["", *(CODEC[name] for name in names)], rows)]
+
+
+BLOCKS = {"codec": codec_blocks, "decode": decode_blocks, "train": train_blocks, "quality": quality_blocks,
+          "startup": startup_blocks}
 
 
 def spread(values: tp.Sequence[float], name: str) -> str:

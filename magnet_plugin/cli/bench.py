@@ -53,6 +53,10 @@ def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
         "quality", "measure how decoding settings affect the quality of the bundled models", measure_quality,
         " Runs on the CPU. Each setting is one row of the table: instrument accuracy, Fréchet distance, log-likelihood and "
         "seconds per clip. Rows of an earlier run with the same clips and seeds are not measured again."))
+    add_codec_arguments(add(
+        "codec", "measure what of the music survives codecs", measure_codecs,
+        " Runs on the CPU and on the folk data set: notes that a transcriber hears, instruments that a classifier "
+        "recognises, mel distance. Needs onnxruntime, mir_eval and basic-pitch."))
     add("table", "write bench.md and its pictures again from the JSON files, without measuring", write_table)
     bench_scale.add_arguments(add("scale", "estimate how long a training takes on many GPUs, and whether it fits",
                                   bench_scale.run, " Nothing is measured; docs/scale.md lists the assumptions."))
@@ -79,6 +83,43 @@ def add_quality_arguments(one: argparse.ArgumentParser) -> None:
                      help="folder of the folk data set (default: the one of solver=magnet, which is rendered if missing)")
     one.add_argument("--only", action="append", metavar="TEXT",
                      help="measure only rows whose names contain TEXT; may be repeated (default: all rows)")
+
+
+def add_codec_arguments(one: argparse.ArgumentParser) -> None:
+    """Add the options of `magnet bench codec`."""
+    one.add_argument("codecs", nargs="+", metavar="LABEL=NAME",
+                     help="codecs to compare: a label for the table, and a bundled model (//bundled/codec-16khz), a run "
+                          "(//sig/SIG) or a release folder")
+    one.add_argument("--data", type=Path, metavar="DIR",
+                     help="folder of the folk data set (default: the one of solver=magnet, which is rendered if missing)")
+    one.add_argument("--clips", type=integer_from(1), default=96, metavar="N",
+                     help="number of held-out clips, at least 1 (default: 96)")
+    one.add_argument("--training-clips", type=integer_from(2), default=2000, metavar="N",
+                     help="number of real clips that the instrument classifier is trained on, at least 2 (default: 2000)")
+    one.add_argument("--updates", type=integer_from(0), default=0, metavar="N",
+                     help="also train solver=magnet on each codec's tokens for N updates, and report its cross entropy on "
+                          "the validation split (default: 0, no training)")
+    one.add_argument("--override", action="append", default=[], metavar="KEY=VALUE",
+                     help="setting of that training, as `dora run` takes it; may be repeated")
+
+
+def measure_codecs(args: argparse.Namespace) -> int:
+    """Measure the codecs, and write the table.
+
+    Raises:
+        ValueError: a codec has no label.
+    """
+    pairs = [text.partition("=") for text in args.codecs]
+    wrong = [label for label, equals, _ in pairs if not equals]
+    if wrong:
+        raise ValueError(f"{wrong[0]} has no label; give LABEL=NAME, for example bundled=//bundled/codec-16khz")
+    from .. import register
+    from ..bench import codecs, quality
+    register()
+    args.out.mkdir(parents=True, exist_ok=True)
+    codecs.measure({label: name for label, _, name in pairs}, quality.folk_splits(args.data), args.clips,
+                   args.training_clips, args.updates, args.override, log, args.out)
+    return write_table(args)
 
 
 def measure_speed(args: argparse.Namespace) -> int:
