@@ -81,9 +81,8 @@ def _patches() -> list[Patch]:
     from audiocraft.solvers import builders as solver_builders
     from audiocraft.solvers import magnet as solver_magnet
     from audiocraft.solvers.compression import CompressionSolver
-    from audiocraft.utils import checkpoint, export
 
-    from .distributed import fsdp, saving
+    from .distributed import fsdp
     from .models import builders as our_builders
     from .models import loaders as our_loaders
     from .models import magnet as our_api
@@ -105,14 +104,7 @@ def _patches() -> list[Patch]:
               "Adds the autoencoder `stft`. Unnecessary if AudioCraft had a registry of autoencoders."),
         Patch((loaders, magnet), "load_lm_model_magnet", our_loaders.load_magnet_lm,
               "AudioCraft's loader switches the attention backend of the whole process to xformers."),
-        Patch((checkpoint,), "resolve_checkpoint_path", _resolver(checkpoint.resolve_checkpoint_path),
-              "Adds //bundled/NAME and release folders to the names of checkpoints."),
-        Patch((checkpoint,), "load_checkpoint", _loader(checkpoint),
-              "Checkpoints with omegaconf objects do not load since torch 2.6 changed weights_only; loads them safely."),
-        Patch((checkpoint,), "save_checkpoint", saving.save_checkpoint,
-              "AudioCraft renames a checkpoint before it is on the disk; a crash of the machine can then lose both."),
-        *(Patch((owner,), name, _safely(getattr(owner, name)), "Like load_checkpoint; torch.load changes only in the call.")
-          for owner, name in ((loaders, "_get_state_dict"), (export, "export_encodec"), (export, "export_lm"))),
+        *_checkpoint_patches(),
         Patch((CompressionSolver,), "model_from_checkpoint", staticmethod(_codec_loader(our_loaders.load_codec)),
               "AudioCraft loads codecs with a plain torch.load, which fails for its own checkpoints since torch 2.6."),
         Patch((models.CompressionModel,), "get_pretrained", staticmethod(get_codec),
@@ -125,6 +117,24 @@ def _patches() -> list[Patch]:
               "AudioCraft's hash of the weights cannot read the sharded tensors of `fully_shard`."),
         Patch((solver_magnet,), "MagnetSolver", our_solver.MagnetSolver, "For code that imports the class by name."),
         Patch((solver_magnet,), "AudioMagnetSolver", our_solver.AudioMagnetSolver, "Like MagnetSolver."),
+    ]
+
+
+def _checkpoint_patches() -> list[Patch]:
+    """The part of the table that concerns finding, loading and saving checkpoints."""
+    from audiocraft.models import loaders
+    from audiocraft.utils import checkpoint, export
+
+    from .distributed import saving
+    return [
+        Patch((checkpoint,), "resolve_checkpoint_path", _resolver(checkpoint.resolve_checkpoint_path),
+              "Adds //bundled/NAME and release folders to the names of checkpoints."),
+        Patch((checkpoint,), "load_checkpoint", _loader(checkpoint),
+              "Checkpoints with omegaconf objects do not load since torch 2.6 changed weights_only; loads them safely."),
+        Patch((checkpoint,), "save_checkpoint", saving.save_checkpoint,
+              "AudioCraft renames a checkpoint before it is on the disk; a crash of the machine can then lose both."),
+        *(Patch((owner,), name, _safely(getattr(owner, name)), "Like load_checkpoint; torch.load changes only in the call.")
+          for owner, name in ((loaders, "_get_state_dict"), (export, "export_encodec"), (export, "export_lm"))),
     ]
 
 
