@@ -82,11 +82,11 @@ def test_operators_on_cuda(branches: str, with_triton: bool, monkeypatch: pytest
             recorded(triton_products, "text_attention_kernel") as texts:
         model = build(MagnetLMModel, bias_ff=True, device="cuda")
         engine = Engine(read_weights(model), model.context, "float8")
-        text = engine.session(torch.zeros(4, 5, model.dim)).text
+        session = engine.session(torch.zeros(4, 5, model.dim))
         tokens = torch.zeros(2, K, 32, dtype=torch.long)
         parts.clear()
         with Launches() as launches:
-            logits = engine.logits(tokens, text, 0, branches == "both")
+            logits = session.logits(tokens, 0, branches == "both")
     assert logits.dtype == torch.float32 and logits.shape == (4 if branches == "both" else 2, 32, model.card)
     count = len(engine.layers)
     assert launches.kernels["_scaled_mm"] == 5 * count and not launches.synchronizing
