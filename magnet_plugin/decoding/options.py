@@ -13,6 +13,7 @@ CHOICES = {
     "span_scoring": ("max", "prod"),
     "engine": ("auto", "lean", "plain"),
     "upper_codebooks": ("shown", "hidden"),
+    "text_padding": ("masked", "attended"),
     "precision": ("model", "bfloat16", "float16", "float8", "int8"),
 }
 
@@ -44,6 +45,8 @@ class GenerationOptions(RescoringOptions):
             branch in between. Values above 1 are approximate and faster.
         upper_codebooks: whether known tokens of the codebooks above the one that is being decoded are `shown` to the
             model, as AudioCraft does with a prompt, or `hidden` from it, as they are in training.
+        text_padding: what happens to shorter texts in a batch: `masked` hides their padding, so that a text gives the same
+            alone and in a batch; `attended` is AudioCraft's behaviour, in which padding takes part in cross-attention.
         rescorer_...: see `RescoringOptions`.
     Raises:
         ValueError: a value is invalid; the message names the setting and the remedy.
@@ -63,6 +66,7 @@ class GenerationOptions(RescoringOptions):
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     guidance_every: int = 1
     upper_codebooks: str = "shown"
+    text_padding: str = "masked"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -25,28 +25,12 @@ from .kept import KINDS, Kept
 from .kernels import layer_functions
 from .kv_cache import AddedMask, CachedColumns, KVCache
 from .layers import add
-from .linear import LinearLayer, LinearWeights, layer_dtype, prepare_linear
-from .text_attention import TextAttention, prepare_text_attention
+from .linear import layer_dtype, prepare_linear
+from .prepared_layer import PreparedLayer
 from .text_cache import TextCache
-from .weights import LayerWeights, ModelWeights, Norm
+from .weights import ModelWeights, Norm
 
 _TEXT_ALIGN = 64        # On CUDA, texts are padded to a multiple of this, so that one length is captured for nearly all.
-
-
-class _Layer:
-    def __init__(self, weights: LayerWeights, precision: str, dtype: torch.dtype) -> None:
-        def ready(linear: tp.Optional[LinearWeights], activation: str = "none") -> tp.Any:
-            return None if linear is None else prepare_linear(linear, precision, dtype, activation)
-
-        self.weights = weights
-        self.qkv: LinearLayer = ready(weights.qkv)
-        self.out: LinearLayer = ready(weights.out)
-        self.attend_to_text: tp.Optional[TextAttention] = None if weights.cross_q is None else prepare_text_attention(
-            weights.cross_q, precision, dtype)
-        self.cross_kv: LinearLayer = ready(weights.cross_kv)
-        self.cross_out: LinearLayer = ready(weights.cross_out)
-        self.ff_in: LinearLayer = ready(weights.ff_in, weights.activation)
-        self.ff_out: LinearLayer = ready(weights.ff_out)
 
 
 class Engine:
@@ -67,7 +51,7 @@ class Engine:
         self.dtype = layer_dtype(precision, dtype)
         self.functions = layer_functions(self.device)
         self.tables = torch.stack(list(weights.embeddings)) if self.device.type == "cuda" else weights.embeddings
-        self.layers = [_Layer(layer, precision, dtype) for layer in weights.layers]
+        self.layers = [PreparedLayer(layer, precision, dtype) for layer in weights.layers]
         head_precision = "int8" if precision == "int8" else "model"
         self.heads = [prepare_linear(head, head_precision, torch.float32) for head in weights.heads]
         self.cardinality = weights.heads[0].weight.shape[0]
@@ -94,23 +78,28 @@ class Engine:
         columns = -(-columns // 8) * 8          # As CUDA kernels require of masks.
         return self._caches.find((batch, rows, columns), build)
 
-    def session(self, source: tp.Optional[torch.Tensor], unconditional: tp.Optional[torch.Tensor] = None) -> "Session":
+    def session(self, source: tp.Optional[torch.Tensor], unconditional: tp.Optional[torch.Tensor] = None,
+                mask: tp.Optional[torch.Tensor] = None) -> "Session":
         """Create the forward pass of one generation.
 
         Args:
             source: what the conditional branch attends to, [B, S, D]; None without cross-attention.
             unconditional: the same for the unconditional branch, [B, S, D].
+            mask: positions that a row attends to, Bool [rows, S], the unconditional rows last; None means all.
         """
-        return Session(self, TextCache() if source is None else self._text_cache(source, unconditional))
+        return Session(self, TextCache() if source is None else self._text_cache(source, unconditional, mask))
 
-    def _text_cache(self, source: torch.Tensor, unconditional: tp.Optional[torch.Tensor]) -> TextCache:
-        mask: tp.Optional[torch.Tensor] = None
+    def _text_cache(self, source: torch.Tensor, unconditional: tp.Optional[torch.Tensor], mask: tp.Optional[torch.Tensor]
+                    ) -> TextCache:
         constant = unconditional is not None and bool((unconditional == unconditional[:, :1]).all())
         if unconditional is not None and not constant:
             source = torch.cat([source, unconditional])
+        added_mask = None if mask is None else self._additive(mask[:len(source)])
         if self.device.type == "cuda":
             extra = -source.shape[1] % _TEXT_ALIGN
-            mask = F.pad(source.new_zeros(1, 1, 1, source.shape[1], dtype=self.dtype), (0, extra), value=float("-inf"))
+            if added_mask is None:
+                added_mask = source.new_zeros(len(source), 1, 1, source.shape[1], dtype=self.dtype)
+            added_mask = F.pad(added_mask, (0, extra), value=float("-inf"))
             source = F.pad(source, (0, 0, 0, extra))
         keys_values, added = [], []
         for layer in self.layers:
@@ -119,7 +108,7 @@ class Engine:
                 assert unconditional is not None
                 value = layer.cross_kv(unconditional[:, :1]).chunk(2, dim=-1)[1]
                 added.append(layer.cross_out(value))
-        return TextCache(keys_values, added, mask)
+        return TextCache(keys_values, added, added_mask)
 
     def hidden(self, tokens: torch.Tensor, text: TextCache, context: Context, both_branches: bool,
                frames: tp.Optional[torch.Tensor] = None, positions: tp.Optional[torch.Tensor] = None) -> torch.Tensor:
@@ -198,12 +187,16 @@ class Engine:
         normed = self._add_norm(x, delta, tp.cast(Norm, layer.weights.cross_norm))[:rows]
         keys, values = (y[:rows] for y in text.keys_values[i])
         assert layer.attend_to_text is not None
-        attended = layer.attend_to_text(normed, keys, values, text.mask)
+        attended = layer.attend_to_text(normed, keys, values, None if text.mask is None else text.mask[:rows])
         return layer.cross_out(attended), text.unconditional[i] if rows < x.shape[0] else None
 
     def _add_norm(self, x: torch.Tensor, delta: tp.Optional[torch.Tensor], norm: Norm,
                   constant: tp.Optional[torch.Tensor] = None, dtype: tp.Optional[torch.dtype] = None) -> torch.Tensor:
         return self.functions.add_norm(x, delta, norm.weight, norm.bias, norm.eps, dtype or self.dtype, constant)
+
+    def _additive(self, mask: torch.Tensor) -> torch.Tensor:
+        """Bool [rows, S] -> [rows, 1, 1, S]: 0 where True, -inf elsewhere."""
+        return torch.zeros_like(mask, dtype=self.dtype).masked_fill(~mask, float("-inf"))[:, None, None]
 
     def _heads(self, x: torch.Tensor, parts: int) -> torch.Tensor:
         """[B, T, parts * D] -> [parts, B, H, T, d]."""

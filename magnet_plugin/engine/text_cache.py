@@ -13,8 +13,8 @@ class TextCache:
         keys_values: keys and values of the cross-attention, [2, rows, H, S, d] per layer; empty without cross-attention.
         unconditional: what cross-attention adds in the unconditional branch, [B, 1, D] per layer; empty if it is computed
             like that of the conditional branch.
-        mask: added to the scores of the S text positions, [1, 1, 1, S]: 0, or -inf for padding; None without padding. It is
-            not boolean, because PyTorch would convert that in every layer.
+        mask: added to the scores of the S text positions, [rows, 1, 1, S]: 0, or -inf for padding; None without padding.
+            It is not boolean, because PyTorch would convert that in every layer.
     """
     keys_values: tp.Sequence[torch.Tensor] = ()
     unconditional: tp.Sequence[torch.Tensor] = ()

@@ -1,32 +1,123 @@
 """Text conditions of a generation, selected and embedded for each of its models."""
+import collections
 import typing as tp
+import weakref
 
+import torch
 from audiocraft.models.lm import LMModel
-from audiocraft.modules.conditioners import ClassifierFreeGuidanceDropout, ConditioningAttributes, ConditionType
+from audiocraft.modules.conditioners import (
+    ClassifierFreeGuidanceDropout,
+    ConditionFuser,
+    ConditioningAttributes,
+    ConditionType,
+)
+from torch.nn import functional as F
 
 ConditionTensors = dict[str, ConditionType]
+"""Embeddings [rows, S, D] and mask [rows, S] by name. A boolean mask is True for the positions that a text has, and the
+others are masked in cross-attention; AudioCraft's integer masks are ignored there, as AudioCraft does."""
+_CACHED_TEXTS = 1024
+_Text = tuple[tuple[str, tp.Optional[str]], ...]
+_caches: "weakref.WeakKeyDictionary[LMModel, tuple[tp.Hashable, collections.OrderedDict[_Text, ConditionTensors]]]" = (
+    weakref.WeakKeyDictionary())
 
 
-def embed(lm: LMModel, conditions: list[ConditioningAttributes], guided: bool) -> ConditionTensors:
-    """Embed conditions for a forward pass.
-
-    Conditional and unconditional rows are embedded together, as AudioCraft does: padding changes numbers.
+def embed(lm: LMModel, conditions: tp.Sequence[ConditioningAttributes], guided: bool,
+          negative: tp.Sequence[ConditioningAttributes] = (), padding: str = "masked") -> ConditionTensors:
+    """Embed the conditions of a generation.
 
     Args:
         lm: the model.
         conditions: one entry per sample.
-        guided: append an unconditional row for each sample, for classifier-free guidance.
+        guided: append a row for each sample that guidance leads away from.
+        negative: conditions of those rows; by default they are unconditional.
+        padding: `masked` embeds each text by itself and remembers it, so that a text does not depend on its neighbours in a
+            batch. `attended` embeds all rows together, as AudioCraft does: shorter texts are padded with zeros, which take
+            part in cross-attention.
     Returns:
-        Embeddings and masks by name, of B rows, or of 2 B rows with the unconditional ones last.
+        Embeddings and masks by name, of B rows, or of 2 B rows with the unconditional or negative ones last.
     """
+    rows = list(conditions)
     if guided:
-        conditions = conditions + ClassifierFreeGuidanceDropout(p=1.0)(conditions)
-    return lm.condition_provider(lm.condition_provider.tokenize(conditions))
+        rows += list(negative) or ClassifierFreeGuidanceDropout(p=1.0)(rows)
+    provider = lm.condition_provider
+    if padding == "attended" or set(provider.conditioners) != set(provider.text_conditions):
+        return provider(provider.tokenize(rows))
+    alone = [_embed_alone(lm, row) for row in rows]
+    return {name: _stack([one[name][0] for one in alone]) for name in alone[0]} if alone else {}
+
+
+def embed_branches(lm: LMModel, conditions: tp.Sequence[ConditioningAttributes], batch: int,
+                   negative: tp.Sequence[ConditioningAttributes] = (), padding: str = "masked"
+                   ) -> tuple[ConditionTensors, bool]:
+    """Embed the conditions of a generation and say whether there is a text to guide towards.
+
+    Args:
+        lm: the model.
+        conditions: one entry per sample; none means unconditional.
+        batch: number of samples B.
+        negative, padding: see `embed`.
+    Raises:
+        ValueError: the number of conditions is wrong, or negative ones have nothing to be guided away from.
+    """
+    check_count(conditions, batch)
+    check_count(negative, batch)
+    if negative and not conditions:
+        raise ValueError("negative texts need texts to lead to: pass descriptions too")
+    return embed(lm, conditions or unconditional(lm, batch), bool(conditions), negative, padding), bool(conditions)
+
+
+def _embed_alone(lm: LMModel, row: ConditioningAttributes) -> ConditionTensors:
+    """Embed a text by itself, or return what an earlier call has computed."""
+    parameters = list(lm.condition_provider.parameters())
+    device = parameters[0].device.type if parameters else "cpu"
+    state = (torch.is_autocast_enabled(device), torch.get_autocast_dtype(device), torch.is_grad_enabled(),
+             *((p.data_ptr(), p._version) for p in parameters))
+    if lm not in _caches or _caches[lm][0] != state:
+        _caches[lm] = state, collections.OrderedDict()
+    cache, key = _caches[lm][1], tuple(sorted(row.text.items()))
+    found = cache.get(key)
+    if found is None:
+        found = cache[key] = lm.condition_provider(lm.condition_provider.tokenize([row]))
+        if len(cache) > _CACHED_TEXTS:
+            cache.popitem(last=False)
+    cache.move_to_end(key)
+    return found
+
+
+def _stack(values: list[torch.Tensor]) -> ConditionType:
+    """Stack embeddings [1, S_i, D] to [rows, S, D], with a boolean mask [rows, S] if their lengths differ."""
+    longest, device = max(value.shape[1] for value in values), values[0].device
+    stacked = torch.cat([F.pad(value, (0, 0, 0, longest - value.shape[1])) for value in values])
+    lengths = [value.shape[1] for value in values]
+    if min(lengths) == longest:
+        return stacked, torch.ones(stacked.shape[:2], dtype=torch.int, device=device)
+    return stacked, torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]
+
+
+def text_mask(tensors: ConditionTensors, fuser: ConditionFuser) -> tp.Optional[torch.Tensor]:
+    """Return which positions cross-attention may attend to, Bool [rows, S]; None if that is all of them."""
+    masks = [mask for name, (_, mask) in tensors.items() if fuser.cond2fuse[name] == "cross"]
+    if not any(mask.dtype == torch.bool for mask in masks):
+        return None
+    return torch.cat([mask if mask.dtype == torch.bool else torch.ones_like(mask).bool() for mask in masks], dim=1)
 
 
 def rows_of(tensors: ConditionTensors, rows: int) -> ConditionTensors:
     """Select the first rows of embedded conditions."""
     return {name: (value[:rows], mask[:rows]) for name, (value, mask) in tensors.items()}
+
+
+def by_text_length(tensors: ConditionTensors) -> tp.Iterator[tuple[torch.Tensor, ConditionTensors]]:
+    """Divide rows into groups without padding: yields the numbers of the rows, Long [N], and their conditions.
+
+    AudioCraft's transformer has no mask for padding, so that its models read one group at a time.
+    """
+    lengths = torch.stack([mask.sum(dim=-1) for _, mask in tensors.values()], dim=-1)          # [rows, names]
+    for own in lengths.unique(dim=0):
+        rows = (lengths == own).all(dim=-1).nonzero()[:, 0]
+        yield rows, {name: (value[rows, :int(length)], mask[rows, :int(length)])
+                     for (name, (value, mask)), length in zip(tensors.items(), own)}
 
 
 def unconditional(lm: LMModel, batch: int) -> list[ConditioningAttributes]:

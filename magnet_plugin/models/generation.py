@@ -43,6 +43,7 @@ class Generation:
     Attributes:
         known: the clip to fill in.
         conditions: one entry per sample; none means unconditional.
+        negative: conditions that guidance leads away from, one per sample; none means those without a text.
         options: decoding settings.
         prompt_options: settings of autoregressive frames, which only hybrid models have.
         prompt_length: frames of the caller's prompt.
@@ -52,6 +53,7 @@ class Generation:
     """
     known: KnownTokens
     conditions: list[ConditioningAttributes]
+    negative: list[ConditioningAttributes]
     options: GenerationOptions
     prompt_options: PromptOptions
     prompt_length: int

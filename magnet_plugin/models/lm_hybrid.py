@@ -14,7 +14,7 @@ from ..decoding.sampling import Sampler
 from ..engine.causal import HybridSession
 from ..modules.guidance import GuidedPredictor
 from ..modules.hybrid_layout import Layout
-from .conditions import ConditionTensors, check_count, embed, unconditional
+from .conditions import ConditionTensors, embed_branches
 from .generation import Generation
 from .hybrid_decoder import Columns, HybridDecoder
 from .lm_magnet import MagnetLMModel
@@ -141,9 +141,8 @@ class HybridMagnetLMModel(MagnetLMModel):
 
     def _decoder(self, generation: Generation, switch: int) -> tp.Union[HybridSession, HybridDecoder]:
         """Return the forward passes of a clip: the fast path's, or those of the model itself."""
-        options, batch, guided = generation.options, generation.batch, bool(generation.conditions)
-        check_count(generation.conditions, batch)
-        tensors = embed(self, generation.conditions or unconditional(self, batch), guided)
+        options, batch = generation.options, generation.batch
+        tensors, guided = embed_branches(self, generation.conditions, batch, generation.negative, options.text_padding)
         length = generation.known.tokens.shape[-1]
         session = fast_session(self, tensors, guided, options.engine, options.precision)
         if session is None:

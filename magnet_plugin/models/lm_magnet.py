@@ -15,7 +15,7 @@ from ..decoding.random_source import RandomSource, Seed, sample_seeds
 from ..decoding.rescoring import Rescorer, Rescoring
 from ..modules.context import Band, Context, Full
 from ..modules.guidance import GuidedPredictor
-from .conditions import ConditionTensors, embed
+from .conditions import ConditionTensors, embed, text_mask
 from .generation import Generation, frames, lock_of
 from .predictors import compute_dtype, decode, predictor
 from .transformer import ContextAttentionLayer
@@ -85,8 +85,9 @@ class MagnetLMModel(LMModel):
                 positions = torch.arange(x.shape[1], device=x.device)[None]
             x = x + self.embed_positions(positions)
         x = x.to(self.emb[0].weight.dtype)
+        cross = None if cross_source is None else (cross_source, text_mask(condition_tensors, self.fuser))
         for layer in self.transformer.layers:
-            x = self.transformer._apply_layer(layer, x, cross_attention_src=cross_source, src_mask=context)
+            x = self.transformer._apply_layer(layer, x, cross_attention_src=cross, src_mask=context)
         x = x[:, -T:]                             # Without prepended conditions.
         return x if self.out_norm is None else self.out_norm(x)
 
@@ -129,12 +130,13 @@ class MagnetLMModel(LMModel):
 
     def embed_conditions(self, conditions: list[ConditioningAttributes]) -> ConditionTensors:
         """Embed conditions, dropping them as training does."""
-        return embed(self, self.att_dropout(self.cfg_dropout(conditions)), guided=False)
+        return embed(self, self.att_dropout(self.cfg_dropout(conditions)), guided=False, padding="attended")
 
     @torch.no_grad()
     def generate(self, prompt: tp.Optional[torch.Tensor] = None,    # type: ignore[override]
                  conditions: tp.Sequence[ConditioningAttributes] = (), num_samples: tp.Optional[int] = None,
                  max_gen_len: int = 256, *, seed: Seed = None, known_tokens: tp.Optional[KnownTokens] = None,
+                 negative: tp.Sequence[ConditioningAttributes] = (),
                  callback: tp.Optional[Callback] = None, cfg_coef: None = None, two_step_cfg: None = None,
                  remove_prompts: bool = False, check: bool = False, rescorer: tp.Optional[Rescorer] = None,
                  **options: tp.Any) -> torch.Tensor:
@@ -148,6 +150,7 @@ class MagnetLMModel(LMModel):
             seed: one seed, or one per sample; makes the result reproducible on one device, and each sample independent of
                 the others (see `sample_seeds`). None continues torch's global random state.
             known_tokens: known tokens anywhere in the clip, instead of `prompt` and `max_gen_len`.
+            negative: conditions that guidance leads away from, one per sample, instead of those without a text.
             callback: called with (steps done, steps in all).
             remove_prompts: remove the prompt's frames from the result.
             check: ignored; AudioCraft's `LMModel.generate` has this argument.
@@ -169,7 +172,7 @@ class MagnetLMModel(LMModel):
         random = RandomSource.seeded(sample_seeds(seed, len(known.tokens)), known.tokens.device)
         with lock_of(self):
             rescoring = Rescoring.of(rescorer, settings, conditions, len(known.tokens))
-            tokens = self.decode(Generation(known, list(conditions), settings, prompt_options,
+            tokens = self.decode(Generation(known, list(conditions), list(negative), settings, prompt_options,
                                             0 if prompt is None else prompt.shape[-1], random, callback, rescoring))
         return tokens[..., prompt.shape[-1]:] if remove_prompts and prompt is not None else tokens
 
@@ -179,7 +182,7 @@ class MagnetLMModel(LMModel):
 
     def decode(self, generation: Generation) -> torch.Tensor:
         """Decode in parallel what is not known; returns Long [B, K, T]."""
-        predict = predictor(self, generation.conditions, generation.batch, generation.options)
+        predict = predictor(self, generation.conditions, generation.batch, generation.options, generation.negative)
         return self.fill_in(predict, generation.known, generation)
 
     def fill_in(self, predict: GuidedPredictor, known: KnownTokens, generation: Generation,

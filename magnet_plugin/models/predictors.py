@@ -16,13 +16,13 @@ from ..engine.forward import Session
 from ..engine.weights import Source, UnsupportedModel
 from ..modules.guidance import Forward, GuidedPredictor, for_branches
 from ..modules.tokens import gather_frames
-from .conditions import ConditionTensors, check_count, embed, rows_of, unconditional
+from .conditions import ConditionTensors, embed_branches, rows_of, text_mask
 
 logger = logging.getLogger(__name__)
 
 
-def predictor(model: tp.Any, conditions: list[ConditioningAttributes], batch: int, options: GenerationOptions
-              ) -> GuidedPredictor:
+def predictor(model: tp.Any, conditions: list[ConditioningAttributes], batch: int, options: GenerationOptions,
+              negative: tp.Sequence[ConditioningAttributes] = ()) -> GuidedPredictor:
     """Build the predictor of one generation.
 
     Args:
@@ -30,12 +30,11 @@ def predictor(model: tp.Any, conditions: list[ConditioningAttributes], batch: in
         conditions: one entry per sample; none means unconditional.
         batch: number of samples B.
         options: decoding settings.
+        negative: conditions that guidance leads away from; none means those without a text.
     Raises:
         ValueError: the number of conditions is wrong, or the fast path was requested and does not support the model.
     """
-    check_count(conditions, batch)
-    guided = bool(conditions)
-    tensors = embed(model, conditions or unconditional(model, batch), guided)
+    tensors, guided = embed_branches(model, conditions, batch, negative, options.text_padding)
     forward = fast_session(model, tensors, guided, options.engine, options.precision) or _reference_forward(model, tensors)
     return GuidedPredictor(forward, guided, options.guidance_every)
 
@@ -113,8 +112,9 @@ def fast_session(model: tp.Any, tensors: ConditionTensors, guided: bool, engine:
     _, text = model.fuser(weight.new_zeros(rows, 1, model.dim), tensors)
     if text is None:
         return made.session(None)
-    text = text.to(weight.dtype)
-    return made.session(*text.chunk(2)) if guided else made.session(text)
+    text, mask = text.to(weight.dtype), text_mask(tensors, model.fuser)
+    conditional, without = text.chunk(2) if guided else (text, None)
+    return made.session(conditional, without, mask)
 
 
 def compute_dtype(weight: torch.Tensor) -> torch.dtype:

@@ -9,7 +9,7 @@ from ..decoding.rescoring import Rescorer, Score
 from ..decoding.rescoring_options import check_fill
 from ..modules.guidance import for_branches, guide_branches
 from ..modules.tokens import replace_codebook
-from .conditions import ConditionTensors, conditions_for, embed, has_text
+from .conditions import ConditionTensors, by_text_length, conditions_for, embed, has_text
 from .lm_magnet import MagnetLMModel
 
 Forward = tp.Callable[[torch.Tensor, int], torch.Tensor]
@@ -60,8 +60,13 @@ class CausalRescorer:
 
     def _logits(self, tokens: torch.Tensor, tensors: ConditionTensors, stage: int) -> torch.Tensor:
         # With the default keep_only_valid_steps=True, the last k frames of codebook k would be NaN.
-        output = self.lm.compute_predictions(tokens, [], tensors, keep_only_valid_steps=False)
-        return output.logits[:, stage]
+        def read(rows: tp.Any, own: ConditionTensors) -> torch.Tensor:
+            return self.lm.compute_predictions(tokens[rows], [], own, keep_only_valid_steps=False).logits[:, stage]
+
+        if not tensors:
+            return read(slice(None), tensors)
+        groups = list(by_text_length(tensors))
+        return torch.cat([read(*group) for group in groups])[torch.cat([rows for rows, _ in groups]).argsort()]
 
 
 class MaskedRescorer:

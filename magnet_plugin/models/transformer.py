@@ -9,13 +9,14 @@ from torch.nn import functional as F
 
 from ..engine.weights import projections_of
 from ..modules.attention import attend
-from ..modules.context import Context, Full
+from ..modules.context import Context, Full, Keys
 
 
 class ContextAttentionLayer(StreamingTransformerLayer):
     """AudioCraft's layer and weights, with attention by `attention.attend`.
 
-    `src_mask` is a `Context`, not a tensor. `attention_backend` chooses the kernels.
+    `src_mask` is a `Context`, not a tensor, and `cross_attention_src` a source [B, S, D] with its mask, Bool [B, S] or None.
+    `attention_backend` chooses the kernels.
     """
 
     def __init__(self, *args: tp.Any, attention_backend: str = "auto", **kwargs: tp.Any) -> None:
@@ -27,9 +28,11 @@ class ContextAttentionLayer(StreamingTransformerLayer):
         context = Full() if attn_mask is None else attn_mask
         return self.dropout1(self._attention(self.self_attn, x, x, context))
 
-    def _cross_attention_block(self, src: torch.Tensor, cross_attention_src: torch.Tensor) -> torch.Tensor:
+    def _cross_attention_block(self, src: torch.Tensor, cross_attention_src: tp.Any) -> torch.Tensor:
         attention = tp.cast(StreamingMultiheadAttention, self.cross_attention)
-        return self.dropout_cross(self._attention(attention, src, cross_attention_src, Full()))
+        source, mask = cross_attention_src
+        context = Full() if mask is None else Keys(mask)
+        return self.dropout_cross(self._attention(attention, src, source, context))
 
     def _attention(self, attention: StreamingMultiheadAttention, queries: torch.Tensor, keys: torch.Tensor,
                    context: Context) -> torch.Tensor:

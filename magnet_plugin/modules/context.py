@@ -32,6 +32,19 @@ class Full(Context):
         return torch.ones(num_queries, num_keys, dtype=torch.bool, device=device)
 
 
+@dataclass(frozen=True, eq=False)
+class Keys(Context):
+    """Every query attends to the keys that a sample has; cross-attention to padded texts.
+
+    Attributes:
+        mask: Bool [B, T_k].
+    """
+    mask: Tensor
+
+    def dense(self, num_queries: int, num_keys: int, device: torch.device | str | None = None) -> Tensor:
+        return self.mask[:, None, None].expand(-1, -1, num_queries, -1)
+
+
 class SelfAttention(Context):
     """A context of self-attention: there are as many keys as queries.
 

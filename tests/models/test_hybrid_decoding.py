@@ -43,7 +43,7 @@ def some_tokens(batch: int = 2) -> torch.Tensor:
 def decoder_of(model: tp.Any, engine: str, texts: list[tp.Any], batch: int, switch: int) -> tp.Any:
     """The forward passes of a clip."""
     nothing = KnownTokens(torch.zeros(batch, K, T, dtype=torch.long), torch.zeros(batch, K, T, dtype=torch.bool))
-    return model._decoder(Generation(nothing, texts, GenerationOptions(engine=engine), PromptOptions(), 0, GLOBAL, None,
+    return model._decoder(Generation(nothing, texts, [], GenerationOptions(engine=engine), PromptOptions(), 0, GLOBAL, None,
                                      NO_RESCORING), switch)
 
 
@@ -105,7 +105,7 @@ def test_greedy_tokens_of_a_fully_autoregressive_clip_equal_audiocrafts_musicgen
     theirs.load_state_dict(model.state_dict())
     for texts, prompt in ((TEXTS, None), (TEXTS, some_tokens()[..., :5])):
         expected = theirs.generate(prompt, texts, max_gen_len=T, use_sampling=False, cfg_coef=3.0)
-        got = model.generate(prompt, texts, prompt_frames=T, use_sampling=False, **FEW)
+        got = model.generate(prompt, texts, prompt_frames=T, use_sampling=False, text_padding="attended", **FEW)
         assert torch.equal(got, expected) and len(got.unique()) > 4
 
 
@@ -198,7 +198,7 @@ def test_the_prompt_has_its_own_guidance_scale_and_one_means_no_guidance(model: 
 
     theirs = build_scaled(UpstreamMusicGen, seed=5)
     theirs.load_state_dict(model.state_dict())
-    assert torch.equal(prompts(prompt_cfg_coef=1.0),
+    assert torch.equal(prompts(prompt_cfg_coef=1.0, text_padding="attended"),
                        theirs.generate(None, TEXTS, max_gen_len=T, use_sampling=False, cfg_coef=1.0))
     assert not torch.equal(prompts(prompt_cfg_coef=1.0), prompts(prompt_cfg_coef=3.0))
 

@@ -40,7 +40,7 @@ def test_norms_of_queries_and_keys_under_autocast_on_cuda() -> None:
                                           qk_layer_norm_cross=True, cross_attention=True)
             layer.self_attn.q_layer_norm.register_forward_hook(lambda *args: dtypes.append(args[2].dtype))
             x, text = torch.randn(2, 50, 64), torch.randn(2, 7, 64)
-            for block in (layer._sa_block(x, Band(5)), layer._cross_attention_block(x, text)):
+            for block in (layer._sa_block(x, Band(5)), layer._cross_attention_block(x, (text, None))):
                 assert (block.shape, block.dtype, block.device.type) == (x.shape, torch.bfloat16, "cuda")
     finally:
         torch.set_autocast_enabled("cuda", state[0])
