@@ -70,6 +70,11 @@ def sample_seeds(seed: Seed, batch: int) -> tp.Optional[list[int]]:
     return [_whole(one) for one in seed]
 
 
+def place_seeds(seeds: tp.Optional[tp.Sequence[int]], place: int) -> tp.Optional[list[int]]:
+    """Derive seeds for a place of a long clip; at place 0 they are the seeds themselves."""
+    return None if seeds is None else [_derived(seed, place) if place else seed for seed in seeds]
+
+
 def _whole(seed: int) -> int:
     if isinstance(seed, bool) or int(seed) != seed or not -2 ** 63 <= seed < 2 ** 64:
         raise ValueError(f"seed={seed!r} must be a whole number from -2^63 to 2^64 - 1")

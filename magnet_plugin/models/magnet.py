@@ -4,21 +4,24 @@ import typing as tp
 
 import torch
 from audiocraft.data.audio_utils import convert_audio
-from audiocraft.modules.conditioners import ConditioningAttributes
 
+from ..decoding.known_tokens import KnownTokens
 from ..decoding.random_source import Seed, sample_seeds
 from ..environment import default_device
+from . import codec_chunks
 from .auxiliary import Source
+from .editing import EditingMethods
 from .generation import frames
 from .loaders import load_codec, load_magnet_lm
-from .progress import Progress
-from .settings import ConfigurableModel
+from .texts import Description, Texts, Timed
+from .waveforms import read_waveform
 
 Audio = torch.Tensor
 AudioAndTokens = tuple[torch.Tensor, torch.Tensor]
+OnWindow = tp.Callable[[torch.Tensor, float], None]
 
 
-class MAGNeT(ConfigurableModel):
+class MAGNeT(EditingMethods):
     """Text to music or sound by masked parallel decoding (arXiv 2401.04577).
 
     >>> model = MAGNeT.get_pretrained("//bundled/magnet-16khz", device="cpu")
@@ -52,7 +55,8 @@ class MAGNeT(ConfigurableModel):
         return MAGNeT(name=str(name), compression_model=codec, lm=lm, rescorer=rescorer)
 
     def generate(self, descriptions: tp.Sequence[tp.Optional[str]], progress: bool = False, return_tokens: bool = False,
-                 *, seed: Seed = None) -> tp.Union[Audio, AudioAndTokens]:
+                 *, seed: Seed = None, negative_descriptions: tp.Union[Description, tp.Sequence[Description]] = None,
+                 timed_descriptions: Timed = (), on_window: tp.Optional[OnWindow] = None) -> tp.Union[Audio, AudioAndTokens]:
         """Generate from text.
 
         Args:
@@ -60,50 +64,48 @@ class MAGNeT(ConfigurableModel):
             progress: show a progress bar.
             return_tokens: return the tokens too.
             seed: the same seed gives the same audio on the same device; one seed, or one per sample, see `sample_seeds`.
+            negative_descriptions: what guidance leads away from, instead of the unconditional branch: one text, or one per
+                sample.
+            timed_descriptions: (start in seconds, text) for clips of several windows. From its start on, a text is added to
+                the description of every sample, in place of the one before it.
+            on_window: called with (audio [B, channels, samples], its start in seconds) as soon as a piece is finished.
         Returns:
             Audio [B, channels, samples]; with `return_tokens` also tokens [B, K, T].
         """
-        if isinstance(descriptions, str):
-            raise ValueError("descriptions must be a list of texts, not one text; pass [text]")
-        if not descriptions:
-            raise ValueError("descriptions is empty; pass at least one text, or call generate_unconditional(num_samples)")
-        return self._run(list(descriptions), None, progress, return_tokens, seed)
+        texts = Texts.read(descriptions, negative=negative_descriptions, timed=timed_descriptions)
+        return self._run(texts, None, progress, return_tokens, seed, on_window)
 
     def generate_unconditional(self, num_samples: int, progress: bool = False, return_tokens: bool = False, *,
                                seed: Seed = None) -> tp.Union[Audio, AudioAndTokens]:
         """Generate `num_samples` clips without a text; the result is like that of `generate`."""
         if num_samples < 1:
             raise ValueError(f"num_samples={num_samples} must be at least 1")
-        return self._run([None] * num_samples, None, progress, return_tokens, seed)
+        return self._run(Texts.read(None, num_samples), None, progress, return_tokens, seed)
 
     def generate_continuation(self, prompt: torch.Tensor, prompt_sample_rate: int,
                               descriptions: tp.Optional[tp.Sequence[tp.Optional[str]]] = None, progress: bool = False,
-                              return_tokens: bool = False, *, seed: Seed = None
+                              return_tokens: bool = False, *, seed: Seed = None,
+                              negative_descriptions: tp.Union[Description, tp.Sequence[Description]] = None,
+                              timed_descriptions: Timed = (), on_window: tp.Optional[OnWindow] = None
                               ) -> tp.Union[Audio, AudioAndTokens]:
         """Continue audio up to `duration`.
 
         Args:
-            prompt: waveforms [B, C, samples], or [C, samples] for one.
+            prompt: waveforms [B, C, samples], or [C, samples] for one, see `read_waveform`.
             prompt_sample_rate: their sample rate in Hz.
             descriptions: one text per sample; None generates without a text.
+            progress, return_tokens, seed, ...: see `generate`.
         Raises:
             ValueError: shape, channels or length of the prompt are invalid.
         """
-        prompt = prompt[None] if prompt.dim() == 2 else prompt
-        if prompt.dim() != 3 or not prompt.numel():
-            raise ValueError(f"prompt must be [B, C, samples] and be non-empty, got {list(prompt.shape)}")
-        if prompt.shape[1] not in (1, 2, self.audio_channels):
-            raise ValueError(f"prompt has {prompt.shape[1]} channels; give 1, 2 or the codec's {self.audio_channels}, "
-                             "shaped [B, C, samples]")
-        descriptions = [None] * len(prompt) if descriptions is None else list(descriptions)
-        if len(descriptions) != len(prompt):
-            raise ValueError(f"{len(descriptions)} descriptions for {len(prompt)} prompts; give one per prompt")
+        prompt = read_waveform(prompt, prompt_sample_rate, self.audio_channels, "prompt")
+        texts = Texts.read(descriptions, len(prompt), negative_descriptions, timed_descriptions)
         seconds = prompt.shape[-1] / prompt_sample_rate
         if seconds >= self.duration:
             raise ValueError(f"the prompt lasts {seconds:.2f} s, but duration is {self.duration:g} s; cut the prompt or "
                              "raise duration in set_generation_params")
         prompt = convert_audio(prompt, prompt_sample_rate, self.sample_rate, self.audio_channels)
-        return self._run(descriptions, prompt, progress, return_tokens, seed)
+        return self._run(texts, prompt, progress, return_tokens, seed, on_window)
 
     def warmup(self, batch_size: int = 1, duration: tp.Optional[float] = None) -> None:
         """Do in advance what only the first generation pays for, so that the first `generate` is as fast as later ones.
@@ -128,26 +130,13 @@ class MAGNeT(ConfigurableModel):
             model._shorten()
         model.generate(["a melody on the piano"] * batch_size, seed=0)
 
-    def _run(self, descriptions: list[tp.Optional[str]], prompt: tp.Optional[torch.Tensor], progress: bool,
-             return_tokens: bool, seed: Seed) -> tp.Union[Audio, AudioAndTokens]:
-        attributes, prompt_tokens = self._prepare_tokens_and_attributes(descriptions, prompt)
-        if all(text is None for text in descriptions):
-            attributes = []                 # Nothing to guide towards.
-        seeds = sample_seeds(seed, len(descriptions))
-        tokens = self._generate_tokens(attributes, prompt_tokens, progress, num_samples=len(descriptions), seed=seeds)
-        audio = self.generate_audio(tokens)
-        return (audio, tokens) if return_tokens else audio
-
-    def _generate_tokens(self, attributes: list[ConditioningAttributes], prompt_tokens: tp.Optional[torch.Tensor],
-                         progress: bool = False, num_samples: tp.Optional[int] = None,
-                         seed: Seed = None) -> torch.Tensor:
-        batch = num_samples or len(attributes)
-        steps = sum(self.generation_params["decoding_steps"])
-        with self.autocast, Progress(progress, self._progress_callback) as bar:
-            if self._prompt_model is not None:
-                prompt_tokens = self._prompt_model.generate(
-                    attributes, batch, frames(self.prompt_duration, self.frame_rate), seed, prompt_tokens,
-                    bar.part(remaining=steps))
-            return self.lm.generate(prompt_tokens, attributes, num_samples=batch, seed=seed,
-                                    max_gen_len=frames(self.duration, self.frame_rate), callback=bar.part(),
-                                    rescorer=self._rescorer, **self.prompt_params, **self.generation_params)
+    def _run(self, texts: Texts, prompt: tp.Optional[torch.Tensor], progress: bool, return_tokens: bool, seed: Seed,
+             on_window: tp.Optional[OnWindow] = None) -> tp.Union[Audio, AudioAndTokens]:
+        batch, length = len(texts.descriptions), frames(self.duration, self.frame_rate)
+        start = torch.zeros(batch, self.lm.n_q, 0, dtype=torch.long, device=next(self.lm.parameters()).device)
+        if prompt is not None:
+            start = codec_chunks.encode(self.compression_model, prompt.to(self.device))
+        stream = codec_chunks.AudioStream(self.compression_model, on_window)
+        tokens = self._fill(KnownTokens.from_prompt(start, length), texts, sample_seeds(seed, batch), progress,
+                            prompt_frames=start.shape[-1], on_tokens=stream.push)
+        return (stream.audio(), tokens) if return_tokens else stream.audio()

@@ -7,10 +7,14 @@ from audiocraft.models.genmodel import BaseGenModel
 from ..decoding.options import GenerationOptions, PromptOptions, default_steps, preset
 from ..decoding.rescoring import Rescorer
 from ..decoding.rescoring_options import weight_of
+from ..decoding.windows import plan_windows
 from .auxiliary import AuxiliaryModels, Source
 from .generation import frames
 from .lm_hybrid import HybridMagnetLMModel
 from .prompt_models import PromptModel
+
+DEFAULT_STRIDE = 0.6        # of a window
+MAX_DURATION = 24 * 3600.0  # seconds
 
 
 class ConfigurableModel(BaseGenModel):
@@ -39,12 +43,13 @@ class ConfigurableModel(BaseGenModel):
                               rescorer: tp.Optional[Source] = None, rescorer_weight: tp.Optional[float] = None,
                               prompt_model: tp.Optional[Source] = None, prompt_duration: tp.Optional[float] = None,
                               prompt_cfg_coef: tp.Optional[float] = None, prompt_temperature: tp.Optional[float] = None,
-                              prompt_top_k: tp.Optional[int] = None, **others: tp.Any) -> None:
+                              prompt_top_k: tp.Optional[int] = None, extend_stride: tp.Optional[float] = None,
+                              window_order: str = "forward", **others: tp.Any) -> None:
         """Set generation parameters, see `GenerationOptions`. Those that are not given return to their defaults.
 
         Args:
             decoding_steps: number of steps of each codebook; 20 for the first and 10 for the others by default.
-            duration: length to generate in seconds. Default and maximum: the length that the model was trained on.
+            duration: seconds to generate; by default the length that the model was trained on, which windows have too.
             rescorer: a model whose probabilities are mixed in: a name (hub, `//sig/SIG`, `//bundled/NAME`, a folder), or a
                 MusicGen, AudioGen, MAGNeT or `LMModel`, with the same codec. Default: that of `get_pretrained`.
             rescorer_weight: w in w * p_MAGNeT + (1 - w) * p_rescorer; 1 uses only MAGNeT.
@@ -52,10 +57,9 @@ class ConfigurableModel(BaseGenModel):
             prompt_duration: seconds at the clip's start that are generated autoregressively, by `prompt_model` or by a
                 hybrid model itself, before the rest is filled in in parallel. Default: 1 s for hybrid models, at most half
                 of the clip; 0 for others. If it equals `duration`, a hybrid model generates the whole clip autoregressively.
-                In `generate_continuation`, a prompt model counts these seconds from the start of the clip, so they include
-                the caller's prompt; a hybrid model counts them from the end of the caller's prompt.
-            prompt_cfg_coef, prompt_temperature, prompt_top_k: guidance scale and sampling of those seconds; by default
-                those of the model that generates them.
+                With an audio prompt, a prompt model counts them from the start of the clip, a hybrid model from its end.
+            prompt_cfg_coef, prompt_temperature, prompt_top_k: guidance and sampling of those seconds (the model's own).
+            extend_stride, window_order: seconds from one window to the next (0.6 of a window), and see `plan_windows`.
             **others: fields of `GenerationOptions` and `RescoringOptions`: engine, precision, guidance_interval,
                 guidance_every, rescorer_stages, rescorer_every, rescorer_cfg_coef, rescorer_fill, ...
         Raises:
@@ -70,21 +74,34 @@ class ConfigurableModel(BaseGenModel):
                                     anneal_temp=anneal_temp, rescorer_weight=weight_of(rescorer_weight, rescorer), **others)
         options.check_codebooks(self.lm.n_q)
         duration = self._check_duration(duration)
-        prompt_overrides = {"cfg_coef": prompt_cfg_coef, "temperature": prompt_temperature, "top_k": prompt_top_k}
-        prompt_overrides = {name: value for name, value in prompt_overrides.items() if value is not None}
+        stride = self._check_windows(extend_stride, window_order)
+        overrides = _given(cfg_coef=prompt_cfg_coef, temperature=prompt_temperature, top_k=prompt_top_k)
         hybrid = isinstance(self.lm, HybridMagnetLMModel)
-        seconds = prompt_seconds(prompt_duration, duration, hybrid, prompt_model is not None, bool(prompt_overrides))
-        prompt_options = PromptOptions(frames(seconds, self.frame_rate), **prompt_overrides)        # type: ignore[arg-type]
-        self._apply(options, rescorer, prompt_model, prompt_options, prompt_overrides)
+        seconds = prompt_seconds(prompt_duration, duration, hybrid, prompt_model is not None, bool(overrides))
+        self._apply(options, rescorer, prompt_model, PromptOptions(frames(seconds, self.frame_rate), **overrides), overrides)
         self.duration, self.prompt_duration = duration, seconds
+        self.extend_stride, self.window_order = stride, window_order
 
     def _check_duration(self, duration: tp.Optional[float]) -> float:
         if duration is None:
             return self.max_duration
-        if not 0 < duration <= self.max_duration:
-            raise ValueError(f"duration={duration} must be in (0, {self.max_duration:g}] s; {self.max_duration:g} s is the "
-                             "length the model was trained on")
+        if not 0 < duration <= MAX_DURATION:
+            raise ValueError(f"duration={duration} must be above 0 and at most {MAX_DURATION:g} s")
         return duration
+
+    def _check_windows(self, stride: tp.Optional[float], order: str) -> float:
+        stride = DEFAULT_STRIDE * self.max_duration if stride is None else stride
+        plan_windows([], self.window_frames, self._overlap(stride), order)
+        return stride
+
+    @property
+    def window_frames(self) -> int:
+        """Frames of a window: the length that the model was trained on."""
+        return frames(self.max_duration, self.frame_rate)
+
+    def _overlap(self, stride: float) -> int:
+        """Return by how many frames windows overlap that are `stride` seconds apart."""
+        return self.window_frames - frames(stride, self.frame_rate)
 
     def set_preset(self, name: str) -> None:
         """Use the paper's decoding settings: `music-10s`, `music-30s` or `sound-10s`.
@@ -133,12 +150,17 @@ class ConfigurableModel(BaseGenModel):
         return GenerationOptions(**self.generation_params)
 
 
+def _given(**values: tp.Any) -> dict[str, tp.Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def settings(model: ConfigurableModel) -> dict[str, tp.Any]:
     """Return everything that a result depends on, except text and seed, as plain values for a JSON file."""
     return {"model": model.name, "duration": model.duration, "sample_rate": model.sample_rate,
             "frame_rate": float(model.frame_rate), "device": str(model.device), "span_len": model.lm.span_len,
             "subcodes_context": model.lm.subcodes_context, "rescorer": model.rescorer_name,
             "prompt_model": model.prompt_model_name, "prompt_duration": model.prompt_duration,
+            "extend_stride": model.extend_stride, "window_order": model.window_order,
             **({} if model._prompt_model is None else {"prompt_options": dict(model._prompt_model.params)}),
             **dataclasses.asdict(model.options), **model.prompt_params}
 

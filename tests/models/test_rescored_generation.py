@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import magnet_plugin
+from tests.helpers.small_models import conditions
 from tests.helpers.small_musicgens import build_musicgen, musicgen_folder
 
 
@@ -63,11 +64,10 @@ def test_one_call_with_one_seed_generates_the_prompt_and_continues_it(model: tp.
     both = tokens_with(model, prompt_model=musicgen, prompt_duration=0.5)
     torch.manual_seed(7)
     assert torch.equal(tokens_with(model, prompt_model=musicgen, prompt_duration=0.5), both)
-    attributes = model._prepare_tokens_and_attributes(TEXTS, None)[0]
-    written = load_prompt_model(musicgen, model.compression_model).generate(attributes, 2, 25, seed=1)
+    written = load_prompt_model(musicgen, model.compression_model).generate(conditions(*TEXTS), 2, 25, seed=1)
     assert both.shape == unrescored.shape and torch.equal(both[..., :25], written)
     model.set_generation_params(**FEW)
-    expected = model.lm.generate(written, attributes, max_gen_len=100, seed=1, **model.generation_params)
+    expected = model.lm.generate(written, conditions(*TEXTS), max_gen_len=100, seed=1, **model.generation_params)
     assert torch.equal(both, expected)
     assert not torch.equal(tokens_with(model, seed=2, prompt_model=musicgen, prompt_duration=0.5)[..., :25], written)
     plain = json.loads(json.dumps(settings(model)))
@@ -128,6 +128,6 @@ def test_language_models_in_memory_serve_as_rescorer_and_prompt_model(model: tp.
     rescorer, prompt_model = build_musicgen(card=64), build_musicgen(card=64, seed=1)
     prompted, rescored = (tokens_with(model, prompt_model=prompt_model, prompt_duration=0.3, **how)
                           for how in ({}, {"rescorer": rescorer, "rescorer_weight": 0.5}))
-    expected = PromptModel(prompt_model).generate(model._prepare_tokens_and_attributes(TEXTS, None)[0], 2, 15, seed=1)
+    expected = PromptModel(prompt_model).generate(conditions(*TEXTS), 2, 15, seed=1)
     assert torch.equal(prompted[..., :15], expected) and torch.equal(rescored[..., :15], expected)
     assert not torch.equal(rescored, prompted)
