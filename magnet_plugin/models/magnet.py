@@ -56,7 +56,8 @@ class MAGNeT(EditingMethods):
 
     def generate(self, descriptions: tp.Sequence[tp.Optional[str]], progress: bool = False, return_tokens: bool = False,
                  *, seed: Seed = None, negative_descriptions: tp.Union[Description, tp.Sequence[Description]] = None,
-                 timed_descriptions: Timed = (), on_window: tp.Optional[OnWindow] = None) -> tp.Union[Audio, AudioAndTokens]:
+                 timed_descriptions: Timed = (), bpm: tp.Optional[float] = None, key: tp.Optional[str] = None,
+                 on_window: tp.Optional[OnWindow] = None) -> tp.Union[Audio, AudioAndTokens]:
         """Generate from text.
 
         Args:
@@ -68,11 +69,13 @@ class MAGNeT(EditingMethods):
                 sample.
             timed_descriptions: (start in seconds, text) for clips of several windows. From its start on, a text is added to
                 the description of every sample, in place of the one before it.
+            bpm, key: tempo in beats per minute and key, such as `F# minor`, which are added to each description as words. A
+                model follows them as far as its captions had such words, as those of the bundled models do.
             on_window: called with (audio [B, channels, samples], its start in seconds) as soon as a piece is finished.
         Returns:
             Audio [B, channels, samples]; with `return_tokens` also tokens [B, K, T].
         """
-        texts = Texts.read(descriptions, negative=negative_descriptions, timed=timed_descriptions)
+        texts = Texts.read(descriptions, negative=negative_descriptions, timed=timed_descriptions).with_wishes(bpm, key)
         return self._run(texts, None, progress, return_tokens, seed, on_window)
 
     def generate_unconditional(self, num_samples: int, progress: bool = False, return_tokens: bool = False, *,
