@@ -4,6 +4,7 @@ A column holds the tokens of one step of the delay pattern, see `modules.hybrid_
 after the autoregressive columns.
 """
 import typing as tp
+import weakref
 
 import torch
 from torch.nn import functional as F
@@ -12,7 +13,10 @@ from ..modules.context import Causal, Context, Full
 from ..modules.guidance import guide_branches
 from ..modules.hybrid_layout import Layout
 from .forward import Session
+from .kept import Kept
 from .kv_cache import AddedMask, CachedColumns
+
+S = tp.TypeVar("S", bound="CausalSession")
 
 
 class CausalSession(Session):
@@ -30,8 +34,18 @@ class CausalSession(Session):
         super().__init__(session.engine, session.text)
         self.batch, self.guided, self.switch, self.steps = batch, guided, steps, 0
         self.cache = self.engine.kv_cache(batch, batch * (1 + guided), max(steps, columns))
-        self.decoders = self.cache.decoders
         self._positions = self.engine.positions(max(steps, 1))
+
+    @property
+    def decoders(self) -> Kept:
+        """What was built for the cache, which owns it."""
+        return self.cache.decoders
+
+    def to_keep(self: S) -> S:
+        """See `Session.to_keep`."""
+        copied = super().to_keep()
+        copied.cache = weakref.proxy(self.cache)
+        return copied
 
     def prefill(self, columns: torch.Tensor) -> None:
         """Read the first columns, Long [B, K, C], in one pass; the next step is the one after them."""

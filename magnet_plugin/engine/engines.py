@@ -1,5 +1,4 @@
 """The engine of each model, which is built once and kept as long as the model exists."""
-import gc
 import typing as tp
 import weakref
 
@@ -30,6 +29,8 @@ def engine_for(model: tp.Any, precision: str, dtype: torch.dtype, source: tp.Opt
     if kept is None or kept[0] != key:
         if precision == "float16" and model.emb[0].weight.device.type == "cpu":
             raise ValueError("precision=float16 is slow on a CPU; set precision=bfloat16, int8 or model")
+        kept = None
+        _engines.pop(model, None)           # Before another one is built: both may not fit the memory.
         kept = (key, Engine(read_weights(model, source), lambda stage: source.context(stage), precision, dtype,
                             source.attention_backend))
         _engines[model] = kept
@@ -38,7 +39,5 @@ def engine_for(model: tp.Any, precision: str, dtype: torch.dtype, source: tp.Opt
 
 def release(model: nn.Module) -> None:
     """Free the model's engine: prepared weights and captured graphs. The next generation builds it again."""
-    if _engines.pop(model, None) is not None:
-        gc.collect()                        # The engine and its static decoders refer to each other.
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()        # The memory of a graph can only be reused after this.
+    if _engines.pop(model, None) is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()            # The memory of a graph can only be reused after this.

@@ -12,6 +12,7 @@ reference path has under autocast; embeddings, positions, the sums over layers, 
 """
 import copy
 import typing as tp
+import weakref
 
 import torch
 from torch.nn import functional as F
@@ -211,16 +212,21 @@ class Session:
     kind: tp.Hashable = ()          # What graphs of this pass depend on, besides shapes of the clip and of the text.
 
     def __init__(self, engine: Engine, text: TextCache) -> None:
-        self.engine, self.text, self.decoders = engine, text, engine.decoders
+        self.engine, self.text = engine, text
+
+    @property
+    def decoders(self) -> Kept:
+        """What `kept` has built. Its owner, the engine, must live as long as the session."""
+        return self.engine.decoders
 
     def kept(self, key: tp.Hashable, build: tp.Callable[[], tp.Any]) -> tp.Any:
         """Return the buffers and graphs that are kept under this key, for texts of this shape, or build them."""
         return self.decoders.find((key, self.kind, *(x.shape for x in self.text.tensors())), build)
 
-    def with_own_text(self: S) -> S:
-        """Return a copy whose text can be overwritten."""
+    def to_keep(self: S) -> S:
+        """Return a copy for what `kept` builds: its text can be overwritten, and it does not keep its owner alive."""
         copied = copy.copy(self)
-        copied.text = self.text.clone()
+        copied.text, copied.engine = self.text.clone(), weakref.proxy(self.engine)
         return copied
 
     def __call__(self, tokens: torch.Tensor, stage: int, frames: torch.Tensor, both_branches: bool) -> torch.Tensor:

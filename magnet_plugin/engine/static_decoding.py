@@ -6,6 +6,7 @@ of `decoding.magnet`.
 """
 import dataclasses
 import typing as tp
+import weakref
 
 import torch
 
@@ -57,7 +58,8 @@ class StaticDecoder:
     """
 
     def __init__(self, session: Session, kind: ClipKind, graphs: tp.Optional[CudaGraphs]) -> None:
-        self.engine, self.kind, self.session = session.engine, kind, session.with_own_text()
+        self.session, self.kind = session.to_keep(), kind
+        self.engine = self.session.engine
         self._graphs, self._calls = graphs, dict[tuple[int, Branches], Function]()
         B, K, T = kind.shape
         device = self.engine.device
@@ -78,10 +80,11 @@ class StaticDecoder:
 
     def prepare(self, calls: tp.Iterable[tuple[int, Branches]]) -> None:
         """Capture the kinds of steps (stage, branches) that are not captured yet. Overwrites the buffers."""
+        this = weakref.proxy(self)          # What keeps the graphs must not be kept by them.
         for stage, branches in calls:
             if (stage, branches) not in self._calls:
                 def run(stage: int = stage, branches: Branches = branches) -> None:
-                    self._run(stage, branches)
+                    this._run(stage, branches)
 
                 self._calls[stage, branches] = run if self._graphs is None else self._graphs.capture(
                     run, self.tables.index.zero_)

@@ -4,6 +4,7 @@ The graph holds everything from reading the column to writing the next one; the 
 """
 import dataclasses
 import typing as tp
+import weakref
 
 import torch
 
@@ -31,7 +32,7 @@ class StaticPrompt:
 
     def __init__(self, session: CausalSession, shape: tuple[int, int, int], steps: int, graphs: tp.Optional[CudaGraphs]
                  ) -> None:
-        self.session, self._graphs = session.with_own_text(), graphs
+        self.session, self._graphs = session.to_keep(), graphs
         B, K, T = shape
         self._device = device = session.engine.device
         self.columns = torch.zeros(B, K, T + K, dtype=torch.long, device=device)
@@ -53,8 +54,10 @@ class StaticPrompt:
         tables = StepTables(self._index, self._settings, empty_uniforms(sampler, columns, B, K, self._device), self._index,
                             self.first_bad)
 
+        this = weakref.proxy(self)          # What keeps the graphs must not be kept by them.
+
         def run() -> None:
-            self._run(tables, sampler)
+            this._run(tables, sampler)
 
         self._calls[sampler] = tables, run if self._graphs is None else self._graphs.capture(run, self._index.zero_)
 

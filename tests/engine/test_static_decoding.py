@@ -107,7 +107,10 @@ def big_decoder(settings: GenerationOptions, dtype: torch.dtype, layers: int) ->
                      torch.zeros(1, 1, 1, 64, device="cuda", dtype=dtype))
     kind = ClipKind((1, K, 500), sum(settings.decoding_steps), SpanRule.of(500, 3, settings),
                     Sampler(settings.use_sampling, settings.top_k, settings.top_p), 2048, settings.guidance_every > 1, False)
-    return StaticDecoder(Session(engine, text), kind, None)
+    session = Session(engine, text)
+    decoder = StaticDecoder(session, kind, None)
+    vars(decoder)["owner"] = session        # Which a decoder does not keep alive.
+    return decoder
 
 
 @pytest.fixture(params=[False, True], ids=["pytorch", "triton"])

@@ -32,7 +32,10 @@ def big_prompt(guided: bool, layers: int) -> StaticPrompt:
     text = TextCache([torch.zeros(2, 1, 16, 64, 64, device="cuda", dtype=torch.bfloat16)] * layers,
                      [torch.zeros(1, 1, 1024, device="cuda", dtype=torch.bfloat16)] * layers,
                      torch.zeros(1, 1, 1, 64, device="cuda", dtype=torch.bfloat16))
-    return StaticPrompt(CausalSession(Session(engine, text), 1, guided, STEPS), (1, K, 500), STEPS, None)
+    session = CausalSession(Session(engine, text), 1, guided, STEPS)
+    prompt = StaticPrompt(session, (1, K, 500), STEPS, None)
+    vars(prompt)["owner"] = session         # Which a prompt does not keep alive.
+    return prompt
 
 
 @pytest.mark.parametrize("guided", [False, True])
