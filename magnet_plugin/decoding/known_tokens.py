@@ -35,6 +35,25 @@ class KnownTokens:
         known[..., :P] = True
         return KnownTokens(tokens, known, [length - P] * K)
 
+    def check(self, codebooks: int, cardinality: int) -> None:
+        """Check the tokens for a model with this many codebooks and tokens. Synchronizes with the device.
+
+        Raises:
+            ValueError: shapes or dtypes are wrong, there is no sample or frame, or a known token is not one of the codec's.
+        """
+        shape = list(self.tokens.shape)
+        if self.tokens.dim() != 3 or shape[1] != codebooks or not self.tokens.numel():
+            raise ValueError(f"tokens must be [B, {codebooks}, T], with at least one sample and one frame, got {shape}")
+        if self.known.shape != self.tokens.shape or self.known.dtype != torch.bool:
+            raise ValueError(f"known must be Bool of the tokens' shape {shape}, got {self.known.dtype} of "
+                             f"{list(self.known.shape)}")
+        if self.tokens.dtype != torch.long:
+            raise ValueError(f"tokens must be Long, got {self.tokens.dtype}")
+        wrong = self.known & ((self.tokens < 0) | (self.tokens >= cardinality))
+        if bool(wrong.any()):
+            raise ValueError(f"the token {int(self.tokens[wrong][0])} is not one of the codec's, which are 0 to "
+                             f"{cardinality - 1}; mark what is to be filled in as not known")
+
     def masked(self, mask_id: int) -> torch.Tensor:
         """The clip with the mask token wherever nothing is known, Long [B, K, T]."""
         return torch.where(self.known, self.tokens, mask_id)

@@ -6,7 +6,10 @@ Importing this module loads nothing heavy.
 import dataclasses
 import typing as tp
 
+from .option_types import check_names, check_types, real, whole
 from .rescoring_options import RescoringOptions
+
+MAX_STEPS = 10_000      # of a codebook
 
 CHOICES = {
     "span_arrangement": ("stride1", "nonoverlap"),
@@ -69,6 +72,7 @@ class GenerationOptions(RescoringOptions):
     text_padding: str = "masked"
 
     def __post_init__(self) -> None:
+        check_types(self)
         super().__post_init__()
         object.__setattr__(self, "decoding_steps", _steps(self.decoding_steps))
         if not 0 <= self.top_p <= 1:
@@ -92,6 +96,16 @@ class GenerationOptions(RescoringOptions):
             raise ValueError(f"guidance_every={self.guidance_every} must be at least 1; 1 computes the unconditional "
                              "branch in every step")
 
+    @staticmethod
+    def read(options: tp.Mapping[str, tp.Any]) -> "GenerationOptions":
+        """Build options from keyword arguments.
+
+        Raises:
+            ValueError: a value is invalid, or there is no such setting.
+        """
+        check_names(options, (field.name for field in dataclasses.fields(GenerationOptions)))
+        return GenerationOptions(**options)
+
     def check_codebooks(self, n_q: int) -> None:
         """Raise ValueError unless the settings fit a model with `n_q` codebooks."""
         self.check_rescorer_stages(n_q)
@@ -106,18 +120,18 @@ class GenerationOptions(RescoringOptions):
 
 def _steps(values: tp.Iterable[int]) -> tuple[int, ...]:
     try:
-        steps = tuple(int(value) for value in values)
+        steps = tuple(whole("decoding_steps", value) for value in values)
     except (TypeError, ValueError):
         raise ValueError(f"decoding_steps={values!r} must be a list with one whole number per codebook, "
                          "such as [20, 10, 10, 10]") from None
-    if not steps or min(steps) < 1:
-        raise ValueError(f"decoding_steps={list(steps)}: every codebook needs at least 1 step")
+    if not steps or min(steps) < 1 or max(steps) > MAX_STEPS:
+        raise ValueError(f"decoding_steps={list(steps)}: every codebook needs 1 to {MAX_STEPS} steps")
     return steps
 
 
 def _interval(values: tp.Sequence[float]) -> tuple[float, float]:
     try:
-        low, high = (float(value) for value in values)
+        low, high = (real("guidance_interval", value) for value in values)
     except (TypeError, ValueError):
         raise ValueError(f"guidance_interval={values!r} must be two mask rates, such as [0, 0.8]") from None
     if not 0 <= low <= high <= 1:
@@ -143,6 +157,7 @@ class PromptOptions:
     top_k: int = 250
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.frames < 0:
             raise ValueError(f"prompt_duration={self.frames} frames must be at least 0 (0: decode everything in parallel)")
         if self.cfg_coef < 0:

@@ -5,6 +5,8 @@ Details that are not specified in the paper are marked so. Their defaults are th
 import dataclasses
 import typing as tp
 
+from .option_types import check_types, whole
+
 FILLS = ("special", "greedy")
 DEFAULT_WEIGHT = 0.7        # With a rescorer (not specified in the paper).
 
@@ -40,12 +42,13 @@ class RescoringOptions:
     rescorer_resample: bool = True
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not 0 <= self.rescorer_weight <= 1:
             raise ValueError(f"rescorer_weight={self.rescorer_weight} is outside [0, 1]; 1 disables rescoring, 0 uses only "
                              "the rescorer")
         if self.rescorer_stages is not None:
             object.__setattr__(self, "rescorer_stages", _stages(self.rescorer_stages))
-        if self.rescorer_every != int(self.rescorer_every) or self.rescorer_every < 1:
+        if self.rescorer_every < 1:
             raise ValueError(f"rescorer_every={self.rescorer_every} must be a whole number of steps, at least 1")
         if self.rescorer_cfg_coef < 0:
             raise ValueError(f"rescorer_cfg_coef={self.rescorer_cfg_coef} must be at least 0 (1: no guidance)")
@@ -86,7 +89,7 @@ def check_fill(fill: str) -> None:
 
 def _stages(values: tp.Iterable[int]) -> tuple[int, ...]:
     try:
-        stages = tuple(sorted({int(value) for value in values}))
+        stages = tuple(sorted({whole("rescorer_stages", value) for value in values}))
     except (TypeError, ValueError):
         raise ValueError(f"rescorer_stages={values!r} must be a list of codebooks, counted from 0, such as [0, 1], or "
                          "None for all") from None

@@ -114,7 +114,7 @@ class HybridMagnetLMModel(MagnetLMModel):
 
     def read_options(self, options: dict[str, tp.Any]) -> tuple[GenerationOptions, PromptOptions]:
         prompt_options = options.pop("prompt_options")
-        return GenerationOptions(**options), prompt_options
+        return GenerationOptions.read(options), prompt_options
 
     def decode(self, generation: Generation) -> torch.Tensor:
         """Decode the prompt autoregressively, then fill in the rest in parallel; returns Long [B, K, T]."""

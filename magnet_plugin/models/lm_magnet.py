@@ -10,6 +10,7 @@ from torch import nn
 
 from ..decoding.known_tokens import KnownTokens
 from ..decoding.magnet import Callback
+from ..decoding.option_types import whole
 from ..decoding.options import GenerationOptions, PromptOptions
 from ..decoding.random_source import RandomSource, Seed, sample_seeds
 from ..decoding.rescoring import Rescorer, Rescoring
@@ -169,6 +170,7 @@ class MagnetLMModel(LMModel):
         settings, prompt_options = self.read_options(options)
         settings.check_codebooks(self.n_q)
         known = known_tokens or self._known_tokens(prompt, conditions, num_samples, max_gen_len)
+        known.check(self.n_q, self.card)
         random = RandomSource.seeded(sample_seeds(seed, len(known.tokens)), known.tokens.device)
         with lock_of(self):
             rescoring = Rescoring.of(rescorer, settings, conditions, len(known.tokens))
@@ -178,7 +180,7 @@ class MagnetLMModel(LMModel):
 
     def read_options(self, options: dict[str, tp.Any]) -> tuple[GenerationOptions, PromptOptions]:
         """Check the keyword arguments of `generate` that are decoding settings."""
-        return GenerationOptions(**options), PromptOptions()
+        return GenerationOptions.read(options), PromptOptions()
 
     def decode(self, generation: Generation) -> torch.Tensor:
         """Decode in parallel what is not known; returns Long [B, K, T]."""
@@ -209,13 +211,13 @@ class MagnetLMModel(LMModel):
     def _known_tokens(self, prompt: tp.Optional[torch.Tensor], conditions: tp.Sequence[ConditioningAttributes],
                       num_samples: tp.Optional[int], length: int) -> KnownTokens:
         if prompt is None:
-            batch = num_samples or len(conditions) or 1
+            batch = len(conditions) or 1 if num_samples is None else whole("num_samples", num_samples)
             if conditions and batch != len(conditions):
                 raise ValueError(f"num_samples={num_samples}, but there are {len(conditions)} conditions")
             device = next(self.parameters()).device
-            prompt = torch.zeros(batch, self.n_q, 0, dtype=torch.long, device=device)
+            prompt = torch.zeros(max(batch, 0), self.n_q, 0, dtype=torch.long, device=device)
         if prompt.dim() != 3 or prompt.shape[1] != self.n_q:
             raise ValueError(f"the prompt's tokens must be [B, {self.n_q}, P], got {list(prompt.shape)}")
-        if length < 1:
+        if whole("max_gen_len", length) < 1:
             raise ValueError(f"max_gen_len={length} must be at least 1 frame; increase duration")
         return KnownTokens.from_prompt(prompt, length)

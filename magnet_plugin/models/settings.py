@@ -4,6 +4,7 @@ import typing as tp
 
 from audiocraft.models.genmodel import BaseGenModel
 
+from ..decoding.option_types import real
 from ..decoding.options import GenerationOptions, PromptOptions, default_steps, preset
 from ..decoding.rescoring import Rescorer
 from ..decoding.rescoring_options import weight_of
@@ -67,11 +68,11 @@ class ConfigurableModel(BaseGenModel):
         """
         rescorer = self._default_rescorer if rescorer is None else rescorer
         steps = default_steps(self.lm.n_q) if decoding_steps is None else decoding_steps
-        options = GenerationOptions(use_sampling=use_sampling, top_k=top_k, top_p=top_p, temp=temperature,
-                                    max_cfg_coef=max_cfg_coef, min_cfg_coef=min_cfg_coef,
-                                    decoding_steps=steps,   # type: ignore[arg-type]
-                                    span_arrangement=span_arrangement, span_scoring=span_scoring,
-                                    anneal_temp=anneal_temp, rescorer_weight=weight_of(rescorer_weight, rescorer), **others)
+        options = GenerationOptions.read({
+            "use_sampling": use_sampling, "top_k": top_k, "top_p": top_p, "temp": temperature, "max_cfg_coef": max_cfg_coef,
+            "min_cfg_coef": min_cfg_coef, "decoding_steps": steps, "span_arrangement": span_arrangement,
+            "span_scoring": span_scoring, "anneal_temp": anneal_temp,
+            "rescorer_weight": weight_of(rescorer_weight, rescorer), **others})
         options.check_codebooks(self.lm.n_q)
         duration = self._check_duration(duration)
         stride = self._check_windows(extend_stride, window_order)
@@ -85,12 +86,12 @@ class ConfigurableModel(BaseGenModel):
     def _check_duration(self, duration: tp.Optional[float]) -> float:
         if duration is None:
             return self.max_duration
-        if not 0 < duration <= MAX_DURATION:
+        if not 0 < real("duration", duration) <= MAX_DURATION:
             raise ValueError(f"duration={duration} must be above 0 and at most {MAX_DURATION:g} s")
         return duration
 
     def _check_windows(self, stride: tp.Optional[float], order: str) -> float:
-        stride = DEFAULT_STRIDE * self.max_duration if stride is None else stride
+        stride = DEFAULT_STRIDE * self.max_duration if stride is None else real("extend_stride", stride)
         plan_windows([], self.window_frames, self._overlap(stride), order)
         return stride
 
@@ -181,7 +182,7 @@ def prompt_seconds(seconds: tp.Optional[float], duration: float, hybrid: bool, p
     """
     if seconds is None:
         seconds = min(1.0, duration / 2) if hybrid and not prompt_model else 0.0
-    if not seconds >= 0:
+    if not real("prompt_duration", seconds) >= 0:
         raise ValueError(f"prompt_duration={seconds} s must be at least 0 (0: decode the whole clip in parallel)")
     if seconds > duration:
         raise ValueError(f"prompt_duration={seconds} s exceeds duration={duration:g} s; lower prompt_duration or raise "
