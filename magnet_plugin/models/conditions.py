@@ -75,7 +75,8 @@ def _embed_alone(lm: LMModel, row: ConditioningAttributes) -> ConditionTensors:
              *((p.data_ptr(), p._version) for p in parameters))
     if lm not in _caches or _caches[lm][0] != state:
         _caches[lm] = state, collections.OrderedDict()
-    cache, key = _caches[lm][1], tuple(sorted(row.text.items()))
+    # In training, a clip's attributes contain more than the model reads.
+    cache, key = _caches[lm][1], tuple((name, row.text.get(name)) for name in lm.condition_provider.text_conditions)
     found = cache.get(key)
     if found is None:
         found = cache[key] = lm.condition_provider(lm.condition_provider.tokenize([row]))
