@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from .. import __version__
 from ..environment import PACKAGE, atomic_write
+from .untrusted import check_archive, check_finite, read_config
 
 LM_FILE, CODEC_FILE, CHECKPOINT = "state_dict.bin", "compression_state_dict.bin", "checkpoint.th"
 BUNDLED, BUNDLED_PREFIX = PACKAGE / "models" / "bundled", "//bundled/"
@@ -62,10 +63,11 @@ def load(path: tp.Union[str, Path]) -> tp.Any:
     Raises:
         ValueError: the file contains anything else, or is not a checkpoint.
     """
+    check_archive(path)
     try:
         with safe_globals():
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError) as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         reason = f"it contains {found[1]}, an object type that is not allowed" if found else \
             "it is not a checkpoint, or is truncated"
@@ -78,6 +80,8 @@ def load_resolving_reference(path: tp.Union[str, Path]) -> dict[str, tp.Any]:
     A reference to a codec on the hub is returned as it is.
     """
     package = load(path)
+    if not isinstance(package, dict):
+        raise ValueError(f"{path} holds a {type(package).__name__}, not a checkpoint of AudioCraft")
     source = str(package.get("pretrained", ""))
     return load(bundled(source.removeprefix(BUNDLED_PREFIX)) / CODEC_FILE) if source.startswith(BUNDLED_PREFIX) else package
 
@@ -154,9 +158,11 @@ def load_package(name: tp.Union[str, Path], file: str) -> dict[str, tp.Any]:
     if not best or "xp.cfg" not in package:
         raise ValueError(f"{path or name} contains {', '.join(map(str, package))}, but not best_state and xp.cfg; use a "
                          "checkpoint of AudioCraft")
-    cfg = package["xp.cfg"]
-    return {"best_state": best.get("model", best),
-            "xp.cfg": OmegaConf.create(cfg) if isinstance(cfg, str) else cfg}
+    state = best.get("model", best) if isinstance(best, dict) else best
+    if not isinstance(state, dict):
+        raise ValueError(f"{path or name}: best_state is a {type(state).__name__}, not weights by name")
+    check_finite(state, path or name)
+    return {"best_state": state, "xp.cfg": read_config(package["xp.cfg"], path or name)}
 
 
 def load_weights(model: torch.nn.Module, state: dict[str, torch.Tensor], source: tp.Union[str, Path]) -> None:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from . import builders, checkpoints
 from .lm_magnet import MagnetLMModel
+from .untrusted import check_sizes
 
 logger = logging.getLogger(__name__)
 Device = tp.Union[str, torch.device]
@@ -68,6 +69,7 @@ def build_lm(package: dict[str, tp.Any], name: tp.Union[str, Path], device: Devi
 
 
 def _build(cfg: DictConfig, package: dict[str, tp.Any], name: tp.Union[str, Path]) -> LMModel:
+    check_sizes(cfg, package["best_state"], name)
     lm = builders.get_lm_model(cfg)
     checkpoints.load_weights(lm, package["best_state"], name)
     if builders.is_hybrid(cfg) and "hybrid" not in cfg:
