@@ -14,6 +14,7 @@ from ..decoding.sampling import Sampler
 from ..engine.causal import HybridSession
 from ..modules.guidance import GuidedPredictor
 from ..modules.hybrid_layout import Layout
+from .causal import delays_by_codebook
 from .conditions import ConditionTensors, embed_branches
 from .generation import Generation
 from .hybrid_decoder import Columns, HybridDecoder
@@ -40,10 +41,9 @@ class HybridMagnetLMModel(MagnetLMModel):
             if fuse.get(how):
                 raise ValueError(f"fuser.{how}={list(fuse[how])}: hybrid models do not support it; set fuser.{how}=[] "
                                  "and use fuser.cross or fuser.sum")
-        delays = list(range(pattern.n_q))
-        if [getattr(pattern, name, None) for name in ("delays", "flatten_first", "empty_initial")] != [delays, 0, 0]:
-            raise ValueError("codebooks_pattern: hybrid models delay codebook k by k frames; set "
-                             f"codebooks_pattern.modeling=delay and codebooks_pattern.delay.delays={delays}")
+        if not delays_by_codebook(pattern):
+            raise ValueError("codebooks_pattern: hybrid models delay codebook k by k frames; set codebooks_pattern.modeling="
+                             f"delay and codebooks_pattern.delay.delays={list(range(pattern.n_q))}")
         super().__init__(**kwargs)
 
     def forward(self, sequence: torch.Tensor, conditions: tp.Sequence[ConditioningAttributes],

@@ -5,7 +5,6 @@ import typing as tp
 import torch
 from audiocraft.models.lm import LMModel
 from audiocraft.modules.conditioners import ConditioningAttributes
-from audiocraft.modules.transformer import create_sin_embedding
 from torch import nn
 
 from ..decoding.known_tokens import KnownTokens
@@ -19,7 +18,7 @@ from ..modules.guidance import GuidedPredictor
 from .conditions import ConditionTensors, embed, text_mask
 from .generation import Generation, frames, lock_of
 from .predictors import compute_dtype, decode, predictor
-from .transformer import ContextAttentionLayer
+from .transformer import ContextAttentionLayer, sinusoids
 
 
 class MagnetLMModel(LMModel):
@@ -200,8 +199,7 @@ class MagnetLMModel(LMModel):
 
     def embed_positions(self, positions: torch.Tensor) -> torch.Tensor:
         """Compute the scaled sinusoidal embeddings of positions: Long [B, T] -> float32 [B, T, dim]."""
-        embedding = create_sin_embedding(positions[..., None], self.dim, max_period=self.transformer.max_period)
-        return self.transformer.positional_scale * embedding
+        return sinusoids(positions, self.dim, self.transformer.max_period, self.transformer.positional_scale)
 
     def describe(self) -> str:
         """Return the dtype and attention backend, for error messages."""

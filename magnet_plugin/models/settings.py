@@ -122,7 +122,7 @@ class ConfigurableModel(BaseGenModel):
         if prompt_model is not None:
             model = self._auxiliary.prompt_model(prompt_model)
             changes = {{"temperature": "temp"}.get(name, name): value for name, value in prompt_overrides.items()}
-            model = dataclasses.replace(model, params={**model.params, **changes})
+            model = dataclasses.replace(model, params={**model.params, **changes}, engine=options.engine)
         self._rescorer: tp.Optional[Rescorer] = loaded
         self._prompt_model = model
         self.prompt_params = prompt_options.plain() if isinstance(self.lm, HybridMagnetLMModel) and model is None else {}

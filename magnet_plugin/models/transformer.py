@@ -3,7 +3,11 @@ import dataclasses
 import typing as tp
 
 import torch
-from audiocraft.modules.transformer import StreamingMultiheadAttention, StreamingTransformerLayer
+from audiocraft.modules.transformer import (
+    StreamingMultiheadAttention,
+    StreamingTransformerLayer,
+    create_sin_embedding,
+)
 from torch import nn
 from torch.nn import functional as F
 
@@ -78,6 +82,11 @@ class KVCache(Context):
         if not self.frozen:
             self.entries[attention] = k, v
         return k, v
+
+
+def sinusoids(positions: torch.Tensor, dim: int, max_period: float, scale: float) -> torch.Tensor:
+    """Compute AudioCraft's positional embeddings: Long [B, T] -> float32 [B, T, dim]."""
+    return scale * create_sin_embedding(positions[..., None], dim, max_period=max_period)
 
 
 def project(attention: StreamingMultiheadAttention, queries: torch.Tensor, keys: torch.Tensor
