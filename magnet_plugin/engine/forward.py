@@ -185,15 +185,16 @@ class Engine:
         """
         layer, B = self.layers[i], x.shape[0] // (1 + both_branches)
         rows = B if text.unconditional or not both_branches else 2 * B
-        normed = self._add_norm(x, delta, tp.cast(Norm, layer.weights.cross_norm))[:rows]
+        normed = self._add_norm(x, delta, tp.cast(Norm, layer.weights.cross_norm), rows=rows)
         keys, values = (y[:rows] for y in text.keys_values[i])
         assert layer.attend_to_text is not None
         attended = layer.attend_to_text(normed, keys, values, None if text.mask is None else text.mask[:rows])
         return layer.cross_out(attended), text.unconditional[i] if rows < x.shape[0] else None
 
     def _add_norm(self, x: torch.Tensor, delta: tp.Optional[torch.Tensor], norm: Norm,
-                  constant: tp.Optional[torch.Tensor] = None, dtype: tp.Optional[torch.dtype] = None) -> torch.Tensor:
-        return self.functions.add_norm(x, delta, norm.weight, norm.bias, norm.eps, dtype or self.dtype, constant)
+                  constant: tp.Optional[torch.Tensor] = None, dtype: tp.Optional[torch.dtype] = None,
+                  rows: tp.Optional[int] = None) -> torch.Tensor:
+        return self.functions.add_norm(x, delta, norm.weight, norm.bias, norm.eps, dtype or self.dtype, constant, rows)
 
     def _additive(self, mask: torch.Tensor) -> torch.Tensor:
         """Bool [rows, S] -> [rows, 1, 1, S]: 0 where True, -inf elsewhere."""

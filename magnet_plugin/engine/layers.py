@@ -47,7 +47,7 @@ def add(x: torch.Tensor, delta: tp.Optional[torch.Tensor], constant: tp.Optional
 
 
 def add_norm(x: torch.Tensor, delta: tp.Optional[torch.Tensor], weight: torch.Tensor, bias: torch.Tensor, eps: float,
-             dtype: torch.dtype, constant: tp.Optional[torch.Tensor] = None) -> torch.Tensor:
+             dtype: torch.dtype, constant: tp.Optional[torch.Tensor] = None, rows: tp.Optional[int] = None) -> torch.Tensor:
     """Run `add`, and normalize the sum for the next part of the layer.
 
     Args:
@@ -56,10 +56,11 @@ def add_norm(x: torch.Tensor, delta: tp.Optional[torch.Tensor], weight: torch.Te
         bias: offset of the layer norm, float32 [D].
         eps: of the layer norm.
         dtype: of the result.
+        rows: how many rows to normalize, the first ones; None normalizes all of them.
     Returns:
         [rows, T, D] of type `dtype`.
     """
-    return F.layer_norm(add(x, delta, constant), weight.shape, weight, bias, eps).to(dtype)
+    return F.layer_norm(add(x, delta, constant)[:rows], weight.shape, weight, bias, eps).to(dtype)
 
 
 def quantise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,14 +8,16 @@ from .layers import FLOAT8_LARGEST, FLOAT8_SMALLEST
 
 
 def add_norm(x: torch.Tensor, delta: tp.Optional[torch.Tensor], weight: torch.Tensor, bias: torch.Tensor, eps: float,
-             dtype: torch.dtype, constant: tp.Optional[torch.Tensor] = None) -> torch.Tensor:
-    """Add to the residual stream in place and normalize the sum; see `layers.add_norm`. All tensors are contiguous."""
+             dtype: torch.dtype, constant: tp.Optional[torch.Tensor] = None, rows: tp.Optional[int] = None) -> torch.Tensor:
+    """Add to the residual stream in place, and normalize; see `layers.add_norm`. All tensors are contiguous."""
     _check_contiguous(x=x, delta=delta, constant=constant)
-    rows, length, width = x.shape
-    result = torch.empty_like(x, dtype=dtype)
-    add_norm_kernel[(length, rows)](
+    count, length, width = x.shape
+    rows = count if rows is None else rows
+    result = x.new_empty(rows, length, width, dtype=dtype)
+    add_norm_kernel[(length, count)](
         x, delta, constant, weight, bias, result, length, width, eps, 0 if delta is None else delta.shape[0],
-        rows if constant is None else rows - constant.shape[0], BLOCK=block(width), num_warps=warps(2 * block(width)))
+        count if constant is None else count - constant.shape[0], rows, BLOCK=block(width),
+        num_warps=warps(2 * block(width)))
     return result
 
 
@@ -50,7 +52,7 @@ def _check_contiguous(**tensors: tp.Optional[torch.Tensor]) -> None:
 
 @jit
 def add_norm_kernel(x, delta, constant, weight, bias, result, length, width, eps, delta_rows, first_constant,
-                    BLOCK: tl.constexpr):
+                    normed_rows, BLOCK: tl.constexpr):
     """Compute one frame of one row."""
     frame, row = tl.program_id(0), tl.program_id(1)
     channel = tl.arange(0, BLOCK)
@@ -64,11 +66,12 @@ def add_norm_kernel(x, delta, constant, weight, bias, result, length, width, eps
                           other=0.0).to(tl.float32)
     if delta is not None or constant is not None:
         tl.store(x + place, values, mask=inside)
-    centred = tl.where(inside, values - tl.sum(values, 0) / width, 0.0)
-    centred *= tl.rsqrt(tl.sum(centred * centred, 0) / width + eps)
-    scale = tl.load(weight + channel, mask=inside, other=0.0).to(tl.float32)
-    offset = tl.load(bias + channel, mask=inside, other=0.0).to(tl.float32)
-    tl.store(result + place, (centred * scale + offset).to(result.dtype.element_ty), mask=inside)
+    if row < normed_rows:
+        centred = tl.where(inside, values - tl.sum(values, 0) / width, 0.0)
+        centred *= tl.rsqrt(tl.sum(centred * centred, 0) / width + eps)
+        scale = tl.load(weight + channel, mask=inside, other=0.0).to(tl.float32)
+        offset = tl.load(bias + channel, mask=inside, other=0.0).to(tl.float32)
+        tl.store(result + place, (centred * scale + offset).to(result.dtype.element_ty), mask=inside)
 
 
 @jit

@@ -57,9 +57,10 @@ def text_attention(x: torch.Tensor, weight: torch.Tensor, bias: tp.Optional[torc
     heads, texts, head_dim = keys.shape[1:]
     result = torch.empty_like(x)
     strides = (0, 0) if mask is None else (0 if mask.shape[0] == 1 else mask.stride(0), mask.stride(-1))
-    text_attention_kernel[(-(-length // 64), heads, rows)](
+    frames = 64 if length > 16 else 16      # Of autoregressive steps there is one.
+    text_attention_kernel[(-(-length // frames), heads, rows)](
         x, weight, bias, keys, values, mask, result, length, width, texts, *strides, head_dim ** -0.5, HEAD=head_dim,
-        FRAMES=64, CHANNELS=block(head_dim), TEXTS=64, DEPTH=_DEPTH, num_warps=4, num_stages=3)
+        FRAMES=frames, CHANNELS=block(head_dim), TEXTS=64, DEPTH=_DEPTH, num_warps=4, num_stages=3)
     return result
 
 

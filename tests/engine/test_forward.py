@@ -5,6 +5,7 @@ import typing as tp
 import pytest
 import torch
 
+from magnet_plugin.engine import layers
 from magnet_plugin.engine.engines import engine_for
 
 from ..helpers.guided_logits import LENGTH, TEXTS, cuda_model, guided_logits, relative_error, texts_for
@@ -52,6 +53,22 @@ def test_an_unconditional_text_with_varying_keys_is_attended_to() -> None:
     inner.forward = lambda tokenized: (forward(tokenized)[0] + torch.linspace(0, 1, forward(tokenized)[0].shape[1])[:, None],
                                        forward(tokenized)[1])
     assert relative_error(guided_logits(model, engine="lean"), guided_logits(model, engine="plain")) < 1e-5
+
+
+def test_rows_that_do_not_attend_to_the_text_are_not_normalized_for_it() -> None:
+    model = build(MagnetLMModel)
+    engine = engine_for(model, "model", torch.float32)
+    rows: list[int] = []
+
+    def add_norm(*args: tp.Any) -> torch.Tensor:
+        result = layers.add_norm(*args)
+        rows.append(len(result))
+        return result
+
+    engine.functions = engine.functions._replace(add_norm=add_norm)
+    text = torch.randn(3, 5, model.dim, generator=torch.Generator().manual_seed(0))
+    engine.session(text, torch.zeros_like(text)).logits(torch.zeros(3, model.n_q, 9, dtype=torch.long), 0, True)
+    assert rows == [3, 3, 6, 6, 3, 6, 6]        # Two layers of three norms, and the last one.
 
 
 @pytest.mark.parametrize("precision,bound", [("bfloat16", 0.01), ("int8", 0.05)])

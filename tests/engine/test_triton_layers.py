@@ -24,18 +24,19 @@ def random(*shape: int, dtype: torch.dtype = torch.float32, device: str, seed: i
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rows, delta_rows, constant_rows", [(2, 2, 0), (2, 0, 0), (4, 2, 2), (4, 4, 2), (3, 0, 1)])
+@pytest.mark.parametrize("rows, delta_rows, constant_rows, normed_rows", [
+    (2, 2, 0, None), (2, 0, 0, None), (4, 2, 2, None), (4, 4, 2, 2), (3, 0, 1, 1), (3, 3, 0, 3)])
 @pytest.mark.parametrize("width", [24, 64])
-def test_the_residual_sum_and_its_norm(dtype: torch.dtype, rows: int, delta_rows: int, constant_rows: int, width: int,
-                                       device: str) -> None:
+def test_the_residual_sum_and_its_norm(dtype: torch.dtype, rows: int, delta_rows: int, constant_rows: int,
+                                       normed_rows: tp.Optional[int], width: int, device: str) -> None:
     x = 2 + 3 * random(rows, 3, width, device=device)
     delta = random(delta_rows, 3, width, dtype=dtype, device=device, seed=1) if delta_rows else None
     constant = random(constant_rows, 1, width, dtype=dtype, device=device, seed=2) if constant_rows else None
     weight, bias = random(width, device=device, seed=3), random(width, device=device, seed=4)
     expected, given = x.clone(), x.clone()
-    wanted = layers.add_norm(expected, delta, weight, bias, 1e-5, dtype, constant)
-    result = triton_layers.add_norm(given, delta, weight, bias, 1e-5, dtype, constant)
-    assert result.dtype == dtype
+    wanted = layers.add_norm(expected, delta, weight, bias, 1e-5, dtype, constant, normed_rows)
+    result = triton_layers.add_norm(given, delta, weight, bias, 1e-5, dtype, constant, normed_rows)
+    assert result.dtype == dtype and len(result) == (normed_rows or rows)
     torch.testing.assert_close(given, expected, rtol=0, atol=1e-6)
     torch.testing.assert_close(result, wanted, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
