@@ -1,4 +1,4 @@
-"""Capture and restore the state of all random generators of this process."""
+"""Seed, capture and restore the state of all random generators of this process."""
 import random
 import typing as tp
 
@@ -6,6 +6,21 @@ import numpy as np
 import torch
 
 RandomState = dict[str, tp.Any]
+
+
+def seed_random_state(own: int, shared: int, model: torch.nn.Module) -> None:
+    """Seed the random generators of Python, NumPy and torch with `own`, and those that `model` holds with `shared`.
+
+    Args:
+        own: seed of this rank, at least 0.
+        shared: seed of all ranks.
+        model: see `capture_random_state`.
+    """
+    random.seed(own)
+    np.random.seed(own % 2 ** 32)
+    torch.manual_seed(own)
+    for _, generator in _generators(model):
+        generator.manual_seed(shared)
 
 
 def capture_random_state(model: torch.nn.Module) -> RandomState:

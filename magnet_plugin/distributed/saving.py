@@ -1,4 +1,7 @@
-"""Write checkpoints so that neither a lost rank nor a crash of the machine leaves a run without a complete one."""
+"""Write checkpoints so that neither a lost rank nor a crash of the machine leaves a run without a complete one.
+
+The checkpoint before the last one stays beside it, for the case that the last one cannot be read.
+"""
 import logging
 import typing as tp
 from pathlib import Path
@@ -37,9 +40,41 @@ def save_checkpoint(state: tp.Any, checkpoint_path: Path, is_sharded: bool = Fal
         complete.touch()
         flush_to_disk(complete.parent)
     wait_for_ranks()
+    if not is_sharded and checkpoint_path.exists():
+        _keep(checkpoint_path)
     temporary.replace(checkpoint_path)
     flush_to_disk(checkpoint_path.parent)
     wait_for_ranks()
     if flashy.distrib.is_rank_zero():
         complete.unlink(missing_ok=True)
     logger.info("Checkpoint saved to %s", checkpoint_path)
+
+
+def previous(checkpoint_path: Path) -> Path:
+    """Return where the checkpoint before this one is kept."""
+    return checkpoint_path.with_name(f"{checkpoint_path.name}.previous")
+
+
+def fall_back(checkpoint_path: Path) -> tp.Optional[Path]:
+    """Put the previous checkpoint in the place of one that cannot be read.
+
+    Returns:
+        Where the unreadable file has been moved; None if there is no previous checkpoint, and then nothing is changed.
+    """
+    kept = previous(checkpoint_path)
+    if not kept.exists():
+        return None
+    broken = checkpoint_path.with_name(f"{checkpoint_path.name}.unreadable")
+    checkpoint_path.replace(broken)
+    kept.replace(checkpoint_path)
+    flush_to_disk(checkpoint_path.parent)
+    return broken
+
+
+def _keep(checkpoint_path: Path) -> None:
+    """Keep a checkpoint, which is about to be replaced, by a second name for the same file."""
+    kept = previous(checkpoint_path)
+    linked = kept.with_name(f"{kept.name}.tmp")
+    linked.unlink(missing_ok=True)
+    linked.hardlink_to(checkpoint_path)
+    linked.replace(kept)

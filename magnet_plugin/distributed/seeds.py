@@ -14,6 +14,7 @@ class Stream(enum.IntEnum):
     STAGE = 0
     MASKS = 1
     ITEMS = 2
+    EPOCH = 3
 
 
 def derive_seed(seed: int, *key: int) -> int:

@@ -18,12 +18,16 @@ Path_ = tp.Union[str, Path]
 
 
 def check_archive(path: Path_) -> None:
-    """Check that a file of torch does not unpack to more than it holds on the disk.
+    """Check that a file of torch is complete, and does not unpack to more than it holds on the disk.
 
     Raises:
-        ValueError: its entries are compressed, which torch never does.
+        ValueError: it is truncated, or its entries are compressed, which torch never does.
     """
-    if zipfile.is_zipfile(path):
+    with open(path, "rb") as file:
+        is_archive = file.read(2) == b"PK"
+    if is_archive and not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} cannot be loaded safely: it is truncated")
+    if is_archive:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
         if unpacked > Path(path).stat().st_size:

@@ -14,8 +14,10 @@ from audiocraft.solvers.base import StandardSolver
 from audiocraft.utils import checkpoint
 
 from ..distributed.monitoring import announce_exit, set_status
-from ..distributed.random_state import capture_random_state, restore_random_state
+from ..distributed.random_state import capture_random_state, restore_random_state, seed_random_state
 from ..distributed.reduction import max_over_ranks
+from ..distributed.saving import fall_back
+from ..distributed.seeds import Stream, derive_seed
 from ..distributed.signals import Preempted, SignalRecorder
 from ..models import checkpoints
 from .position import Position, batches_from, prepare_loader
@@ -60,6 +62,21 @@ class PreemptibleSolver(StandardSolver):
         restored = super().restore(*args, **kwargs)
         return (self._signals is not None and self.restore_position()) or restored
 
+    def load_checkpoints(self, *args: tp.Any, **kwargs: tp.Any) -> tp.Optional[dict]:
+        """Load a checkpoint as AudioCraft does; if this run's own one cannot be read, load the one before it."""
+        try:
+            return super().load_checkpoints(*args, **kwargs)
+        except ValueError as error:
+            path = self.checkpoint_path(use_fsdp=False)
+            if self.cfg.fsdp.use or not str(error).startswith(str(path)):
+                raise
+            broken = fall_back(path) if flashy.distrib.is_rank_zero() else None
+            if not max_over_ranks(int(broken is not None)):
+                raise ValueError(f"{error}. There is no earlier checkpoint; delete it to start the run again") from None
+            self.logger.warning(f"{error}. It is now {path.name}.unreadable, and the run goes on from the checkpoint before "
+                                "it: the last epoch is trained again")
+            return super().load_checkpoints(*args, **kwargs)
+
     def commit(self, save_checkpoints: bool = True) -> None:
         super().commit(save_checkpoints)
         if save_checkpoints:
@@ -103,7 +120,11 @@ class PreemptibleSolver(StandardSolver):
         path = self.preempted_path
         if self.cfg.fsdp.use:                    # a rank may have been killed before it renamed its new file
             checkpoint.check_sharded_checkpoint(path, path.with_name("preempted.th"))
-        state = checkpoints.load(path) if path.exists() else None
+        try:
+            state = checkpoints.load(path) if path.exists() else None
+        except ValueError as error:
+            self.logger.warning(f"{error}. Epoch {self.epoch} starts again")
+            state = None
         if self.cfg.fsdp.use:
             moment = 0 if state is None else 1 + state["position"]["epoch"] * (1 << 32) + state["position"]["step"]
             if max_over_ranks(moment) != -max_over_ranks(-moment):
@@ -166,6 +187,10 @@ class PreemptibleSolver(StandardSolver):
     def _train_epoch(self) -> dict:
         """Run the remaining updates of this epoch. Return the means of its metrics over all updates and ranks."""
         self.model.train()
+        if self._resumed is None:           # So that an epoch can be repeated, whatever happened before it.
+            seed, rank = self.cfg.seed, flashy.distrib.rank()
+            seed_random_state(derive_seed(seed, Stream.EPOCH, self.epoch, 1 + rank),
+                              derive_seed(seed, Stream.EPOCH, self.epoch, 0), self.model)
         position = self._position = self._resumed or Position(self.epoch, capture_random_state(self.model))
         start, total = position.step, self.train_updates_per_epoch
         batches = self._remaining_batches(position, resumed=self._resumed is not None)

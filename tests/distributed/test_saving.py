@@ -22,7 +22,10 @@ def test_a_checkpoint_is_on_the_disk_before_it_replaces_the_previous_one(tmp_pat
         fsync(descriptor)
 
     def replaced(path: Path, target: Path) -> Path:
-        assert torch.load(path) == {"epoch": 2} and torch.load(target) == {"epoch": 1}
+        if target.name == "checkpoint.th.previous":
+            assert torch.load(path) == {"epoch": 1}
+        else:
+            assert torch.load(path) == {"epoch": 2} and torch.load(target) == {"epoch": 1}
         events.append(f"rename to {target.name}")
         return replace(path, target)
 
@@ -36,5 +39,8 @@ def test_a_checkpoint_is_on_the_disk_before_it_replaces_the_previous_one(tmp_pat
     checkpoint.save_checkpoint({"epoch": 2}, path, is_sharded)
     steps = ["barrier", "flush checkpoint.th.tmp", "barrier", "flush run", "barrier, marked", "rename to checkpoint.th",
              "flush run", "barrier, marked"]
-    assert events == (steps if is_sharded else ["flush checkpoint.th.tmp", "rename to checkpoint.th", "flush run"])
-    assert torch.load(path) == {"epoch": 2} and os.listdir(path.parent) == ["checkpoint.th"]
+    assert events == (steps if is_sharded else ["flush checkpoint.th.tmp", "rename to checkpoint.th.previous",
+                                              "rename to checkpoint.th", "flush run"])
+    assert torch.load(path) == {"epoch": 2}
+    assert sorted(os.listdir(path.parent)) == ["checkpoint.th"] + ["checkpoint.th.previous"] * (not is_sharded)
+    assert is_sharded or torch.load(path.parent / "checkpoint.th.previous") == {"epoch": 1}

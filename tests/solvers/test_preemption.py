@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from magnet_plugin.distributed.saving import previous
 from magnet_plugin.models import checkpoints
 
 from ..helpers.toy_solver import EPOCHS, UPDATES, everything, once, same, solve
@@ -109,3 +110,39 @@ def test_a_failing_stage_is_repeated_only_after_a_signal(tmp_path: Path) -> None
     assert list(tmp_path.glob("one/xps/*/preempted.th"))
     with pytest.raises(RuntimeError, match="ffmpeg"):
         solve(tmp_path / "two", 0, fail)
+
+
+def checkpoint_of(folder: Path) -> Path:
+    return next(folder.glob("xps/*/checkpoint.th"))
+
+
+@pytest.mark.parametrize("tenth", range(10))
+def test_a_truncated_checkpoint_costs_one_epoch_and_changes_nothing(tmp_path: Path, uninterrupted: dict, tenth: int) -> None:
+    """The run goes on from the checkpoint before it."""
+    with pytest.raises(SystemExit):
+        solve(tmp_path, 0, once("train", 0, 3, signal.SIGUSR1))         # In the last epoch; two checkpoints are written.
+    path = checkpoint_of(tmp_path)
+    assert previous(path).exists()
+    path.write_bytes(path.read_bytes()[:path.stat().st_size * tenth // 10])
+    assert same(everything(solve(tmp_path, 0)), uninterrupted[0])
+    assert len(json.loads(path.with_name("history.json").read_text())) == EPOCHS
+    left = {one.name for one in path.parent.iterdir() if "checkpoint" in one.name or "preempted" in one.name}
+    assert left == {"checkpoint.th", "checkpoint.th.previous", "checkpoint.th.unreadable"}
+
+
+def test_without_an_earlier_checkpoint_the_error_names_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        solve(tmp_path, 0, once("train", 0, 2, signal.SIGUSR1))
+    path = checkpoint_of(tmp_path)
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match="checkpoint.th cannot be .*There is no earlier checkpoint; delete it"):
+        solve(tmp_path, 0)
+    assert path.exists()
+
+
+def test_an_unreadable_state_within_an_epoch_costs_the_updates_of_that_epoch(tmp_path: Path, uninterrupted: dict) -> None:
+    with pytest.raises(SystemExit):
+        solve(tmp_path, 0, once("train", 3, 2, signal.SIGUSR1))
+    path = next(tmp_path.glob("xps/*/preempted.th"))
+    path.write_bytes(path.read_bytes()[:100])
+    assert same(everything(solve(tmp_path, 0)), uninterrupted[0])
