@@ -47,14 +47,17 @@ def reserve(folder: Path, text: str) -> Path:
             number += 1
 
 
-def save_clip(path: Path, wav: np.ndarray, sample_rate: int, metadata: Mapping[str, tp.Any]) -> float:
-    """Write audio as 16-bit WAV, and its metadata as a JSON file of the same name.
+def save_clip(path: Path, wav: np.ndarray, sample_rate: int, metadata: Mapping[str, tp.Any], *, scale: bool = True,
+              subtype: str | None = None) -> float:
+    """Write audio as WAV, and its metadata as a JSON file of the same name.
 
     Args:
         path: the WAV file.
-        wav: [channels, samples]; scaled down as a whole if its peak exceeds full scale.
+        wav: [channels, samples].
         sample_rate: in Hz.
         metadata: JSON values or NumPy numbers, such as text, seed and settings; `gain` is added.
+        scale: scale the audio down as a whole if its peak exceeds PEAK; otherwise only samples beyond full scale change.
+        subtype: sample format, as soundfile names it; 16 bits by default.
     Returns:
         The gain that was applied; 1 unless the audio was too loud.
     Raises:
@@ -66,9 +69,9 @@ def save_clip(path: Path, wav: np.ndarray, sample_rate: int, metadata: Mapping[s
     if not np.isfinite(peak):
         raise ValueError(f"{path.name}: the audio contains samples that are not finite; generate with a float32 model, or "
                          "lower max_cfg_coef")
-    gain = min(1.0, PEAK / peak) if peak > 0 else 1.0
+    gain = min(1.0, PEAK / peak) if scale and peak > 0 else 1.0
     text = json.dumps({**metadata, "gain": round(gain, 4)}, indent=2, ensure_ascii=False, default=_from_numpy)
-    soundfile.write(path, (wav * gain).T, sample_rate, subtype="PCM_16")
+    soundfile.write(path, (wav * gain).T, sample_rate, subtype=subtype or "PCM_16")
     path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
     return gain
 

@@ -3,7 +3,7 @@ import argparse
 import typing as tp
 from pathlib import Path
 
-from .generate import MODEL
+from .model_options import MODEL
 
 
 def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from magnet_plugin.cli import generate, main
+from magnet_plugin.cli import generate, main, model_options
 
 
 def test_steps():
-    assert generate.steps("20,10, 5") == [20, 10, 5]
+    assert model_options.steps("20,10, 5") == [20, 10, 5]
     with pytest.raises(SystemExit) as done:
         main.main(["generate", "x", "--decoding-steps", "20;10"])
     assert done.value.code == 2
@@ -26,15 +26,18 @@ def wav_file(path: Path, seconds: float, rate: int = 8000, channels: int = 2) ->
 
 def test_prompt_is_read_with_its_rate_and_cut(tmp_path):
     path = wav_file(tmp_path / "prompt.wav", 2.0)
-    wav, rate = generate.read_prompt(path, None, 5.0)
-    assert (list(wav.shape), rate) == ([2, 16000], 8000)
-    cut, _ = generate.read_prompt(path, 0.5, 5.0)
-    assert cut.shape[-1] == 4000 and (cut == wav[:, :4000]).all()
+    whole = generate.read_prompt(path, None, 5.0)
+    assert (whole.audio.shape, whole.sample_rate, whole.seconds) == ((2, 16000), 8000, 2.0)
+    cut = generate.read_prompt(path, 0.5, 5.0)
+    assert cut.audio.shape[-1] == 4000 and (cut.audio == whole.audio[:, :4000]).all()
 
 
 def test_prompt_that_leaves_nothing_to_generate(tmp_path):
-    with pytest.raises(ValueError, match="lasts 2.00 s"):
-        generate.read_prompt(wav_file(tmp_path / "prompt.wav", 2.0), None, 2.0)
+    path = wav_file(tmp_path / "prompt.wav", 2.0)
+    with pytest.raises(ValueError, match="lasts 2.00 s and the clip 2 s"):
+        generate.read_prompt(path, None, 2.0)
+    with pytest.raises(ValueError, match="lasts 2.00 s and the clip 1.5 s"):        # only the model knows its default length
+        generate.check_prompt(generate.read_prompt(path, None, None), 1.5)
 
 
 def test_prompt_that_is_no_audio(tmp_path):

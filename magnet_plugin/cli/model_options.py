@@ -1,0 +1,129 @@
+"""Options of all commands that run a model: which one, where, and how it decodes.
+
+They are checked before torch and AudioCraft are imported.
+"""
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import random
+import typing as tp
+from pathlib import Path
+
+from ..decoding.options import CHOICES, GenerationOptions
+from ..decoding.rescoring_options import DEFAULT_WEIGHT
+from .deferred_imports import defer_imports
+from .device import HELP as DEVICE_HELP
+from .device import get_device
+from .output import say
+
+if tp.TYPE_CHECKING:
+    from ..models.magnet import MAGNeT
+
+MODEL = "//bundled/magnet-16khz"
+#: Options that `set_generation_params` takes by the same names; not every command has all of them.
+PARAMS = ("temperature", "top_p", "top_k", "max_cfg_coef", "min_cfg_coef", "decoding_steps", "span_arrangement", "duration",
+          "engine", "precision", "rescorer", "rescorer_weight", "prompt_model", "prompt_duration")
+#: Fields of GenerationOptions by name; the help shows their defaults.
+FIELDS = {field.name: field for field in dataclasses.fields(GenerationOptions)}
+
+
+def add_model(one: argparse.ArgumentParser) -> None:
+    """Add the model, its device and the seed."""
+    one.add_argument("--model", default=MODEL, metavar="NAME",
+                     help="//bundled/NAME, //sig/SIGNATURE, a release folder, or the name of a model on Hugging Face "
+                          "(default: %(default)s)")
+    one.add_argument("--device", metavar="DEVICE", help=f"{DEVICE_HELP}; mps, an Apple GPU, is experimental")
+    one.add_argument("--seed", type=int, metavar="N",
+                     help="seed of the first clip; later clips use N+1, N+2, … (default: random, and printed)")
+
+
+def add_decoding(one: argparse.ArgumentParser) -> None:
+    """Add the options of `GenerationOptions`, with its types, choices and defaults."""
+    group = one.add_argument_group("decoding options")
+
+    def add(option: str, text: str, field: str = "", metavar: str | None = None) -> None:
+        name = field or option.removeprefix("--").replace("-", "_")
+        default = FIELDS[name].default
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        group.add_argument(option, type=steps if isinstance(default, tuple) else type(default), metavar=metavar,
+                           choices=CHOICES.get(name), help=f"{text} (default: {shown})")
+    add("--temperature", "softmax temperature at the start of each stage, above 0", "temp", "T")
+    add("--top-p", "sample from the most likely tokens that together reach this probability, from 0 to 1; 0 disables "
+        "it", metavar="P")
+    add("--top-k", "sample from the K most likely tokens; 0 uses all of them", metavar="K")
+    add("--max-cfg-coef", "guidance scale when everything is masked; 1 means no guidance", metavar="SCALE")
+    add("--min-cfg-coef", "guidance scale when nothing is masked", metavar="SCALE")
+    add("--decoding-steps", "number of decoding steps of each codebook, separated by commas", metavar="N,N,…")
+    add("--span-arrangement", "overlapping spans (stride1) or spans on a fixed grid (nonoverlap)")
+    add("--engine", "forward pass: the fast path (lean), the slower reference path (plain), or the fast path where it "
+        "supports the model (auto)")
+    add("--precision", "precision of the linear layers; values other than model are approximate and faster")
+    group.add_argument("--greedy", action="store_true", help="take the most likely tokens instead of sampling")
+
+
+def add_auxiliary(one: argparse.ArgumentParser, prompt: bool) -> None:
+    """Add the auxiliary models; those that generate the start of a clip only with `prompt`."""
+    group = one.add_argument_group("auxiliary models", "They must use the codec of --model, and are named in the same ways.")
+    group.add_argument("--rescorer", metavar="NAME", help="MusicGen, AudioGen or MAGNeT whose token probabilities are mixed "
+                       "with those of --model (default: none)")
+    group.add_argument("--rescorer-weight", type=float, metavar="W", help="weight of the probabilities of --model, from "
+                       f"0 to 1 (default: {DEFAULT_WEIGHT} with --rescorer)")
+    if prompt:
+        group.add_argument("--prompt-model", metavar="NAME", help="MusicGen or AudioGen that generates the first "
+                           "--prompt-duration seconds (default: none)")
+        group.add_argument("--prompt-duration", type=float, metavar="SECONDS", help="seconds generated autoregressively "
+                           "before parallel decoding starts (default: 1 for hybrid models, at most half of the clip); "
+                           "required with --prompt-model")
+
+
+def steps(text: str) -> list[int]:
+    """Parse a list such as `20,10,10,10`."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: write one number per codebook, as in 20,10,10,10") from None
+
+
+def params(args: argparse.Namespace) -> dict[str, tp.Any]:
+    """Return the options that were given, as arguments of `set_generation_params`."""
+    given = {name: getattr(args, name, None) for name in PARAMS}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def check(args: argparse.Namespace) -> None:
+    """Check the options without importing torch, so that a mistyped value is reported at once.
+
+    Raises:
+        ValueError: an option is out of range, or there is no such file.
+    """
+    names = {"temperature": "temp"}
+    GenerationOptions(**{names.get(name, name): value for name, value in params(args).items()
+                         if names.get(name, name) in FIELDS})
+    local = args.model.startswith(("/", "./", "../")) and not args.model.startswith("//")
+    if local and not Path(args.model).exists():
+        raise ValueError(f"--model {args.model}: no such file or folder; give a release folder or the name of a model")
+
+
+def first_seed(args: argparse.Namespace) -> int:
+    """Return the seed of the first clip."""
+    return random.SystemRandom().randrange(2 ** 31) if args.seed is None else args.seed
+
+
+def load(args: argparse.Namespace) -> MAGNeT:
+    """Load the model and apply the decoding options.
+
+    Raises:
+        ValueError: there is no such model or device, or the options are invalid.
+    """
+    device = get_device(args.device)
+    say(f"Loading {args.model} …")
+    defer_imports()
+    from .. import MAGNeT
+    try:
+        model = MAGNeT.get_pretrained(args.model, device=device)
+    except OSError as error:                        # The hub's client does not name the model.
+        raise ValueError(f"--model {args.model} cannot be loaded; check the name and the network, or give a local "
+                         "folder") from error
+    model.set_generation_params(use_sampling=not args.greedy, **params(args))
+    return model
