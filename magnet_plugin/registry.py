@@ -77,6 +77,7 @@ def _patches() -> list[Patch]:
     """The table of replacements. Versions refer to AudioCraft 1.3.0 and its public head, 1.4.0a2."""
     from audiocraft import models, solvers
     from audiocraft.models import builders, lm_magnet, loaders, magnet
+    from audiocraft.quantization import core_vq
     from audiocraft.solvers import base
     from audiocraft.solvers import builders as solver_builders
     from audiocraft.solvers import magnet as solver_magnet
@@ -84,6 +85,7 @@ def _patches() -> list[Patch]:
 
     from .distributed import fsdp
     from .models import builders as our_builders
+    from .models import codebooks
     from .models import loaders as our_loaders
     from .models import magnet as our_api
     from .models.lm_magnet import MagnetLMModel
@@ -102,6 +104,8 @@ def _patches() -> list[Patch]:
               "Adds the conditioner `words`. Unnecessary if AudioCraft had a registry of conditioners."),
         Patch((builders,), "get_encodec_autoencoder", our_builders.get_encodec_autoencoder,
               "Adds the autoencoder `stft`. Unnecessary if AudioCraft had a registry of autoencoders."),
+        Patch((core_vq.EuclideanCodebook,), "replace_", codebooks.replace_dead_codes,
+              "AudioCraft's replacement of unused entries is undone in the same step, and codebooks shrink."),
         Patch((loaders, magnet), "load_lm_model_magnet", our_loaders.load_magnet_lm,
               "AudioCraft's loader switches the attention backend of the whole process to xformers."),
         *_checkpoint_patches(),
