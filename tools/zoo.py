@@ -4,6 +4,7 @@
     python -m tools.zoo codec --from SIG --after OLDER --after OLDEST
     python -m tools.zoo magnet --from SIG --clips 96
     python -m tools.zoo magnet --rewrite-card
+    python -m tools.zoo queue --help
 
 `--from` names the run whose weights are exported, and `--after` each run that it continued, so that their steps and
 training time are counted as well. The release folder is only replaced after everything has been measured.
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from magnet_plugin.metrics.machine import made_with
 from magnet_plugin.models.checkpoints import BUNDLED, BUNDLED_PREFIX, CODEC_FILE, LM_FILE
+from tools import zoo_queue
 from tools.model_card import ABOUT, LICENCE, write_card
 from tools.run_history import TrainingRun, loss_summary, read_json, training_summary
 
@@ -229,6 +231,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: tp.Optional[tp.Sequence[str]] = None) -> int:
     """Run the command line and return the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["queue"]:
+        return zoo_queue.main(given[1:])
     own, overrides = (given[:given.index("--")], given[given.index("--") + 1:]) if "--" in given else (given, [])
     args = parser().parse_args(own)
     if overrides and not args.train:
