@@ -1,5 +1,6 @@
 """Auxiliary models of a MAGNeT, rescorers and prompt models: loaded by name and checked to use the same tokens."""
 import dataclasses
+import threading
 import typing as tp
 from pathlib import Path
 
@@ -151,6 +152,7 @@ class AuxiliaryModels:
         self.codec = codec
         self.device = device
         self._loaded: dict[str, AuxiliaryModel] = {}
+        self._lock = threading.RLock()
 
     def rescorer(self, source: Source) -> Rescorer:
         """See `load_rescorer`."""
@@ -165,6 +167,7 @@ class AuxiliaryModels:
     def _get(self, source: Source, role: str) -> AuxiliaryModel:
         if not isinstance(source, (str, Path)):
             return load_auxiliary(source, self.codec, self.device, role)
-        if str(source) not in self._loaded:
-            self._loaded[str(source)] = load_auxiliary(source, self.codec, self.device, role)
-        return self._loaded[str(source)]
+        with self._lock:
+            if str(source) not in self._loaded:
+                self._loaded[str(source)] = load_auxiliary(source, self.codec, self.device, role)
+            return self._loaded[str(source)]

@@ -1,4 +1,5 @@
 """The settings of a MAGNeT: what `set_generation_params` takes, checks and keeps."""
+import copy
 import dataclasses
 import typing as tp
 
@@ -16,6 +17,9 @@ from .prompt_models import PromptModel
 
 DEFAULT_STRIDE = 0.6        # of a window
 MAX_DURATION = 24 * 3600.0  # seconds
+
+
+Model = tp.TypeVar("Model", bound="ConfigurableModel")
 
 
 class ConfigurableModel(BaseGenModel):
@@ -82,6 +86,18 @@ class ConfigurableModel(BaseGenModel):
         self._apply(options, rescorer, prompt_model, PromptOptions(frames(seconds, self.frame_rate), **overrides), overrides)
         self.duration, self.prompt_duration = duration, seconds
         self.extend_stride, self.window_order = stride, window_order
+
+    def with_generation_params(self: Model, **params: tp.Any) -> Model:
+        """Return this model with generation parameters of its own; weights and codec are shared.
+
+        Threads that generate with one model under different parameters each use a model of their own.
+
+        Args:
+            **params: see `set_generation_params`.
+        """
+        model = copy.copy(self)
+        model.set_generation_params(**params)
+        return model
 
     def _check_duration(self, duration: tp.Optional[float]) -> float:
         if duration is None:

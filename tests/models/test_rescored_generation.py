@@ -131,3 +131,23 @@ def test_language_models_in_memory_serve_as_rescorer_and_prompt_model(model: tp.
     expected = PromptModel(prompt_model).generate(conditions(*TEXTS), 2, 15, seed=1)
     assert torch.equal(prompted[..., :15], expected) and torch.equal(rescored[..., :15], expected)
     assert not torch.equal(rescored, prompted)
+
+
+def test_threads_that_share_weights_keep_their_own_parameters(model: tp.Any, musicgen: Path) -> None:
+    """With a rescorer and with a prompt model, as in turn."""
+    from concurrent.futures import ThreadPoolExecutor
+    kinds: list[dict[str, tp.Any]] = [{"temperature": 1.0}, {"top_k": 3, "top_p": 0.0},
+                                      {"rescorer": musicgen, "rescorer_weight": 0.4},
+                                      {"prompt_model": musicgen, "prompt_duration": 0.3}]
+
+    def generate(number: int) -> torch.Tensor:
+        own = model.with_generation_params(**FEW, **kinds[number % 4])
+        return own.generate(TEXTS, return_tokens=True, seed=number)[1]
+
+    model.set_generation_params(**FEW)
+    before = dict(model.generation_params)
+    expected = [generate(number) for number in range(8)]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(generate, range(8)))
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+    assert model.generation_params == before and len({str(tokens.tolist()) for tokens in found}) == 8
