@@ -66,10 +66,10 @@ def decode(predict: Predict, known: KnownTokens, options: GenerationOptions, *, 
     sampler = Sampler(options.use_sampling, options.top_k, options.top_p, random)
     done, total = 0, sum(len(stage.steps) for stage in stages)
     uniforms = sampler.uniforms(B, sum(options.decoding_steps), T, device=clip.device)
-    for stage in stages:
+    rates = torch.tensor([float(step.rate) for stage in stages for step in stage.steps]).to(clip.device)
+    for stage, stage_rates in zip(stages, rates.split([len(stage.steps) for stage in stages])):
         k = stage.codebook
-        masker = SpanMasker(clip[:, k], known.known[:, k], stage.most_free, mask_id, rule,
-                            torch.stack([step.rate for step in stage.steps]))
+        masker = SpanMasker(clip[:, k], known.known[:, k], stage.most_free, mask_id, rule, stage_rates)
         tokens, finite = shown(clip, k, mask_id, options), []
         for step in stage.steps:
             candidate = decode_step(predict, tokens, step, masker, sampler, rescoring,

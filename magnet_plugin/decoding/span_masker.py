@@ -80,13 +80,13 @@ class SpanMasker:
         most_free: the largest number of unknown frames that a sample has.
         mask_id: the mask token.
         rule: layout and scoring of spans.
-        rates: mask rate of each step, float32 [S] on the CPU.
+        rates: mask rate of each step, float32 [S] on the tokens' device.
     """
 
     def __init__(self, codes: torch.Tensor, known: torch.Tensor, most_free: int, mask_id: int, rule: SpanRule,
                  rates: torch.Tensor) -> None:
         self.known, self.mask_id, self.rule = known, mask_id, rule
-        self.counts = counts_to_mask(rates.to(known.device), rule.free(known))              # [S, B]
+        self.counts = counts_to_mask(rates, rule.free(known))              # [S, B]
         self.most_free = most_free if rule.by_frame else min(most_free, -(-rule.length // rule.span_len))
         self.likelihood = torch.ones_like(codes, dtype=torch.float32)
         self.masked = codes == mask_id

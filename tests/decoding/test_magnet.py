@@ -156,6 +156,19 @@ def test_the_host_waits_for_the_device_once_per_stage(arrangement: str, monkeypa
     assert reads.count == K     # for the check of the logits; unknown frames are counted once, before the first step
 
 
+def test_a_clip_copies_its_mask_rates_to_the_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else moves to the device, where this test counts calls that copy nothing on a CPU."""
+    to, copied = torch.Tensor.to, []
+
+    def count(self: torch.Tensor, *args: tp.Any) -> torch.Tensor:
+        copied.extend([self] if isinstance(args[0], torch.device) else [])
+        return to(self, *args)
+
+    monkeypatch.setattr(torch.Tensor, "to", count)
+    run(random_logits(2, 30), nothing_known(2, 30), use_sampling=False)
+    assert [len(rates) for rates in copied] == [sum(STEPS)]
+
+
 def test_the_error_about_non_finite_logits_names_stage_step_dtype_and_backend() -> None:
     calls = iter(range(100))
 
