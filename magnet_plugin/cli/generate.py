@@ -10,6 +10,7 @@ import typing as tp
 from pathlib import Path
 
 from . import model_options, output, recordings
+from .errors import out_of_memory_during
 
 if tp.TYPE_CHECKING:
     from ..models.magnet import MAGNeT
@@ -17,6 +18,7 @@ if tp.TYPE_CHECKING:
 DESCRIPTION = """\
 Generate clips and write each as a WAV file, with a JSON file of its settings next to it. Text, seed and settings determine
 the clip. The names of the WAV files are printed to stdout."""
+SHORTER = "give a shorter --duration or --device cpu, or free memory that other processes use"
 
 
 def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
@@ -52,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
     for number, text in enumerate(texts):
         seed = first + number
         output.say(f"{number + 1}/{len(texts)} {text or 'without text'} (seed {seed})")
-        generate_one(model, args, text, seed, prompt)
+        with out_of_memory_during(f"a clip of {model.duration:g} s, batch size 1", SHORTER):
+            generate_one(model, args, text, seed, prompt)
     return 0
 
 

@@ -10,7 +10,7 @@ import sys
 import warnings
 
 from . import bench, data, demo, doctor, export, extend, generate, grid_report, inpaint, loop, vary
-from .errors import describe
+from .errors import describe, out_of_memory_during
 
 #: Errors that the user can fix are printed in one line. Any other exception is a bug and keeps its traceback.
 EXPECTED = (ValueError, OSError, ModuleNotFoundError)
@@ -41,7 +41,8 @@ def main(argv: list[str] | None = None) -> int:
         warnings.simplefilter("ignore")
         logging.getLogger("audiocraft.environment").setLevel(logging.ERROR)
     try:
-        return args.run(args)
+        with out_of_memory_during(f"magnet {args.command}", "free its memory, or use shorter clips or smaller batches"):
+            return args.run(args)
     except EXPECTED as error:
         if debug:
             raise

@@ -1,5 +1,8 @@
 """Errors in one line."""
-from magnet_plugin.cli.errors import describe
+import pytest
+import torch
+
+from magnet_plugin.cli.errors import describe, out_of_memory_during
 
 
 def test_describe_shows_every_cause():
@@ -22,3 +25,14 @@ def test_describe_shows_every_cause():
     hidden = ValueError("shown")
     hidden.__context__, hidden.__suppress_context__ = KeyError("not shown"), True
     assert describe(hidden) == "shown"
+
+
+def test_an_error_of_memory_names_the_task_and_the_remedy():
+    text = ("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB of which 1.10 GiB is "
+            "free.\nIf reserved but unallocated memory is large try setting PYTORCH_ALLOC_CONF")
+    with pytest.raises(ValueError) as raised, out_of_memory_during("a clip of 30 s", "give --device cpu"):
+        raise torch.OutOfMemoryError(text)
+    assert describe(raised.value) == ("not enough memory on the device for a clip of 30 s (CUDA out of memory. Tried to "
+                                      "allocate 2.00 GiB); give --device cpu")
+    with pytest.raises(RuntimeError, match="another"), out_of_memory_during("a clip", "wait"):
+        raise RuntimeError("another")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from magnet_plugin.cli import generate, main, model_options
 
@@ -56,6 +57,36 @@ def test_invalid_options_are_reported_without_importing_torch(args, message):
             "assert not {'torch', 'audiocraft', 'numpy'} & sys.modules.keys()")
     done = subprocess.run([sys.executable, "-c", code, "generate", "x", *args], capture_output=True, text=True)
     assert done.returncode == 0 and message in done.stderr, done.stderr
+
+
+class NoMemory:
+    """A model that is too large for its device."""
+    duration, sample_rate = 30.0, 16_000
+
+    def generate(self, *args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8 GiB")
+
+
+def test_too_little_memory_is_one_line_with_the_size_and_a_remedy(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(model_options, "load", lambda args: NoMemory())
+    assert main.main(["generate", "x", "--seed", "1", "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == ("magnet: error: not enough memory on the device for a clip of 30 s, batch size 1 (CUDA out of memory. "
+                     "Tried to allocate 2.00 GiB); give a shorter --duration or --device cpu, or free memory that other "
+                     "processes use")
+    with pytest.raises(ValueError, match="not enough memory"):
+        main.main(["generate", "x", "--seed", "1", "--debug", "--out", str(tmp_path)])
+
+
+def test_too_little_memory_in_any_command_is_one_line(monkeypatch, capsys):
+    def fail(args):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8 GiB")
+
+    monkeypatch.setattr(model_options, "load", fail)
+    assert main.main(["generate", "x"]) == 2
+    error = capsys.readouterr().err
+    assert "for magnet generate (CUDA out of memory. Tried to allocate 2.00 GiB); free its memory" in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.integ
