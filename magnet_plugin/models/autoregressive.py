@@ -1,5 +1,4 @@
 """AutoregressiveModel: a MusicGen or AudioGen that generates whole clips, for comparison with MAGNeT."""
-import dataclasses
 import typing as tp
 from pathlib import Path
 
@@ -30,7 +29,7 @@ class AutoregressiveModel:
     def load(source: tp.Union[str, Path], device: Device = "cpu") -> "AutoregressiveModel":
         """Load a MusicGen or AudioGen by name, with its codec and the clip length that it was trained on."""
         codec = load_codec(source, device)
-        model = dataclasses.replace(load_prompt_model(source, codec, device), engine="plain")     # As AudioCraft has it.
+        model = load_prompt_model(source, codec, device, engine="plain")           # As AudioCraft has it.
         return AutoregressiveModel(model, codec, float(tp.cast(tp.Any, model.lm).cfg.dataset.segment_duration))
 
     @torch.no_grad()

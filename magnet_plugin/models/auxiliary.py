@@ -130,14 +130,14 @@ def _load(source: str, codec: CompressionModel, device: Device, role: str) -> Au
     return AuxiliaryModel(build_lm(package, source, device), source, {})
 
 
-def load_rescorer(source: Source, codec: CompressionModel, device: Device = "cpu") -> Rescorer:
-    """Load a model as a rescorer; arguments and errors are those of `load_auxiliary`."""
-    return AuxiliaryModels(codec, device).rescorer(source)
+def load_rescorer(source: Source, codec: CompressionModel, device: Device = "cpu", engine: str = "auto") -> Rescorer:
+    """Load a model as a rescorer; arguments and errors are those of `load_auxiliary`; `engine`: see `CausalRescorer`."""
+    return AuxiliaryModels(codec, device).rescorer(source, engine)
 
 
-def load_prompt_model(source: Source, codec: CompressionModel, device: Device = "cpu") -> PromptModel:
-    """Load a causal model as a prompt model; arguments and errors are those of `load_auxiliary`."""
-    return AuxiliaryModels(codec, device).prompt_model(source)
+def load_prompt_model(source: Source, codec: CompressionModel, device: Device = "cpu", engine: str = "auto") -> PromptModel:
+    """Load a causal model as a prompt model; arguments and errors are those of `load_auxiliary`; `engine`: see the model."""
+    return AuxiliaryModels(codec, device).prompt_model(source, engine)
 
 
 class AuxiliaryModels:
@@ -154,15 +154,15 @@ class AuxiliaryModels:
         self._loaded: dict[str, AuxiliaryModel] = {}
         self._lock = threading.RLock()
 
-    def rescorer(self, source: Source) -> Rescorer:
+    def rescorer(self, source: Source, engine: str = "auto") -> Rescorer:
         """See `load_rescorer`."""
         model = self._get(source, "rescorer")
-        return rescorer_of(model.lm, f"rescorer {model.name}")
+        return rescorer_of(model.lm, f"rescorer {model.name}", engine)
 
-    def prompt_model(self, source: Source) -> PromptModel:
+    def prompt_model(self, source: Source, engine: str = "auto") -> PromptModel:
         """See `load_prompt_model`."""
         model = self._get(source, "prompt_model")
-        return PromptModel(model.lm, f"prompt_model {model.name}", model.params)
+        return PromptModel(model.lm, f"prompt_model {model.name}", model.params, engine)
 
     def _get(self, source: Source, role: str) -> AuxiliaryModel:
         if not isinstance(source, (str, Path)):

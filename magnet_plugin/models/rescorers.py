@@ -1,4 +1,5 @@
 """Models as rescorers: an AudioCraft language model or another MAGNeT, in the form that `decoding.rescoring` uses."""
+import functools
 import typing as tp
 
 import torch
@@ -9,10 +10,13 @@ from ..decoding.rescoring import Rescorer, Score
 from ..decoding.rescoring_options import check_fill
 from ..modules.guidance import for_branches, guide_branches
 from ..modules.tokens import replace_codebook
+from .causal import causal_session
 from .conditions import ConditionTensors, by_text_length, conditions_for, embed, has_text
 from .lm_magnet import MagnetLMModel
+from .predictors import fast_session
+from .teacher_forcing import TeacherForcing
 
-Forward = tp.Callable[[torch.Tensor, int], torch.Tensor]
+Logits = tp.Callable[[torch.Tensor, int], torch.Tensor]
 
 
 class CausalRescorer:
@@ -24,14 +28,15 @@ class CausalRescorer:
     Args:
         lm: the model, in evaluation mode.
         name: for errors and records.
+        engine: `plain` computes scores by the model's own forward pass; otherwise the fast path does where it supports the
+            model.
     Raises:
         ValueError: the model is not causal, or in training mode.
     """
 
-    def __init__(self, lm: LMModel, name: str = "the rescorer") -> None:
+    def __init__(self, lm: LMModel, name: str = "the rescorer", engine: str = "auto") -> None:
         check_causal(lm, name)
-        self.lm = lm
-        self.name = name
+        self.lm, self.name, self.engine = lm, name, engine
 
     def scorer(self, conditions: tp.Sequence[ConditioningAttributes], batch: int, cfg_coef: float = 1.0,
                fill: str = "special") -> Score:
@@ -45,7 +50,7 @@ class CausalRescorer:
         """
         check_fill(fill)
         special = self.lm.special_token_id
-        forward = _forward(self.lm, conditions, batch, cfg_coef, self.name, self._logits)
+        forward = _forward(self, conditions, batch, cfg_coef)
 
         @torch.no_grad()
         def score(tokens: torch.Tensor, stage: int) -> torch.Tensor:
@@ -58,7 +63,23 @@ class CausalRescorer:
 
         return score
 
-    def _logits(self, tokens: torch.Tensor, tensors: ConditionTensors, stage: int) -> torch.Tensor:
+    def fast_logits(self, tensors: ConditionTensors, guided: bool) -> tp.Optional[Logits]:
+        """Return the fast path's function, None without one; its logits are those of both branches with guidance."""
+        session = causal_session(self.lm, tensors, guided, self.engine)
+        if session is None:
+            return None
+        provider, special = self.lm.pattern_provider, self.lm.special_token_id
+        pattern = functools.cache(lambda length: TeacherForcing(provider, length, session.engine.device))
+
+        def logits(tokens: torch.Tensor, stage: int) -> torch.Tensor:
+            taught = pattern(tokens.shape[-1])
+            columns = taught.columns[stage].expand(len(tokens), -1)
+            return session.logits(taught.place(tokens, special), stage, guided, columns)
+
+        return logits
+
+    def logits(self, tokens: torch.Tensor, tensors: ConditionTensors, stage: int) -> torch.Tensor:
+        """Run the model's own forward pass: tokens [rows, K, T] -> logits [rows, T, card]."""
         # With the default keep_only_valid_steps=True, the last k frames of codebook k would be NaN.
         def read(rows: tp.Any, own: ConditionTensors) -> torch.Tensor:
             return self.lm.compute_predictions(tokens[rows], [], own, keep_only_valid_steps=False).logits[:, stage]
@@ -79,16 +100,15 @@ class MaskedRescorer:
         lm: the model, in evaluation mode.
         name: for errors and records.
         groups: number of passes, at least 2.
+        engine: see `CausalRescorer`.
     """
 
-    def __init__(self, lm: MagnetLMModel, name: str = "the rescorer", groups: int = 4) -> None:
+    def __init__(self, lm: MagnetLMModel, name: str = "the rescorer", groups: int = 4, engine: str = "auto") -> None:
         if lm.training:
             raise ValueError(f"{name} is in training mode; call model.eval() first")
         if groups < 2:
             raise ValueError(f"groups={groups} must be at least 2: with 1, the rescorer would see no tokens")
-        self.lm = lm
-        self.name = name
-        self.groups = groups
+        self.lm, self.name, self.groups, self.engine = lm, name, groups, engine
 
     def scorer(self, conditions: tp.Sequence[ConditioningAttributes], batch: int, cfg_coef: float = 1.0,
                fill: str = "special") -> Score:
@@ -100,8 +120,7 @@ class MaskedRescorer:
         if fill != "special":
             raise ValueError(f"rescorer_fill={fill!r} is for autoregressive rescorers; {self.name} is a MAGNeT, trained "
                              "with the codebooks above the stage masked: set rescorer_fill='special'")
-        forward = _forward(self.lm, conditions, batch, cfg_coef, self.name,
-                           lambda tokens, tensors, stage: self.lm(tokens, [], tensors, stage=stage)[:, stage])
+        forward = _forward(self, conditions, batch, cfg_coef)
 
         @torch.no_grad()
         def score(tokens: torch.Tensor, stage: int) -> torch.Tensor:
@@ -117,10 +136,21 @@ class MaskedRescorer:
 
         return score
 
+    def fast_logits(self, tensors: ConditionTensors, guided: bool) -> tp.Optional[Logits]:
+        """See `CausalRescorer.fast_logits`."""
+        session = fast_session(self.lm, tensors, guided, "plain" if self.engine == "plain" else "auto", "model")
+        return None if session is None else lambda tokens, stage: session.logits(tokens, stage, guided)
 
-def rescorer_of(lm: LMModel, name: str = "the rescorer") -> Rescorer:
+    def logits(self, tokens: torch.Tensor, tensors: ConditionTensors, stage: int) -> torch.Tensor:
+        """Run the model's own forward pass: tokens [rows, K, T] -> logits [rows, T, card]."""
+        return self.lm.stage_logits(tokens, tensors, stage)
+
+
+def rescorer_of(lm: LMModel, name: str = "the rescorer", engine: str = "auto") -> Rescorer:
     """Wrap a model as a rescorer."""
-    return MaskedRescorer(lm, name) if isinstance(lm, MagnetLMModel) else CausalRescorer(lm, name)
+    if isinstance(lm, MagnetLMModel):
+        return MaskedRescorer(lm, name, engine=engine)
+    return CausalRescorer(lm, name, engine)
 
 
 def check_causal(lm: LMModel, name: str) -> None:
@@ -133,15 +163,19 @@ def check_causal(lm: LMModel, name: str) -> None:
         raise ValueError(f"{name} is in training mode; call model.eval() first")
 
 
-def _forward(lm: LMModel, conditions: tp.Sequence[ConditioningAttributes], batch: int, cfg_coef: float, name: str,
-             logits: tp.Callable[[torch.Tensor, ConditionTensors, int], torch.Tensor]) -> Forward:
+def _forward(rescorer: tp.Union[CausalRescorer, MaskedRescorer], conditions: tp.Sequence[ConditioningAttributes], batch: int,
+             cfg_coef: float) -> Logits:
     """Embed the conditions and return `forward(tokens [B, K, T], stage) -> guided logits [B, T, card]`, float32."""
-    attributes = conditions_for(lm, conditions, batch, name)
+    attributes = conditions_for(rescorer.lm, conditions, batch, rescorer.name)
     guided = cfg_coef != 1 and has_text(attributes)
-    tensors = embed(lm, attributes, guided)
+    tensors = embed(rescorer.lm, attributes, guided)
+    fast = rescorer.fast_logits(tensors, guided)
 
     def forward(tokens: torch.Tensor, stage: int) -> torch.Tensor:
-        predicted = logits(for_branches(tokens, guided), tensors, stage).float()
+        if fast is not None:
+            predicted = fast(tokens, stage)
+        else:
+            predicted = rescorer.logits(for_branches(tokens, guided), tensors, stage).float()
         return guide_branches(predicted, cfg_coef) if guided else predicted
 
     return forward

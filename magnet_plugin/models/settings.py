@@ -133,12 +133,12 @@ class ConfigurableModel(BaseGenModel):
     def _apply(self, options: GenerationOptions, rescorer: tp.Optional[Source], prompt_model: tp.Optional[Source],
                prompt_options: PromptOptions, prompt_overrides: tp.Mapping[str, tp.Any]) -> None:
         """Load the auxiliary models, then apply the settings."""
-        loaded = self._auxiliary.rescorer(rescorer) if options.rescores and rescorer is not None else None
+        loaded = self._auxiliary.rescorer(rescorer, options.engine) if options.rescores and rescorer is not None else None
         model: tp.Optional[PromptModel] = None
         if prompt_model is not None:
-            model = self._auxiliary.prompt_model(prompt_model)
+            model = self._auxiliary.prompt_model(prompt_model, options.engine)
             changes = {{"temperature": "temp"}.get(name, name): value for name, value in prompt_overrides.items()}
-            model = dataclasses.replace(model, params={**model.params, **changes}, engine=options.engine)
+            model = dataclasses.replace(model, params={**model.params, **changes})
         self._rescorer: tp.Optional[Rescorer] = loaded
         self._prompt_model = model
         self.prompt_params = prompt_options.plain() if isinstance(self.lm, HybridMagnetLMModel) and model is None else {}

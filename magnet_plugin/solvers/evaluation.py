@@ -57,7 +57,7 @@ class GeneratingSolver(MusicGenSolver):
         params = self.generation_params
         if source is not None and params["rescorer_weight"] < 1:
             if self._rescorer is None:
-                self._rescorer = load_rescorer(source, self.compression_model, self.device)
+                self._rescorer = load_rescorer(source, self.compression_model, self.device, params["engine"])
             self.generation_params = {**params, "rescorer": self._rescorer}
         try:
             outputs = super().run_generate_step(batch, gen_duration, prompt_duration, remove_prompt)

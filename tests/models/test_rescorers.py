@@ -16,6 +16,8 @@ from audiocraft.modules.codebooks_patterns import (  # noqa: E402
 )
 
 from magnet_plugin.decoding.options import GenerationOptions  # noqa: E402
+from magnet_plugin.engine.engines import engine_for  # noqa: E402
+from magnet_plugin.models.causal import CausalSource  # noqa: E402
 from magnet_plugin.models.lm_magnet import MagnetLMModel  # noqa: E402
 from magnet_plugin.models.predictors import predictor  # noqa: E402
 from magnet_plugin.models.rescorers import CausalRescorer, MaskedRescorer, rescorer_of  # noqa: E402
@@ -105,6 +107,39 @@ def test_other_codebook_patterns_are_supported(pattern: tp.Any, steps: tp.Callab
     for stage in (0, 2, 3):
         fast = CausalRescorer(lm).scorer(conditions(*TEXTS), 2)(candidate(stage), stage)
         assert torch.allclose(fast, slow_scores(lm, candidate(stage), stage, TEXTS, steps), atol=1e-5), stage
+
+
+@pytest.mark.parametrize("provider", [
+    DelayedPatternProvider(K), DelayedPatternProvider(K, [0, 0, 2, 4]), DelayedPatternProvider(K, empty_initial=2),
+    DelayedPatternProvider(K, flatten_first=2), ParallelPatternProvider(K), UnrolledPatternProvider(K)],
+    ids=["delays", "other delays", "empty_initial", "flatten_first", "parallel", "unrolled"])
+@pytest.mark.parametrize("conditioned", [True, False])
+def test_scores_of_the_fast_path_equal_those_of_the_model_itself(provider: tp.Any, conditioned: bool) -> None:
+    lm = build_musicgen(pattern=provider, conditioned=conditioned)
+    for cfg_coef in (1.0, 2.5):
+        for texts in (conditions(*TEXTS), conditions("a reel", None), []):
+            fast, plain = (CausalRescorer(lm, engine=engine).scorer(texts, 2, cfg_coef) for engine in ("auto", "plain"))
+            for stage in range(K):
+                for length in (T, T + 3):
+                    tokens = candidate(stage, length=length)
+                    difference = (fast(tokens, stage) - plain(tokens, stage)).abs().max()
+                    assert difference < 1e-4, (difference, stage, length, cfg_coef)
+
+
+def test_the_fast_path_only_computes_the_head_of_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    for make, lm, source in ((CausalRescorer, build_musicgen(), CausalSource), (MaskedRescorer, magnet(), lambda lm: None)):
+        score = make(lm).scorer(conditions(*TEXTS), 2)
+        monkeypatch.setattr(lm, "forward", lambda *args, **kwargs: pytest.fail("the model's own forward pass runs"))
+        heads = engine_for(lm, "model", torch.float32, source(lm)).heads
+        for k in (0, 1, 3):
+            heads[k] = lambda x: pytest.fail("the head of another codebook runs")
+        assert score(candidate(2), 2).shape == (2, T, CARD)
+
+
+def test_models_that_the_fast_path_does_not_support_use_their_own_forward_pass() -> None:
+    lm = build_musicgen(positional_embedding="rope")
+    fast, plain = (CausalRescorer(lm, engine=engine).scorer(conditions(*TEXTS), 2) for engine in ("lean", "plain"))
+    assert torch.equal(fast(candidate(1), 1), plain(candidate(1), 1))
 
 
 def test_scores_equal_those_of_streaming_one_step_at_a_time() -> None:

@@ -62,7 +62,7 @@ def test_the_rescorer_of_the_config_is_loaded_once_and_used_by_every_batch(magne
     calls = setup("generate.lm.rescorer=//bundled/musicgen-16khz")
     for batch in magnet_solver.dataloaders["evaluate"]:
         magnet_solver.run_generate_step(batch, gen_duration=0.2)
-    assert loaded == [("//bundled/musicgen-16khz", magnet_solver.compression_model, "cpu")]
+    assert loaded == [("//bundled/musicgen-16khz", magnet_solver.compression_model, "cpu", "auto")]
     assert [(call["rescorer"], call["rescorer_weight"]) for call in calls] == [("a rescorer", 0.7)] * 2
     assert "rescorer" not in magnet_solver.generation_params, "the parameters are saved as JSON with every sample"
 
