@@ -19,7 +19,9 @@ Seeds = tp.Optional[tp.Sequence[int]]
 
 
 class ClipModel(ConfigurableModel):
-    """A model that fills in clips of any length."""
+    """A model that fills in clips of any length; `progress_label` is what its progress bar is called."""
+
+    progress_label = "MAGNeT"
 
     def _fill(self, known: KnownTokens, texts: Texts, seeds: Seeds, progress: bool, *,
               prompt_frames: tp.Optional[int] = None, on_tokens: OnTokens = lambda tokens, final: None) -> torch.Tensor:
@@ -45,18 +47,26 @@ class ClipModel(ConfigurableModel):
                         len(free) / self.frame_rate, len(windows), self.max_duration, overlap / self.frame_rate,
                         stride, self.window_order)
         steps = sum(self.generation_params["decoding_steps"])
-        with self.autocast, Progress(progress, self._progress_callback) as bar:
+        with self.autocast, Progress(progress, self._progress_callback, self.progress_label) as bar:
             def fill(part: KnownTokens, window: Window) -> torch.Tensor:
                 later = steps * (len(windows) - 1 - windows.index(window))
                 conditions = texts.conditions((window.start + window.stop) / 2 / self.frame_rate)
                 where: dict[str, tp.Any] = {"known_tokens": part}
                 if prompt_frames is not None and window.start == 0:
                     where = self._start(part, prompt_frames, conditions, seeds, bar.part(remaining=steps + later))
-                return self.lm.generate(conditions=conditions, num_samples=len(part.tokens), callback=bar.part(later),
-                                        negative=texts.negative_conditions() if conditions else (), rescorer=self._rescorer,
-                                        seed=place_seeds(seeds, window.start), **where, **self.generation_params)
+                counts = self._counts(part, where.get("prompt_frames", 0) + (prompt_frames or 0)) if progress else ()
+                return self.lm.generate(conditions=conditions, num_samples=len(part.tokens), rescorer=self._rescorer,
+                                        negative=texts.negative_conditions() if conditions else (),
+                                        seed=place_seeds(seeds, window.start), callback=bar.part(later, counts),
+                                        **where, **self.generation_params)
 
             return decode_windows(known, windows, fill, on_tokens)
+
+    def _counts(self, part: KnownTokens, start: int) -> list[int]:
+        """Return the number of steps of each codebook of a window whose first frames are given or autoregressive."""
+        if start >= part.tokens.shape[-1]:
+            return []
+        return [steps if free else 0 for steps, free in zip(self.generation_params["decoding_steps"], part.most_free())]
 
     def _start(self, part: KnownTokens, prompt_frames: int, conditions: tp.Any, seeds: Seeds, callback: tp.Optional[Callback]
                ) -> dict[str, tp.Any]:

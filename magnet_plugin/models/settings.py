@@ -6,7 +6,8 @@ import typing as tp
 from audiocraft.models.genmodel import BaseGenModel
 
 from ..decoding.option_types import real
-from ..decoding.options import GenerationOptions, PromptOptions, default_steps, preset
+from ..decoding.options import GenerationOptions, PromptOptions, default_steps
+from ..decoding.presets import preset_arguments
 from ..decoding.rescoring import Rescorer
 from ..decoding.rescoring_options import weight_of
 from ..decoding.windows import plan_windows
@@ -121,14 +122,18 @@ class ConfigurableModel(BaseGenModel):
         return self.window_frames - frames(stride, self.frame_rate)
 
     def set_preset(self, name: str) -> None:
-        """Use the paper's decoding settings: `music-10s`, `music-30s` or `sound-10s`.
+        """Use a preset: the paper's settings for this model (`paper`), half (`fast`) or a quarter (`draft`) of their steps,
+        the best ones known (`best`), or the paper's for `music-10s`, `music-30s` or `sound-10s`.
 
         All other settings return to their defaults: `rescorer`, `prompt_model` and `prompt_duration`, and `duration`, which
         the names of presets do not set.
         """
-        settings = preset(name).plain()
-        del settings["rescorer_weight"]             # Depends on whether there is a default rescorer.
-        self.set_generation_params(temperature=settings.pop("temp"), **settings)
+        self.set_generation_params(**self.preset_arguments(name))
+
+    def preset_arguments(self, name: str) -> dict[str, tp.Any]:
+        """Return a preset, see `set_preset`, as arguments of `set_generation_params`."""
+        sound = getattr(self.lm, "cfg", {}).get("solver") == "audio_magnet"
+        return preset_arguments(name, self.lm.n_q, self.max_duration, sound)
 
     def _apply(self, options: GenerationOptions, rescorer: tp.Optional[Source], prompt_model: tp.Optional[Source],
                prompt_options: PromptOptions, prompt_overrides: tp.Mapping[str, tp.Any]) -> None:

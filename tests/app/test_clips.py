@@ -14,6 +14,7 @@ def test_equal_texts_get_different_names(tmp_path):
     paths = [clips.reserve(tmp_path, text) for text in texts + texts]
     assert len(set(paths)) == len(paths) == len(list(tmp_path.iterdir()))
     assert paths[0].name == "a-reel-001.wav" and paths[1].name == "a-reel-002.wav" and "日本の歌" in paths[8].name
+    assert clips.reserve(tmp_path, "a reel", ".flac").name == "a-reel-007.flac"      # audio of one name has one JSON file
     assert all(path.parent == tmp_path and len(path.name.encode()) < 256 for path in paths)
 
 
@@ -31,3 +32,35 @@ def test_clip_and_settings_are_saved(tmp_path):
     assert not (tmp_path / "unfit.wav").exists()                        # no audio without its settings
     with pytest.raises(ValueError, match="not finite"):
         clips.save_clip(tmp_path / "bad.wav", wav * np.nan, 8000, {})
+
+
+@pytest.mark.parametrize("suffix, subtype, tolerance", [
+    (".wav", "PCM_16", 4e-5), (".flac", "PCM_16", 4e-5), (".ogg", "VORBIS", 0.05), (".mp3", "MPEG_LAYER_III", 0.05)])
+def test_formats(suffix, subtype, tolerance, tmp_path):
+    wav = 0.5 * np.sin(np.arange(2 * 16000) / np.array([[9], [12]]))
+    clips.save_clip(tmp_path / f"x{suffix}", wav, 16000, {"text": "a reel"})
+    read, rate = soundfile.read(tmp_path / f"x{suffix}")
+    assert rate == 16000 and soundfile.info(tmp_path / f"x{suffix}").subtype == subtype
+    assert np.abs(read[2000:30000].T - wav[:, 2000:30000]).max() < tolerance
+    assert {path.name for path in tmp_path.iterdir()} == {f"x{suffix}", "x.json"}
+
+
+def test_samples_are_exact_without_scaling(tmp_path):
+    wav = np.float32(np.random.default_rng(0).integers(-2 ** 23, 2 ** 23, (1, 100)) / 2 ** 23)
+    wav[0, :3] = -1, 1.5, -2
+    assert clips.save_clip(tmp_path / "x.wav", wav, 8000, {}, scale=False, subtype="PCM_24") == 1.0
+    read = soundfile.read(tmp_path / "x.wav", dtype="float32")[0]
+    assert (read[3:] == wav[0, 3:]).all() and read[0] == read[2] == -1 and read[1] == 1 - 2 ** -23
+    clips.save_clip(tmp_path / "x.mp3", wav / 2, 8000, {}, subtype="PCM_24")                # not a sample format of MP3
+    assert soundfile.info(tmp_path / "x.mp3").subtype == "MPEG_LAYER_III"
+
+
+def test_settings_that_do_not_fit_into_the_audio_file_are_reported(tmp_path, caplog):
+    for suffix in (".wav", ".flac"):
+        clips.save_clip(tmp_path / f"x{suffix}", np.zeros((1, 100)), 8000, {"text": "a reel " * 400})
+        with soundfile.SoundFile(tmp_path / f"x{suffix}") as file:
+            assert bool(file.comment) == (suffix == ".flac")
+    assert [record.getMessage()[:6] for record in caplog.records] == ["x.wav:"]
+    with pytest.raises(ValueError, match="x.mp3: MP3 files cannot hold 3 channels at 8000 Hz"):
+        clips.save_clip(tmp_path / "x.mp3", np.zeros((3, 100)), 8000, {})
+    assert not (tmp_path / "x.mp3").exists()

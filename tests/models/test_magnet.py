@@ -75,7 +75,8 @@ def test_parameters_that_are_not_named_return_to_their_defaults(model: tp.Any) -
 
 def test_progress_is_printed_or_passed_to_the_callback(model: tp.Any, capsys: pytest.CaptureFixture[str]) -> None:
     model.generate(["a reel"], progress=True)
-    assert "9/9" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "9/9" in shown and "codebook 4/4, step 2/2" in shown
     seen: list[tuple[int, int]] = []
     model.set_custom_progress_callback(lambda done, total: seen.append((done, total)))
     model.generate(["a reel"], progress=True)
