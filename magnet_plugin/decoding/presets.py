@@ -31,6 +31,6 @@ def preset_arguments(name: str, codebooks: int, seconds: float, sound: bool) -> 
         chosen = preset("sound-10s" if sound else "music-30s" if seconds >= LONG else "music-10s").plain()
         share = STEPS[name]
         first = chosen["decoding_steps"][0]
-        chosen["decoding_steps"] = [max(1, round(share * count)) for count in (first, *default_steps(codebooks)[1:])]
+        chosen["decoding_steps"] = [round(share * count) for count in (first, *default_steps(codebooks)[1:])]
     del chosen["rescorer_weight"]                   # Depends on whether there is a rescorer.
     return {"temperature": chosen.pop("temp"), **chosen}

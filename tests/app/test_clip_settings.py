@@ -36,7 +36,8 @@ def test_recorded_settings_restore_the_model(changes: dict[str, tp.Any], release
 
 
 def test_settings_of_prompts_are_restored_only_where_there_is_a_prompt() -> None:
-    recorded = {"prompt_duration": 1.0, "prompt_model": "x", "prompt_options": {"cfg_coef": 2.0, "temp": 0.9, "top_k": 5}}
+    recorded = {"prompt_duration": 1.0, "prompt_frames": 50, "prompt_model": "x",
+                "prompt_options": {"cfg_coef": 2.0, "temp": 0.9, "top_k": 5}}
     assert clip_settings.arguments_of(recorded) == {
         "prompt_duration": 1.0, "prompt_model": "x", "prompt_cfg_coef": 2.0, "prompt_temperature": 0.9, "prompt_top_k": 5}
     none = {"prompt_duration": 0.0, "prompt_frames": 0, "prompt_cfg_coef": 3.0, "rescorer": None, "rescorer_weight": 1.0}
@@ -66,6 +67,7 @@ def test_metadata_is_read_from_the_audio_or_the_json_file(suffix: str, tmp_path:
     clips.save_clip(path, np.zeros((2, 16000)), 16000, metadata)
     beside, alone = path.with_suffix(".json"), tmp_path / f"alone{suffix}"
     path.rename(alone)
+    alone.with_suffix(".json").write_text('{"settings": {}}')             # of another clip; the audio file has its own
     assert clip_settings.read_metadata(alone) == clip_settings.read_metadata(beside) == {**metadata, "gain": 1.0}
 
 
@@ -74,6 +76,9 @@ def test_files_without_settings(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "none.json").write_text('{"text": "a reel"}')
     (tmp_path / "text.wav").write_text("no audio")
+    soundfile.write(tmp_path / "beside.wav", np.zeros(100), 8000)
+    (tmp_path / "beside.json").write_text('{"settings": {"temp": 2.0}}')
+    assert clip_settings.read_metadata(tmp_path / "beside.wav") == {"settings": {"temp": 2.0}}
     for name in ("bare.wav", "list.json", "none.json", "text.wav"):
         with pytest.raises(ValueError, match=f"{name} holds no settings of a clip"):
             clip_settings.read_metadata(tmp_path / name)

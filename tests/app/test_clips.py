@@ -15,6 +15,8 @@ def test_equal_texts_get_different_names(tmp_path):
     assert len(set(paths)) == len(paths) == len(list(tmp_path.iterdir()))
     assert paths[0].name == "a-reel-001.wav" and paths[1].name == "a-reel-002.wav" and "日本の歌" in paths[8].name
     assert clips.reserve(tmp_path, "a reel", ".flac").name == "a-reel-007.flac"      # audio of one name has one JSON file
+    (tmp_path / "alone-001.wav").touch()                 # its JSON file was deleted
+    assert clips.reserve(tmp_path, "alone").name == "alone-002.wav"
     assert all(path.parent == tmp_path and len(path.name.encode()) < 256 for path in paths)
 
 
@@ -32,6 +34,13 @@ def test_clip_and_settings_are_saved(tmp_path):
     assert not (tmp_path / "unfit.wav").exists()                        # no audio without its settings
     with pytest.raises(ValueError, match="not finite"):
         clips.save_clip(tmp_path / "bad.wav", wav * np.nan, 8000, {})
+
+
+def test_equal_clips_are_equal_files(tmp_path):
+    for name, seconds in (("a", 1.0), ("b", 2.0)):
+        clips.save_clip(tmp_path / f"{name}.wav", np.zeros((1, 100)), 8000, {"seed": 1, clips.TOOK: seconds})
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+    assert json.loads((tmp_path / "b.json").read_text())[clips.TOOK] == 2.0
 
 
 @pytest.mark.parametrize("suffix, subtype, tolerance", [

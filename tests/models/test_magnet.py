@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import magnet_plugin
+from magnet_plugin.models.keep import codebooks
 from tests.helpers.small_models import conditions
 
 
@@ -77,6 +78,11 @@ def test_progress_is_printed_or_passed_to_the_callback(model: tp.Any, capsys: py
     model.generate(["a reel"], progress=True)
     shown = capsys.readouterr().err
     assert "9/9" in shown and "codebook 4/4, step 2/2" in shown
+    model.progress_label = "2/3 a reel"
+    model.vary(torch.randn(1, 16000), 16000, keep=~codebooks(1), progress=True)     # decodes the first codebook only
+    del model.progress_label
+    shown = capsys.readouterr().err
+    assert "2/3 a reel: 100%" in shown and "codebook 1/4, step 3/3" in shown
     seen: list[tuple[int, int]] = []
     model.set_custom_progress_callback(lambda done, total: seen.append((done, total)))
     model.generate(["a reel"], progress=True)
