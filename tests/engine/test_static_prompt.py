@@ -6,12 +6,15 @@ import torch
 
 from magnet_plugin.decoding.known_tokens import KnownTokens
 from magnet_plugin.decoding.magnet import NonFiniteLogits
-from magnet_plugin.decoding.options import PromptOptions
+from magnet_plugin.decoding.options import GenerationOptions, PromptOptions
 from magnet_plugin.decoding.sampling import Sampler
+from magnet_plugin.decoding.span_masker import SpanRule
 from magnet_plugin.engine import kernels, static_prompt
-from magnet_plugin.engine.causal import CausalSession
+from magnet_plugin.engine.causal import CausalSession, HybridSession
 from magnet_plugin.engine.engines import engine_for
 from magnet_plugin.engine.forward import Engine, Session
+from magnet_plugin.engine.kv_cache import AddedMask
+from magnet_plugin.engine.static_decoding import ClipKind, StaticDecoder
 from magnet_plugin.engine.static_prompt import StaticPrompt
 from magnet_plugin.engine.text_cache import TextCache
 from magnet_plugin.engine.weights import read_weights
@@ -24,15 +27,20 @@ STEPS = 50
 SAMPLER = Sampler(True, 250)
 
 
-def big_prompt(guided: bool, layers: int) -> StaticPrompt:
-    """One second of ten by a model as wide as the published small one, on fake CUDA."""
+def big_session(layers: int) -> Session:
+    """A model as wide as the published small one, on fake CUDA."""
     with torch.device("cuda"):
         made = build(HybridMagnetLMModel, length=500, dim=1024, num_heads=16, num_layers=layers, card=2048, device="cuda")
     engine = Engine(read_weights(made), made.context, "model", torch.bfloat16)
     text = TextCache([torch.zeros(2, 1, 16, 64, 64, device="cuda", dtype=torch.bfloat16)] * layers,
                      [torch.zeros(1, 1, 1024, device="cuda", dtype=torch.bfloat16)] * layers,
                      torch.zeros(1, 1, 1, 64, device="cuda", dtype=torch.bfloat16))
-    session = CausalSession(Session(engine, text), 1, guided, STEPS)
+    return Session(engine, text)
+
+
+def big_prompt(guided: bool, layers: int) -> StaticPrompt:
+    """One second of ten."""
+    session = CausalSession(big_session(layers), 1, guided, STEPS)
     prompt = StaticPrompt(session, (1, K, 500), STEPS, None)
     vars(prompt)["owner"] = session         # Which a prompt does not keep alive.
     return prompt
@@ -53,6 +61,42 @@ def test_a_step_on_cuda_neither_synchronizes_nor_grows(guided: bool, triton: boo
             found.append(launches.kernels)
             assert launches.kernels.total() > 0 and not launches.synchronizing
     assert found[0] == found[1] == found[2] and found[0]["cat"] == 1
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_a_clip_on_cuda_begins_with_one_copy_from_the_host(guided: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known frames are read in one pass over the columns before them."""
+    monkeypatch.setattr(kernels, "available", lambda device: False)
+    with fake_cuda(), torch.device("cuda"):
+        prompt = big_prompt(guided, layers=2)
+        prompt.prepare(SAMPLER)
+        known = KnownTokens(torch.zeros(1, K, 500, dtype=torch.long), torch.zeros(1, K, 500, dtype=torch.bool))
+        with Launches() as launches, torch.device("cpu"):
+            prompt.begin(vars(prompt)["owner"], known, PromptOptions(), CARD, 20, SAMPLER)
+    assert launches.synchronizing == ["copy_"] and prompt.session.steps == 20
+
+
+@pytest.mark.parametrize("switch", [2, STEPS])
+@pytest.mark.parametrize("stage", [0, 1])
+def test_parallel_steps_after_the_switch_neither_synchronize_nor_concatenate(stage: int, switch: int,
+                                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "available", lambda device: False)
+    options = GenerationOptions(decoding_steps=(2, 2, 2, 2))
+    with fake_cuda():
+        session = HybridSession(big_session(layers=2), 1, True, switch, 500, 5)
+        session.steps = switch
+        kind = ClipKind((1, K, 500), 8, SpanRule.of(500, 3, options), Sampler(True, 0, 0.9), 2048, False, False)
+        decoder = StaticDecoder(session, kind, None)
+        decoder._run(stage, "both")                 # The mask of restricted attention is made once.
+        with Launches() as step:
+            decoder._run(stage, "both")
+        with Launches() as forward:
+            logits = [decoder.session.logits(decoder.tokens, stage, both) for both in (False, True)]
+    assert [x.shape for x in logits] == [(1, 500, 2048), (2, 500, 2048)] and logits[0].dtype == torch.float32
+    assert step.kernels.total() > forward.kernels.total() / 2 > 0 and not step.synchronizing
+    assert not forward.synchronizing and not forward.kernels["cat"]
+    mask = tp.cast(AddedMask, session._contexts[1]).mask
+    assert mask.dtype == torch.bfloat16 and mask.stride(-2) % 8 == 0, "as CUDA kernels require"
 
 
 def test_launches_of_a_captured_step(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,8 +104,12 @@ def test_after_a_warmup_the_first_generation_prepares_nothing_and_nothing_else_h
     decode = model.compression_model.decode
     monkeypatch.setattr(model.compression_model, "decode",
                         lambda tokens, *args: lengths.append(tokens.shape) or decode(tokens))
+    steps: list[tuple[int, ...]] = []
+    fill_in = model.lm.decode
+    monkeypatch.setattr(model.lm, "decode",
+                        lambda generation: steps.append(generation.options.decoding_steps) or fill_in(generation))
     settings, state = dict(model.generation_params), torch.get_rng_state()
-    assert model.warmup(2, duration=1.0) is None and lengths == [(2, 4, 50)]
+    assert model.warmup(2, duration=1.0) is None and lengths == [(2, 4, 50)] and steps == [(1, 1, 1, 1)]
     assert torch.equal(torch.get_rng_state(), state), "the global random state was used"
     assert model.generation_params == settings and model.duration == 2
     monkeypatch.setattr(engines, "read_weights", lambda *args: pytest.fail("the engine is built again"))
