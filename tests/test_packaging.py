@@ -18,7 +18,7 @@ from magnet_plugin import environment
 ROOT = Path(__file__).parents[1]
 #: Installed with --no-deps, because their own requirements cannot be installed.
 WITH_TORCH = {"triton"}      # Comes with CUDA builds of torch; `engine.jit` does without it.
-WITHOUT_DEPENDENCIES = {"audiocraft", "tinysoundfont"}
+WITHOUT_DEPENDENCIES = {"audiocraft", "tinysoundfont", "basic-pitch"}
 #: Imports of AudioCraft, at the top of a module, that nothing here uses.
 UNUSED = {"xformers.profiler"}
 #: package, version, whether it is allowed, why.
@@ -78,8 +78,9 @@ def test_versions_that_fail_are_excluded(required: dict[str, Requirement], name:
     assert (version in required[name].specifier) == allowed, f"{name} {version}: {reason}"
 
 
-def test_every_import_is_a_requirement(required: dict[str, Requirement]) -> None:
-    """Of the plugin, its configs' grids, and AudioCraft, whose own requirements are not installed."""
+def test_every_import_is_a_requirement(arguments: dict[str, tp.Any], required: dict[str, Requirement]) -> None:
+    """Of the plugin, its configs' grids, and AudioCraft, whose own requirements are not installed; extras count."""
+    extras = {canonicalize_name(Requirement(text).name) for texts in arguments["extras_require"].values() for text in texts}
     audiocraft = Path(tp.cast(str, tp.cast(tp.Any, importlib.util.find_spec("audiocraft")).origin)).parent
     names: dict[str, Path] = {}
     for folder, everywhere in ((ROOT / "magnet_plugin", True), (ROOT / "grids", True), (audiocraft, False)):
@@ -88,7 +89,7 @@ def test_every_import_is_a_requirement(required: dict[str, Requirement]) -> None
     distributions = importlib.metadata.packages_distributions()
     for name, path in names.items():
         homes = {canonicalize_name(home) for home in distributions.get(name, [name])}
-        provided = set(required) | WITHOUT_DEPENDENCIES | WITH_TORCH
+        provided = set(required) | extras | WITHOUT_DEPENDENCIES | WITH_TORCH
         assert homes & provided, f"{path} imports {name}, which setup.py does not require"
     assert not WITHOUT_DEPENDENCIES & set(required)
 

@@ -19,10 +19,10 @@ def run(*words: object) -> int:
 
 def test_folk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     calls = []
-    monkeypatch.setattr(dataset, "make_folk", lambda *args: calls.append(args) or {"train": tmp_path})
+    monkeypatch.setattr(dataset, "make_folk", lambda *args, **kwargs: calls.append((*args, kwargs)) or {"train": tmp_path})
     assert run("folk", "--out", tmp_path, "--clips", 9, "--seed", 2, "--sample-rate", 32000, "--duration", 3,
-               "--jobs", 4) == 0
-    assert calls == [(tmp_path, 9, 2, 32000, 3.0, 4)]
+               "--jobs", 4, "--soundfont", "fluid", "--soundfont", "timgm") == 0
+    assert calls == [(tmp_path, 9, 2, 32000, 3.0, 4, {"soundfonts": ["fluid", "timgm"]})]
     assert capsys.readouterr().out == f"datasource.train={tmp_path}\n"
 
 
