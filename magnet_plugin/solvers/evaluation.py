@@ -18,6 +18,7 @@ from ..metrics.generation import GenerationMetrics
 from ..metrics.instruments import InstrumentClassifier
 from ..models import builders
 from ..models.auxiliary import load_rescorer
+from ..models.rescorers import CausalRescorer, MaskedRescorer
 
 Batch = tuple[torch.Tensor, list[SegmentWithAttributes]]
 
@@ -103,14 +104,20 @@ class GeneratingSolver(MusicGenSolver):
         try:
             return super().generate()
         finally:
-            release(self.model)
+            self._free()
 
     def evaluate(self) -> dict:
         """Run the stage `evaluate`, then free the memory that only generation needs."""
         try:
             return super().evaluate()
         finally:
-            release(self.model)
+            self._free()
+
+    def _free(self) -> None:
+        """Free the fast path's weights and graphs, those of the rescorer too."""
+        release(self.model)
+        if isinstance(self._rescorer, (CausalRescorer, MaskedRescorer)):
+            release(self._rescorer.lm)
 
     def generate_audio(self) -> dict:
         """Generate and save clips for the `generate` split, with and without audio prompts as `generate.lm` sets."""

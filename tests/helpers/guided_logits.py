@@ -37,8 +37,8 @@ def relative_error(found: list[torch.Tensor], expected: list[torch.Tensor]) -> f
     return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(found, expected, strict=True))
 
 
-def cuda_model(dtype: torch.dtype = torch.float32, **changes: tp.Any) -> tp.Any:
-    model = build_scaled(MagnetLMModel, biases=True, **changes).to("cuda", dtype)
+def cuda_model(dtype: torch.dtype = torch.float32, klass: type = MagnetLMModel, **changes: tp.Any) -> tp.Any:
+    model = build_scaled(klass, biases=True, **changes).to("cuda", dtype)
     model.condition_provider.device = "cuda"
     for conditioner in model.condition_provider.conditioners.values():
         conditioner.to("cuda", dtype)

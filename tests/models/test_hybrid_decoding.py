@@ -16,6 +16,7 @@ from magnet_plugin.models.hybrid_decoder import HybridDecoder
 from magnet_plugin.modules.guidance import GuidedPredictor
 from magnet_plugin.modules.hybrid_layout import Layout
 
+from ..helpers.guided_logits import cuda_model
 from ..helpers.small_models import (
     CARD,
     HybridMagnetLMModel,
@@ -215,3 +216,15 @@ def test_invalid_settings_are_refused_by_name(model: tp.Any) -> None:
     with pytest.raises(ValueError, match="evaluation mode"):
         model.generate(None, TEXTS, prompt_frames=3, **FEW)
     model.eval()
+
+
+@pytest.mark.gpu
+def test_greedy_tokens_on_cuda_nearly_equal_those_of_the_reference_path(caplog: pytest.LogCaptureFixture) -> None:
+    model = cuda_model(klass=HybridMagnetLMModel)
+    prompt = some_tokens()[..., :3].cuda()
+    for given, n in ((None, 9), (prompt, 6), (None, T)):
+        for _ in range(2):                                                  # the second time with captured graphs
+            fast, plain = (model.generate(given, TEXTS, prompt_frames=n, use_sampling=False, engine=engine, **FEW)
+                           for engine in ("lean", "plain"))
+            assert (fast == plain).float().mean() > 0.9
+    assert "capturing a CUDA graph failed" not in caplog.text

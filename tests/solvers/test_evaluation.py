@@ -10,9 +10,11 @@ from audiocraft.modules.conditioners import ConditioningAttributes
 
 from magnet_plugin.engine.engines import engine_for
 from magnet_plugin.models import builders
+from magnet_plugin.models.rescorers import MaskedRescorer
 from magnet_plugin.solvers import evaluation
 
 from ..conftest import compose
+from ..helpers.small_models import MagnetLMModel, build
 
 
 class Codec:
@@ -119,16 +121,18 @@ def test_the_instrument_classifier_is_trained_on_the_training_set(magnet_solver:
 
 
 @pytest.mark.parametrize("stage, inner", [("generate", "generate_audio"), ("evaluate", "evaluate_audio_generation")])
-def test_a_stage_frees_the_prepared_weights_of_its_model(magnet_solver: tp.Any, monkeypatch: pytest.MonkeyPatch, stage: str,
-                                                         inner: str) -> None:
+def test_a_stage_frees_the_prepared_weights_of_its_models(magnet_solver: tp.Any, monkeypatch: pytest.MonkeyPatch, stage: str,
+                                                          inner: str) -> None:
     engines: list[tp.Any] = []
+    rescorer = build(MagnetLMModel, card=magnet_solver.model.card)
+    monkeypatch.setattr(magnet_solver, "_rescorer", MaskedRescorer(rescorer))
 
     def generates(fails: bool = False) -> dict:
         engine = engine_for(magnet_solver.model, "model", torch.float32)
         engine.static = True                    # as on a GPU
         magnet_solver.model.generate(max_gen_len=9, num_samples=1, decoding_steps=[1, 1, 1, 1], engine="lean")
         assert engine.decoders and engine is engine_for(magnet_solver.model, "model", torch.float32)
-        engines.append(weakref.ref(engine))
+        engines.extend(map(weakref.ref, (engine, engine_for(rescorer, "model", torch.float32))))
         del engine                              # an exception would keep it with this frame
         return {"rtf": 1} if not fails else {}["a metric"]
 
@@ -139,4 +143,4 @@ def test_a_stage_frees_the_prepared_weights_of_its_model(magnet_solver: tp.Any, 
     monkeypatch.setattr(magnet_solver, inner, lambda: generates(fails=True))
     with pytest.raises(KeyError):
         run_stage(magnet_solver)
-    assert [engine() for engine in engines] == [None, None]
+    assert [engine() for engine in engines] == [None] * 4
