@@ -76,7 +76,7 @@ def _torch_blocked(q: Tensor, k: Tensor, v: Tensor, context: Context, dropout: f
         window = -(-window // _ALIGN) * _ALIGN
     # SDPA's fused kernels require 4-D input, so blocks take the head dimension.
     queries = F.pad(q, (0, 0, 0, count * block - seq_len)).reshape(batch * heads, count, block, q.shape[3])
-    mask = _block_mask(seq_len, width, block, window, q.device)  # [1, N, block, window]
+    mask = _added_block_mask(context, seq_len, block, window, q.dtype, q.device)
     keys, values = (_windows(x, width, block, window, count) for x in (k, v))
     out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=dropout)
     return out.reshape(batch, heads, count * block, v.shape[3])[:, :, :seq_len]
@@ -92,6 +92,22 @@ def _windows(x: Tensor, width: int, block: int, window: int, count: int) -> Tens
     # The backward pass of `unfold` is slow, and CUDA kernels may assume that rows do not overlap.
     blocks = padded.unflatten(1, (-1, block))
     return torch.cat([blocks[:, i:i + count, :window - i * block] for i in range(pieces)], dim=2)
+
+
+def _added_block_mask(context: Band, seq_len: int, block: int, window: int, dtype: torch.dtype, device: torch.device
+                      ) -> Tensor:
+    """`_block_mask` as what is added to scores: 0 or -inf. The context keeps it, so that all layers of a pass share it."""
+    def build() -> Tensor:
+        allowed = _block_mask(seq_len, context.width, block, window, device)
+        return torch.zeros(allowed.shape, dtype=dtype, device=device).masked_fill_(~allowed, float("-inf"))
+
+    if torch.compiler.is_compiling():                   # A graph cannot keep anything.
+        return build()
+    key = (seq_len, block, window, dtype, device)
+    if key not in context.masks:
+        with torch.inference_mode(False):               # A backward pass may need it.
+            context.masks[key] = build()
+    return context.masks[key]
 
 
 def _block_mask(seq_len: int, width: int, block: int, window: int, device: torch.device) -> Tensor:

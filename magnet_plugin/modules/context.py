@@ -6,7 +6,8 @@ codebook (`Full`) and to a narrow band for the others (`Band`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -74,10 +75,14 @@ class Causal(SelfAttention):
 class Band(SelfAttention):
     """Frame t attends to the frames s with |t - s| <= width, on both sides.
 
+    Attributes:
+        width: number of frames on either side.
+        masks: what kernels have made of it, for all layers of a pass; models create a context for each pass.
     Raises:
         ValueError: if `width` is negative.
     """
     width: int
+    masks: dict[Hashable, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.width < 0:

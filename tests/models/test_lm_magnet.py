@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+from magnet_plugin.modules import attention_kernels
+
 from ..helpers.small_models import CARD, K, MagnetLMModel, UpstreamMagnet, build, build_scaled, conditions, twins
 
 VARIANTS = {
@@ -66,6 +68,15 @@ def test_clips_of_any_length_are_supported_where_audiocraft_needs_multiples_of_e
     with torch.no_grad():
         logits = model.stage_logits(torch.zeros(1, K, length, dtype=torch.long), tensors, 2)
     assert logits.shape == (1, length, CARD) and logits.isfinite().all()
+
+
+@pytest.mark.parametrize("engine", ["plain", "lean"])
+def test_all_layers_of_a_pass_share_the_mask_of_the_context(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    built, build_mask = [], attention_kernels._block_mask
+    monkeypatch.setattr(attention_kernels, "_block_mask", lambda *args: built.append(args) or build_mask(*args))
+    build(MagnetLMModel, num_layers=3).generate(conditions=conditions("reel"), max_gen_len=96, decoding_steps=[1, 2, 1, 1],
+                                                engine=engine)
+    assert len(built) == 4      # Of the restricted context's stages.
 
 
 @pytest.mark.parametrize("stage,reach", [(0, 40), (1, 10), (3, 10)])

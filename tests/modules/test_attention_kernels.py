@@ -18,6 +18,23 @@ def test_every_query_of_a_block_has_a_key():
         assert mask.shape[1] * block >= seq_len and mask.any(-1).all(), f"{seq_len=} {width=}"
 
 
+def test_the_mask_of_blocks_is_built_once_for_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    built, build = [], attention_kernels._block_mask
+    monkeypatch.setattr(attention_kernels, "_block_mask", lambda *args: built.append(args) or build(*args))
+    context, (q, k, v) = Band(5), random_qkv(2, 2, 100, 8)
+    for _ in range(3):
+        with torch.inference_mode():
+            found = attend(q, k, v, context)
+    assert len(built) == 1 and context == Band(5) and hash(context) == hash(Band(5)) and str(context) == "Band(width=5)"
+    attend(q.requires_grad_(), k, v, context).sum().backward()      # With the mask that decoding has made.
+    assert len(built) == 1
+    for other in (Band(5), Band(7)):
+        assert torch.equal(attend(q, k, v, other), found) == (other.width == 5)
+    attend(q[:, :, :80], k[:, :, :80], v[:, :, :80], context)
+    attend(q.detach().half(), k.half(), v.half(), context)
+    assert len(built) == 5
+
+
 @pytest.mark.parametrize("seq_len, width", [(25, 5), (49, 12), (498, 13), (500, 5), (60, 0)])
 @pytest.mark.parametrize("more", [0, 3])
 def test_windows_are_the_same_with_and_without_gradients(seq_len, width, more):
