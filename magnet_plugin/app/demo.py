@@ -12,11 +12,11 @@ from pathlib import Path
 
 from ..decoding.options import GenerationOptions, default_steps
 from ..metrics.pictures import pyplot
+from ..metrics.spectrogram import draw_spectrogram
 from . import fine_tuning
 from .clips import save_clip, slug
 from .fine_tuning import CLIPS, SAMPLE_RATE, SECONDS
 from .page import Clip, Section, Table, write_page
-from .spectrogram import draw_spectrogram
 
 if tp.TYPE_CHECKING:
     from dora import XP

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jinja2
 
-from .spectrogram import HEIGHT, WIDTH
+from ..metrics.spectrogram import HEIGHT, WIDTH
 
 TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
                                undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -15,7 +15,8 @@ import typing as tp
 from pathlib import Path
 
 from ..environment import PACKAGE
-from . import records, table
+from . import records
+from .markdown import markdown
 from .measure import Log
 
 LIMIT, TESTS_LIMIT = 180.0, 600.0       # seconds
@@ -144,4 +145,4 @@ def summarize(entries: tp.Iterable[dict[str, tp.Any]]) -> str:
             text = (entry["output"].strip().splitlines() or [""])[-1]
         text = " ".join(text.split()).replace("|", "/")[:WIDTH]
         rows.append([entry["step"], entry["status"], f"{entry['seconds']:.0f}", text])
-    return table.markdown(["step", "status", "seconds", "result"], rows, left=2)
+    return markdown(["step", "status", "seconds", "result"], rows, left=2)

@@ -7,6 +7,8 @@ import typing as tp
 from pathlib import Path
 
 from . import plot, records
+from .editing import table as editing_table
+from .markdown import markdown
 
 INTRO = """# Benchmarks
 
@@ -24,12 +26,6 @@ CODEC = {"kbps": "kb/s", "parameters": "parameters", "notes_recovered": "F1 of n
          "notes_written": "F1 of notes, against the score ↑", "instruments": "instrument accuracy ↑",
          "mel_db": "mel distance, dB ↓", "si_snr_db": "SI-SNR, dB", "seconds": "seconds per clip ↓",
          "cross_entropy": "cross entropy of a small MAGNeT, nats ↓"}
-
-
-def markdown(heads: tp.Sequence[str], rows: tp.Iterable[tp.Sequence[str]], left: int = 1) -> str:
-    """Return a Markdown table; the first `left` columns are aligned to the left."""
-    lines = [heads, ["---"] * left + ["---:"] * (len(heads) - left), *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def write(folder: Path) -> Path:
@@ -122,7 +118,7 @@ def codec_blocks(found: dict[str, tp.Any]) -> list[str]:
 
 
 BLOCKS = {"codec": codec_blocks, "decode": decode_blocks, "train": train_blocks, "quality": quality_blocks,
-          "startup": startup_blocks}
+          "startup": startup_blocks, "editing": editing_table.blocks}
 
 
 def spread(values: tp.Sequence[float], name: str) -> str:

@@ -8,7 +8,7 @@ import typing as tp
 from pathlib import Path
 
 from ..bench.settings import SIZES, TABLES
-from . import bench_scale
+from . import bench_editing, bench_scale
 from .device import HELP as DEVICE_HELP
 from .device import get_device
 from .numbers import integer_from
@@ -57,6 +57,11 @@ def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
         "codec", "measure what of the music survives codecs", measure_codecs,
         " Runs on the CPU and on the folk data set: notes that a transcriber hears, instruments that a classifier "
         "recognises, mel distance. Needs onnxruntime, mir_eval and basic-pitch."))
+    bench_editing.add_arguments(add(
+        "editing", "measure how well the bundled model edits clips and generates long ones", bench_editing.run,
+        " Runs on the CPU, on held-out clips of the folk data set: the distance from an inpainted second to the real one, "
+        "the smoothness of its seams, variations, loops, and the drift of 30-second clips. Units of an earlier run with the "
+        "same clips and seeds are not measured again."))
     add("table", "write bench.md and its pictures again from the JSON files, without measuring", write_table)
     bench_scale.add_arguments(add("scale", "estimate how long a training takes on many GPUs, and whether it fits",
                                   bench_scale.run, " Nothing is measured; docs/scale.md lists the assumptions."))

@@ -107,9 +107,18 @@ class InstrumentClassifier:
 
     def predict(self, wav: torch.Tensor, sample_rate: int) -> list[str]:
         """Predict the instrument of each clip of audio [B, C, T] at `sample_rate` Hz; raises as `classifier_mel` does."""
+        return [str(name) for name in self.pipeline.predict(self._features(wav, sample_rate).numpy())]
+
+    def embed(self, wav: torch.Tensor, sample_rate: int) -> torch.Tensor:
+        """Compute timbre features in units of their standard deviation over the training clips: [B, C, T] -> [B, D].
+
+        Raises as `classifier_mel` does.
+        """
+        return torch.from_numpy(self.pipeline[0].transform(self._features(wav, sample_rate).numpy()))
+
+    def _features(self, wav: torch.Tensor, sample_rate: int) -> torch.Tensor:
         wav = resample(wav.detach().cpu(), sample_rate, self.sample_rate)
-        features = timbre_features(classifier_mel(wav, self.sample_rate))
-        return [str(name) for name in self.pipeline.predict(features.numpy())]
+        return timbre_features(classifier_mel(wav, self.sample_rate))
 
 
 def accuracy(predicted: tp.Sequence[str], labels: tp.Sequence[str]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import typing as tp
 from pathlib import Path
 
-from ..table import markdown
+from ..markdown import markdown
 from .estimate import Estimate, Plan, estimate
 from .hardware import Assumptions
 from .recipes import Recipe, read, settings

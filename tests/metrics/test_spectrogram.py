@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from magnet_plugin.app import spectrogram
+from magnet_plugin.metrics import spectrogram
 
 
 @pytest.mark.parametrize("rate, freq", [(16000, 100.0), (16000, 440.0), (32000, 5000.0), (16000, 7500.0)])

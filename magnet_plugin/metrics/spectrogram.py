@@ -1,11 +1,12 @@
 """Spectrogram pictures of audio clips, with a logarithmic frequency axis."""
 from __future__ import annotations
 
+import typing as tp
 from pathlib import Path
 
 import numpy as np
 
-from ..metrics.pictures import clip_axes, pyplot
+from .pictures import clip_axes, pyplot
 
 LOWEST_HZ, ROWS = 60.0, 288     # frequency at the bottom of a picture; number of its rows
 WINDOW_SECONDS = 0.096
@@ -53,13 +54,18 @@ def draw_spectrogram(path: Path, wav: np.ndarray, sample_rate: int) -> None:
     Raises:
         ImportError: matplotlib is not installed.
     """
-    power, edges = spectrogram(wav, sample_rate)
     figure, axes = clip_axes(WIDTH, HEIGHT, "frequency (kHz)", "the spectrogram needs matplotlib")
+    draw_into(axes, wav, sample_rate)
+    figure.savefig(path)
+    pyplot().close(figure)
+
+
+def draw_into(axes: tp.Any, wav: np.ndarray, sample_rate: int) -> None:
+    """Draw the spectrogram of a clip into matplotlib axes; arguments are those of `draw_spectrogram`."""
+    power, edges = spectrogram(wav, sample_rate)
     seconds = np.atleast_2d(wav).shape[1] / sample_rate
     axes.imshow(power, origin="lower", aspect="auto", cmap="magma", interpolation="bilinear", vmin=-FLOOR_DB, vmax=0,
                 extent=(0.0, seconds, 0.0, float(ROWS)))
     ticks = [khz for khz in (0.1, 0.2, 0.5, 1, 2, 4, 8, 16) if edges[0] <= 1000 * khz <= edges[-1] * 1.001]
     rows = np.interp(np.log(np.multiply(ticks, 1000.0)), np.log(edges), np.arange(ROWS + 1))
     axes.set_yticks(rows, list(map(str, ticks)))
-    figure.savefig(path)
-    pyplot().close(figure)
