@@ -31,11 +31,10 @@ def spectral_flux(wav: torch.Tensor, sample_rate: int, at: float) -> torch.Tenso
 
 
 def click(wav: torch.Tensor, sample_rate: int, at: float) -> torch.Tensor:
-    """Compute how far the log spectrum near a place stands out above that 20 ms earlier and later: [B, C, samples] -> [B], in
-    dB, averaged over frequency.
+    """Compute how far the log spectrum near a place stands out: [B, C, samples] -> [B], in dB.
 
-    Unlike the flux, this is small for an onset, after which the sound stays. Arguments and errors are those of
-    `spectral_flux`.
+    This is the difference to the spectrum 20 ms earlier or later, whichever is louder, averaged over frequency. Unlike the
+    flux, it is small for an onset, after which the sound stays. Arguments and errors are those of `spectral_flux`.
     """
     level, middle = _excerpt(wav, sample_rate, at)
     reach, apart = round(REACH / HOP), round(APART / HOP)

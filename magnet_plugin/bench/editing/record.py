@@ -36,8 +36,7 @@ def measure(splits: tuple[Path, Path], clips: int, seeds: tp.Sequence[int], log:
     """
     chosen = [name for name in UNITS if not only or any(part in name for part in only)]
     if not chosen:
-        raise ValueError(f"--only {' '.join(only)}: editing has no unit with such a name; give part of one of: "
-                         + "; ".join(UNITS))
+        raise ValueError(f"--only {' '.join(only)}: editing has no such unit; give part of one of: {'; '.join(UNITS)}")
     if model is None:
         from ... import MAGNeT
         model = MAGNeT.get_pretrained(MAGNET, device="cpu")

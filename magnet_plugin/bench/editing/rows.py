@@ -20,13 +20,17 @@ STRIDES = (0.4, 0.6, 0.8)               # of a window
 INPAINTED, PERIODIC = "inpainted ({})", "every 7th frame kept ({})"
 BOUNDS = ("the real second", "the real second through the codec")
 UNRELATED = "unrelated clip"
-SHARE = 3                               # variations and long clips use the first third of the clips
 
 
 def middle(bench: Bench) -> tuple[float, float]:
     """Return the second that is edited."""
     centre = bench.real.audio.shape[-1] / bench.rate / 2
     return centre - 0.5, centre + 0.5
+
+
+def fewer(clips: int) -> int:
+    """Return how many of the clips variations and long clips use: a third of them."""
+    return max(clips // 3, 2)
 
 
 def cut(audio: torch.Tensor, rate: int, start: float, stop: float) -> torch.Tensor:
@@ -117,7 +121,7 @@ def periodic_frames(length: int, count: int) -> torch.Tensor:
 
 def vary(bench: Bench) -> Rows:
     """Vary clips by strengths from 0.1 to 1, and compare them with their source."""
-    bench = bench.first(max(len(bench.captions) // SHARE, 1))
+    bench = bench.first(fewer(len(bench.captions)))
 
     def score(made: Sounds) -> Values:
         whole = torch.ones(made.tokens.shape[-1], dtype=torch.bool)
@@ -159,7 +163,7 @@ def loop(bench: Bench) -> Rows:
 def long_clips(order: str, stride: float) -> tp.Callable[[Bench], Rows]:
     """Return a unit that generates clips of 30 s, and compares their last window with their first."""
     def unit(bench: Bench) -> Rows:
-        bench = bench.first(max(len(bench.captions) // SHARE, 1))
+        bench = bench.first(fewer(len(bench.captions)))
         window = bench.model.max_duration
         bench.model.set_generation_params(duration=LONG, extend_stride=stride * window, window_order=order)
         made = bench.generate(with_text=True)
@@ -171,7 +175,7 @@ def long_clips(order: str, stride: float) -> tp.Callable[[Bench], Rows]:
 
 def independent(bench: Bench) -> Rows:
     """Compare clips of the same caption, but with different seeds; and describe the real clips."""
-    bench = bench.first(max(len(bench.captions) // SHARE, 1))
+    bench = bench.first(fewer(len(bench.captions)))
     bench.model.set_generation_params()
     made = bench.generate(with_text=True)
     return {"two clips of the caption, independent": drift(bench, made, [*made[1:], made[0]]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 import typing as tp
 
 from ..markdown import markdown
-from .rows import LONG, SHARE, Row, Rows
+from .rows import LONG, Row, Rows, fewer
 
 SECOND = {"latents": "codec latents ↓", "timbre": "timbre ↓", "chroma": "pitch classes ↓", "flux": "flux at the seams, dB",
           "click": "click, dB"}
@@ -19,12 +19,13 @@ SHARES = {"same_tokens", *DRIFT} - {"timbre", "pitches"}
 ABOUT = """Distances are means over clips and seeds, with 95% bootstrap intervals over both in brackets. *Codec latents*:
 mean distance of the quantised latents, frame by frame. *Timbre*: distance of the instrument classifier's features, in
 standard deviations. *Pitch classes*: 1 − cosine of the chroma, ten times a second. The last two are computed from audio and
-do not know the codec. *Flux*: the largest rise of the log spectrum within 16 ms of a place. *Click*: how far the log spectrum
-stands out there above that 20 ms earlier and later.
+do not know the codec. *Flux*: the largest rise of the log spectrum within 16 ms of a place. *Click*: how far the log
+spectrum stands out there above that 20 ms earlier and later.
 """
 ABOUT_SECOND = """The second in the middle of a clip is edited, with the clip's caption, and compared with the real second
 through the codec. The controls are put into its place by hard cuts. *Every 7th frame kept* frees as many tokens in a wider
-region, as VampNet's periodic masks do; *shown* and *hidden* are values of `upper_codebooks`. Rows with a minus sign are mean differences over the same clips and seeds.
+region, as VampNet's periodic masks do. *Shown* and *hidden* are values of `upper_codebooks`. Rows with a minus sign are mean
+differences over the same clips and seeds.
 """
 ABOUT_VARY = "Compared with the source through the codec. {}\n"
 ABOUT_LOOP = """The clip is repeated; `loop` generates the last and the first second anew. *Step*: difference of the average
@@ -40,15 +41,15 @@ def blocks(found: dict[str, tp.Any]) -> list[str]:
     """Return the blocks of a record of `magnet bench editing`."""
     units, clips = found["units"], found["clips"]
     about = f"{clips} held-out clips, seeds {', '.join(map(str, found['seeds']))}"
-    fewer = f"{max(clips // SHARE, 1)} of the clips"
+    some = f"{fewer(clips)} of the clips"
     drifts = {row: entry for name, rows in units.items() if name.split()[0] in ("long", "independent")
               for row, entry in rows.items()}
     parts = [f"### Editing: {about}\n", ABOUT]
     for head, text, rows, columns in (
             ("### Inpainting: the second in the middle\n", ABOUT_SECOND, units.get("second", {}), SECOND),
-            (f"### Variations: {fewer}\n", ABOUT_VARY.format(monotone(units.get("vary", {}))), units.get("vary", {}), VARY),
+            (f"### Variations: {some}\n", ABOUT_VARY.format(monotone(units.get("vary", {}))), units.get("vary", {}), VARY),
             ("### Loops\n", ABOUT_LOOP, units.get("loop", {}), LOOP),
-            (f"### Long clips: {fewer}\n", ABOUT_LONG, drifts, DRIFT)):
+            (f"### Long clips: {some}\n", ABOUT_LONG, drifts, DRIFT)):
         if rows:
             parts += [head, text, table(rows, columns)]
     return parts
