@@ -64,10 +64,11 @@ def test_all_choices_of_a_group_compose(group: str) -> None:
 
 @pytest.mark.parametrize("solver", PAPER)
 def test_recipes_have_the_settings_of_the_paper(solver: str) -> None:
+    from magnet_plugin.models.builders import get_generation_options
     cfg = compose(f"solver={solver}", *DATA)
     dim, layers, seconds, steps = PAPER[solver]
     assert (cfg.transformer_lm.dim, cfg.transformer_lm.num_layers) == (dim, layers)
-    assert cfg.dataset.segment_duration == seconds and list(cfg.generate.lm.decoding_steps) == steps
+    assert cfg.dataset.segment_duration == seconds and list(get_generation_options(cfg).decoding_steps) == steps
     assert (cfg.transformer_lm.subcodes_context, cfg.masking.span_len, cfg.transformer_lm.card) == (5, 3, 2048)
     assert list(cfg.optim.adam.betas) == [0.9, 0.95] and cfg.optim.adam.weight_decay == 0.1 and cfg.optim.max_norm == 1.0
     music = solver == "magnet/magnet_32khz"
@@ -85,6 +86,7 @@ def test_every_decoding_setting_can_be_set_in_a_config() -> None:
     assert names | {"rescorer", "rescorer_weight"} <= set(compose("solver=magnet").generate.lm)
     assert get_generation_options(compose("solver=magnet")) == GenerationOptions()
     changed = compose("solver=magnet", "generate.lm.precision=bfloat16", "generate.lm.guidance_interval=[0,0.8]")
+    assert get_generation_options(compose("solver=magnet", "transformer_lm.n_q=6")).decoding_steps == (20, *[10] * 5)
     assert get_generation_options(changed) == GenerationOptions(precision="bfloat16", guidance_interval=(0, 0.8))
 
 

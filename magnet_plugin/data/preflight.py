@@ -29,7 +29,7 @@ def check_datasource(datasource: Mapping[str, object], stage: str | None = None)
 
 
 def preflight(manifest_folders: Mapping[str, Path], segment_duration: float, batch_size: int, sample_rate: int,
-              min_segment_ratio: float = 0.5, captions: bool = True) -> list[str]:
+              min_segment_ratio: float = 0.5, captions: bool = True, channels: int = 1) -> list[str]:
     """Find problems in the data of a training run.
 
     Args:
@@ -40,6 +40,7 @@ def preflight(manifest_folders: Mapping[str, Path], segment_duration: float, bat
         min_segment_ratio: `dataset.min_segment_ratio`. AudioCraft starts a crop at any point that leaves at least this
             share of a segment, and pads the rest.
         captions: whether the model is conditioned on descriptions.
+        channels: `channels` of the model.
     Returns:
         One message per problem, each with the setting to change; empty if there are none.
     """
@@ -56,7 +57,7 @@ def preflight(manifest_folders: Mapping[str, Path], segment_duration: float, bat
             continue
         paths[name] = {meta["path"] for meta in metas}
         problems += [f"{name}: {text}" for text in (
-            *check_files(metas, name), *check_sizes(metas, name, segment_duration, batch_size, min_segment_ratio),
+            *check_files(metas, name, channels), *check_sizes(metas, name, segment_duration, batch_size, min_segment_ratio),
             *check_rates(metas, sample_rate), *(check_captions(metas) if captions else ()))]
     for name in paths.keys() - {"train"} if "train" in paths else ():
         shared = paths["train"] & paths[name]
@@ -71,25 +72,32 @@ def some(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def check_files(metas: Sequence[Meta], name: str) -> list[str]:
-    """Find files that do not exist and, in a sample of `OPENED` files, those that cannot be read."""
+def check_files(metas: Sequence[Meta], name: str, channels: int) -> list[str]:
+    """Find files that do not exist and, in a sample of `OPENED` files, those that cannot be read or have fewer channels."""
     import soundfile  # type: ignore[import-untyped]
-    problems, bad = [], []
+    problems, bad, mono = [], [], []
     paths = [meta["path"] for meta in metas]
     there = [path for path in paths if Path(path).exists()]
     missing = sorted(set(paths) - set(there))
     if missing:
         problems.append(f"{len(missing)} of {len(metas)} files are missing ({some(missing)}); make the manifest "
                         f"again, or set `datasource.{name}` to another folder")
-    for path in there[::max(1, len(there) // OPENED)]:
+    opened = there[::max(1, len(there) // OPENED)]
+    for path in opened:
         try:
-            if soundfile.info(path).frames == 0:
+            info = soundfile.info(path)
+            if info.frames == 0:
                 bad.append(path)
+            elif info.channels < channels:
+                mono.append(path)
         except (RuntimeError, OSError):
             bad.append(path)
     if bad:
         problems.append(f"{len(bad)} files cannot be read ({some(bad)}); repair or remove them and make the manifest of "
                         f"`datasource.{name}` again")
+    if mono:
+        problems.append(f"{len(mono)} of {len(opened)} opened files are mono ({some(mono)}), so that both channels of the "
+                        f"model get the same sound; set `datasource.{name}` to stereo files, or train a mono model")
     return problems
 
 

@@ -1,7 +1,7 @@
 """Cache codec tokens on disk, so that audio which repeats is encoded only once.
 
 This pays off if crops repeat: in a data set of short clips over several epochs, or in a sweep over the same data. The key of
-an entry is a digest of the codec's weights and of the audio, so other crops, augmented audio or another codec never match.
+an entry is a digest of the codec and of the audio, so other crops, augmented audio or another codec never match.
 """
 import functools
 import hashlib
@@ -16,9 +16,9 @@ from ..environment import atomic_write
 Encoded = tuple[torch.Tensor, tp.Optional[torch.Tensor]]
 
 
-def codec_key(codec: torch.nn.Module) -> str:
-    """Return a hexadecimal digest of a codec's weights."""
-    digest = hashlib.blake2b(digest_size=8)
+def codec_key(codec: tp.Any) -> str:
+    """Return a hexadecimal digest of a codec's weights and of the shape of its tokens, which wrapped codecs change."""
+    digest = hashlib.blake2b(f"{codec.num_codebooks} {float(codec.frame_rate)}".encode(), digest_size=8)
     for name, value in sorted(codec.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().float().numpy().tobytes())

@@ -70,6 +70,14 @@ def _check_shapes(reference: torch.Tensor, estimate: torch.Tensor) -> None:
                          "[B, C, T]")
 
 
+def one_channel(codec: Codec) -> Codec:
+    """Return the mono codec inside AudioCraft's wrapper for stereo, which has no `decode_latent`; or the codec itself."""
+    if codec.channels == 1:
+        return codec
+    from audiocraft.models.encodec import InterleaveStereoCompressionModel
+    return codec.model if isinstance(codec, InterleaveStereoCompressionModel) else codec
+
+
 @torch.no_grad()
 def encode(codec: Codec, wav: torch.Tensor) -> tuple[torch.Tensor, tp.Optional[torch.Tensor]]:
     """Encode mono audio [B, 1, T] at the codec's sample rate, on its device: codes [B, K, frames] and a scale or None."""

@@ -9,7 +9,7 @@ import typing as tp
 
 import torch
 
-from .codec import Codec, encode
+from .codec import Codec, encode, one_channel
 
 
 class Gaussian(tp.NamedTuple):
@@ -77,5 +77,6 @@ def frechet_distance(one: Gaussian, other: Gaussian, epsilon: float = 1e-6) -> f
 @torch.no_grad()
 def latents(codec: Codec, wav: torch.Tensor) -> torch.Tensor:
     """Compute the quantised latents of mono audio [B, 1, T] at the codec's sample rate, one row a frame: [B * frames, D]."""
+    codec = one_channel(codec)
     codes, _ = encode(codec, wav)
     return codec.decode_latent(codes).transpose(1, 2).flatten(0, 1).cpu()

@@ -30,12 +30,14 @@ class TokenFormat:
         cardinality: number of entries of each codebook.
         frame_rate: frames per second.
         sample_rate: sample rate of the audio in Hz.
+        channels: number of audio channels.
         entries: vectors of each codebook, [cardinality, dim].
     """
     codebooks: int
     cardinality: int
     frame_rate: tp.Optional[float] = None
     sample_rate: tp.Optional[int] = None
+    channels: tp.Optional[int] = None
     entries: tuple[torch.Tensor, ...] = ()
 
     @staticmethod
@@ -43,13 +45,13 @@ class TokenFormat:
         """Describe a codec's tokens, or those of a language model on it with `n_q` codebooks of `card` entries."""
         embeddings = [value for key, value in codec.state_dict().items() if key.endswith("codebook.embed")]
         return TokenFormat(codec.num_codebooks if n_q is None else n_q, codec.cardinality if card is None else card,
-                      float(codec.frame_rate), int(codec.sample_rate), tuple(embeddings))
+                      float(codec.frame_rate), int(codec.sample_rate), int(codec.channels), tuple(embeddings))
 
 
 def check_token_format(theirs: TokenFormat, ours: TokenFormat, name: str) -> None:
     """Raise ValueError, listing every difference, unless tokens of both formats mean the same."""
     fields = (("codebooks", "codebooks", ""), ("cardinality", "cardinality", ""), ("frame_rate", "frame rate", "/s"),
-              ("sample_rate", "sample rate", " Hz"))
+              ("sample_rate", "sample rate", " Hz"), ("channels", "channels", ""))
     pairs = [(word, unit, getattr(theirs, field), getattr(ours, field)) for field, word, unit in fields]
     wrong = [f"{word} {a:g}{unit} instead of {b:g}{unit}" for word, unit, a, b in pairs if None not in (a, b) and a != b]
     if not wrong and not _same_entries(theirs.entries, ours.entries, ours.codebooks):
@@ -100,7 +102,7 @@ def load_auxiliary(source: Source, codec: CompressionModel, device: Device, role
         lm, name, params = source, type(source).__name__, {}
         rate, cfg = getattr(lm, "frame_rate", None), getattr(lm, "cfg", None)
         tokens = TokenFormat(lm.n_q, lm.card, None if rate is None else float(rate),
-                             None if cfg is None else cfg.sample_rate)
+                             *((None, None) if cfg is None else (cfg.sample_rate, cfg.channels)))
     else:
         raise ValueError(f"{role} must be a name, a folder or a model (MusicGen, AudioGen, MAGNeT, LMModel), not "
                          f"{type(source).__name__}")
@@ -122,11 +124,13 @@ def _load(source: str, codec: CompressionModel, device: Device, role: str) -> Au
         raise ValueError(f"{name} is not a language model; use a MusicGen, an AudioGen or a MAGNeT")
     kinds = {key: value.model for key, value in (cfg.get("conditioners") or {}).items() if key != "args"}
     check_text_only(kinds, [key for key, kind in kinds.items() if kind in TEXT], name)
-    theirs = get_wrapped_compression_model(load_codec(source), cfg)
+    one_channel = load_codec(source)
+    rate = one_channel.frame_rate
+    theirs = get_wrapped_compression_model(one_channel, cfg)
     check_token_format(TokenFormat.of_codec(theirs, cfg.transformer_lm.n_q, cfg.transformer_lm.card),
                        TokenFormat.of_codec(codec), name)
     if cfg.lm_model == builders.MAGNET_LM or builders.is_hybrid(cfg):
-        return AuxiliaryModel(load_magnet_lm(source, codec.frame_rate, device), source, {})
+        return AuxiliaryModel(load_magnet_lm(source, rate, device), source, {})
     return AuxiliaryModel(build_lm(package, source, device), source, {})
 
 

@@ -9,7 +9,7 @@ from audiocraft.modules.conditioners import ConditioningProvider
 from audiocraft.utils.utils import dict_from_config
 from omegaconf import DictConfig, OmegaConf
 
-from ..decoding.options import GenerationOptions, PromptOptions
+from ..decoding.options import GenerationOptions, PromptOptions, default_steps
 from ..decoding.rescoring_options import weight_of
 from ..distributed.fsdp import Sharding
 from .conditioners import WordsConditioner
@@ -107,9 +107,14 @@ def get_encodec_autoencoder(name: str, cfg: DictConfig) -> tuple[torch.nn.Module
 
 
 def get_generation_options(cfg: DictConfig) -> GenerationOptions:
-    """Read the decoding options from `generate.lm` of a config. `rescorer_weight: null` means the default."""
+    """Read the decoding options from `generate.lm` of a config.
+
+    `null` means the default of `rescorer_weight`, and that of `decoding_steps` for the model's number of codebooks.
+    """
     lm = cfg.generate.lm
     fields = {name: lm[name] for name in GenerationOptions.__dataclass_fields__ if name in lm}
+    if lm.get("decoding_steps") is None:
+        fields["decoding_steps"] = list(default_steps(cfg.transformer_lm.n_q))
     fields["rescorer_weight"] = weight_of(lm.get("rescorer_weight"), lm.get("rescorer"))
     return GenerationOptions(**OmegaConf.to_container(OmegaConf.create(fields), resolve=True))  # type: ignore[arg-type]
 

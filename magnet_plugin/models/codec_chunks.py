@@ -8,6 +8,8 @@ import typing as tp
 import torch
 from audiocraft.models import CompressionModel
 
+from .stereo import frames_in_turn
+
 PIECE = 30.0        # seconds that are encoded or decoded at a time
 MARGIN = 1.0        # seconds on either side of a piece
 
@@ -28,7 +30,8 @@ def hop_length(codec: CompressionModel) -> int:
 def encode(codec: CompressionModel, audio: torch.Tensor) -> torch.Tensor:
     """Encode audio [B, C, samples] at the codec's sample rate: Long [B, K, T]."""
     hop, piece, margin = hop_length(codec), *_frames(codec)
-    count = -(-audio.shape[-1] // hop)
+    turns = frames_in_turn(codec)
+    count = turns * -(-audio.shape[-1] // (turns * hop))
     parts = []
     for start in range(0, count, piece):
         first, last = max(start - margin, 0), min(start + piece + margin, count)
@@ -83,4 +86,5 @@ class AudioStream:
 
 
 def _frames(codec: CompressionModel) -> tuple[int, int]:
-    return round(PIECE * codec.frame_rate), round(MARGIN * codec.frame_rate)
+    turns = frames_in_turn(codec)
+    return turns * round(PIECE * codec.frame_rate / turns), turns * round(MARGIN * codec.frame_rate / turns)

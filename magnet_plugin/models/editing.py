@@ -16,6 +16,7 @@ from .generation import frames
 from .keep_mask import Clip, Keep
 from .settings import settings
 from .splice import Canvas, regions_of
+from .stereo import check_parallel_channels
 from .texts import Description, Texts
 from .waveforms import read_waveform
 
@@ -64,7 +65,7 @@ class EditingMethods(ClipModel):
         length = job.audio.shape[-1] / job.sample_rate
         per_sample = read_spans(spans, len(job.audio), length)
         tokens = self._encode(job)
-        clip = Clip(tokens.shape[1], tokens.shape[2], float(self.frame_rate))
+        clip = Clip.of(self.compression_model, tokens.shape[-1])
         known = torch.cat([masks.outside(own)(clip) for own in per_sample]).to(tokens.device)
         return self._edit(job, tokens, known, "inpaint", {"spans": spans})
 
@@ -150,6 +151,7 @@ class EditingMethods(ClipModel):
 
     def _job(self, audio: tp.Any, sample_rate: int, descriptions: Descriptions, negative: Negative, seed: Seed,
              progress: bool) -> _Job:
+        check_parallel_channels(self.compression_model, "editing")
         given = read_waveform(audio, sample_rate, self.audio_channels, "audio")
         if self._prompt_model is not None:
             raise ValueError("prompt_model generates the start of a clip and takes no part in editing; set "
@@ -162,8 +164,7 @@ class EditingMethods(ClipModel):
         return codec_chunks.encode(self.compression_model, audio.to(self.device))
 
     def _clip(self, job: _Job, tokens: torch.Tensor) -> Clip:
-        batch, codebooks, length = tokens.shape
-        return Clip(codebooks, length, float(self.frame_rate), batch, job.audio, job.sample_rate)
+        return Clip.of(self.compression_model, tokens.shape[-1], len(tokens), job.audio, job.sample_rate)
 
     def _edit(self, job: _Job, tokens: torch.Tensor, known: torch.Tensor, method: str, arguments: dict[str, tp.Any],
               lead: int = 0, trail: int = 0, merged: int = 0) -> Edit:

@@ -5,9 +5,11 @@ import typing as tp
 from pathlib import Path
 
 import torch
+from audiocraft.models import CompressionModel
 
 from . import keep_pictures
 from .generation import frames as frames_of
+from .stereo import codebooks_in_turn
 
 
 def check_fraction(name: str, value: float) -> None:
@@ -51,6 +53,12 @@ class Clip:
         if self.audio is not None and (self.audio.dim() != 3 or len(self.audio) != self.batch or not self.sample_rate):
             raise ValueError(f"audio has the shape {list(self.audio.shape)} and sample_rate={self.sample_rate}; give "
                              f"[{self.batch}, channels, samples] and its sample rate in Hz")
+
+    @classmethod
+    def of(cls, codec: CompressionModel, frames: int, batch: int = 1, audio: tp.Optional[torch.Tensor] = None,
+           sample_rate: tp.Optional[int] = None) -> "Clip":
+        """Describe a clip of a codec's tokens; see the attributes."""
+        return cls(codec.num_codebooks, frames, float(codec.frame_rate), batch, audio, sample_rate, codebooks_in_turn(codec))
 
     @property
     def duration(self) -> float:

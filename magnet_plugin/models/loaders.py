@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from . import builders, checkpoints
 from .lm_magnet import MagnetLMModel
+from .stereo import frames_in_turn_of
 from .untrusted import check_sizes
 
 logger = logging.getLogger(__name__)
@@ -19,6 +20,8 @@ Device = tp.Union[str, torch.device]
 
 def load_codec(name: tp.Union[str, Path], device: Device = "cpu") -> CompressionModel:
     """Load the codec of a model: of a release folder, a run (`//sig/SIG`), a bundled or a published model.
+
+    The codec of a stereo model is returned for one channel, as AudioCraft's loader does.
 
     Raises:
         ValueError: nothing is found under this name, or the weights do not fit.
@@ -41,6 +44,8 @@ def load_magnet_lm(name: tp.Union[str, Path], compression_model_frame_rate: floa
                    cache_dir: tp.Optional[str] = None) -> MagnetLMModel:
     """Load a MAGNeT with its config at `.cfg`; the arguments are those of AudioCraft's `load_lm_model_magnet`.
 
+    The frame rate is that of one channel, as `load_codec` returns the codec.
+
     A hybrid model that was trained by other code, whose config does not describe its columns, is loaded with a warning.
 
     Raises:
@@ -51,7 +56,8 @@ def load_magnet_lm(name: tp.Union[str, Path], compression_model_frame_rate: floa
     if cfg.get("lm_model") != builders.MAGNET_LM and not builders.is_hybrid(cfg):
         raise ValueError(f"{name} has lm_model={cfg.get('lm_model')!r}, which is not a MAGNeT ({builders.MAGNET_LM}); load "
                          "it with AudioCraft's MusicGen or AudioGen")
-    cfg.transformer_lm.compression_model_framerate = float(compression_model_frame_rate)    # EnCodec returns a NumPy number.
+    rate = float(compression_model_frame_rate) * frames_in_turn_of(cfg)            # EnCodec returns a NumPy number.
+    cfg.transformer_lm.compression_model_framerate = rate
     return tp.cast(MagnetLMModel, _build(cfg, package, name))
 
 

@@ -11,8 +11,8 @@ from ..environment import default_device
 from . import codec_chunks
 from .auxiliary import Source
 from .editing import EditingMethods
-from .generation import frames
 from .loaders import load_codec, load_magnet_lm
+from .stereo import clip_frames
 from .texts import Description, Texts, Timed
 from .waveforms import read_waveform
 
@@ -135,7 +135,7 @@ class MAGNeT(EditingMethods):
 
     def _run(self, texts: Texts, prompt: tp.Optional[torch.Tensor], progress: bool, return_tokens: bool, seed: Seed,
              on_window: tp.Optional[OnWindow] = None) -> tp.Union[Audio, AudioAndTokens]:
-        batch, length = len(texts.descriptions), frames(self.duration, self.frame_rate)
+        batch, length = len(texts.descriptions), clip_frames(self.duration, self.compression_model)
         start = torch.zeros(batch, self.lm.n_q, 0, dtype=torch.long, device=next(self.lm.parameters()).device)
         if prompt is not None:
             start = codec_chunks.encode(self.compression_model, prompt.to(self.device))

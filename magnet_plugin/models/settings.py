@@ -15,6 +15,7 @@ from .auxiliary import AuxiliaryModels, Source
 from .generation import frames
 from .lm_hybrid import HybridMagnetLMModel
 from .prompt_models import PromptModel
+from .stereo import check_parallel_channels, clip_frames
 
 DEFAULT_STRIDE = 0.6        # of a window
 MAX_DURATION = 24 * 3600.0  # seconds
@@ -105,6 +106,8 @@ class ConfigurableModel(BaseGenModel):
             return self.max_duration
         if not 0 < real("duration", duration) <= MAX_DURATION:
             raise ValueError(f"duration={duration} must be above 0 and at most {MAX_DURATION:g} s")
+        if duration > self.max_duration:
+            check_parallel_channels(self.compression_model, f"duration={duration:g} above {self.max_duration:g} s")
         return duration
 
     def _check_windows(self, stride: tp.Optional[float], order: str) -> float:
@@ -115,7 +118,7 @@ class ConfigurableModel(BaseGenModel):
     @property
     def window_frames(self) -> int:
         """Frames of a window: the length that the model was trained on."""
-        return frames(self.max_duration, self.frame_rate)
+        return clip_frames(self.max_duration, self.compression_model)
 
     def _overlap(self, stride: float) -> int:
         """Return by how many frames windows overlap that are `stride` seconds apart."""

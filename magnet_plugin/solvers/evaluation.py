@@ -19,6 +19,7 @@ from ..metrics.instruments import InstrumentClassifier
 from ..models import builders
 from ..models.auxiliary import load_rescorer
 from ..models.rescorers import CausalRescorer, MaskedRescorer
+from ..models.stereo import clip_frames
 
 Batch = tuple[torch.Tensor, list[SegmentWithAttributes]]
 
@@ -54,6 +55,8 @@ class GeneratingSolver(MusicGenSolver):
         Returns:
             AudioCraft's outputs, e.g. `gen_audio` [B, C, samples] and the real-time factor `rtf`.
         """
+        # AudioCraft multiplies by the frame rate again and rounds up, without a tolerance.
+        gen_duration = (clip_frames(gen_duration, self.compression_model) - 1e-6) / float(self.compression_model.frame_rate)
         source = self.cfg.generate.lm.rescorer
         params = self.generation_params
         if source is not None and params["rescorer_weight"] < 1:

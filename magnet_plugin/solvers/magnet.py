@@ -66,7 +66,7 @@ class MagnetSolver(PreemptibleSolver, ShardedSolver, GeneratingSolver):
             folders = {split: Path(self.cfg.datasource[split]) for split in splits}
             for problem in preflight(folders, self.cfg.dataset.segment_duration,
                                      self.cfg.dataset.batch_size * flashy.distrib.world_size(), self.cfg.sample_rate,
-                                     self.cfg.dataset.min_segment_ratio, bool(self.cfg.conditioners)):
+                                     self.cfg.dataset.min_segment_ratio, bool(self.cfg.conditioners), self.cfg.channels):
                 self.logger.warning(problem)
         super().build_dataloaders()
         for name, loader in self.dataloaders.items():

@@ -89,3 +89,13 @@ def test_padding_agrees_with_audiocrafts_crops(duration: float, ratio: float) ->
     seek = np.linspace(0, 1, 10_001) * max(0.0, duration - segment * ratio)
     kept = np.minimum(segment, duration - seek)
     assert padding_share(duration, segment, ratio) == pytest.approx(1 - kept.mean() / segment, abs=1e-3)
+
+
+def test_mono_files_for_a_stereo_model(tmp_path: Path) -> None:
+    folder = make(tmp_path / "a", [10.0] * 4)
+    assert preflight({"train": folder}, 1.0, 4, 8000) == []
+    [problem] = preflight({"train": folder}, 1.0, 4, 8000, channels=2)
+    assert "4 of 4 opened files are mono" in problem and "`datasource.train`" in problem
+    soundfile.write(tmp_path / "a" / "2.wav", np.zeros((80000, 2)), 8000)
+    [problem] = preflight({"train": folder}, 1.0, 4, 8000, channels=2)
+    assert "3 of 4 opened files are mono" in problem

@@ -9,6 +9,7 @@ from magnet_plugin.data.token_cache import cache_tokens, codec_key
 
 class Codec(torch.nn.Module):
     """Encodes each hundred samples as their mean, and counts the clips."""
+    num_codebooks, frame_rate = 4, 160
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,6 +41,15 @@ def test_another_codec_has_its_own_entries(tmp_path: Path) -> None:
     cache_tokens(one, tmp_path)
     cache_tokens(two, tmp_path)
     assert not torch.equal(one.encode(audio)[0], two.encode(audio)[0]) and two.encoded == 2
+
+
+@pytest.mark.parametrize("name, value", [("num_codebooks", 8), ("frame_rate", 320)])
+def test_the_same_weights_with_another_layout_of_tokens_have_their_own_entries(name: str, value: int) -> None:
+    """As AudioCraft's interleaved stereo and `compression_model_n_q` give them."""
+    one, two = Codec(), Codec()
+    assert codec_key(one) == codec_key(two)
+    setattr(two, name, value)
+    assert codec_key(one) != codec_key(two)
 
 
 def test_a_codec_with_a_scale_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import soundfile
 
 from ..helpers import forked
 from .runs import DEBUG, dora, environment, history, without_times
@@ -92,6 +93,26 @@ def load(sig: str) -> None:
 def test_a_finished_run_loads_by_signature(finished: tuple[Path, str]) -> None:
     folder, sig = finished
     forked.call(forked.with_dora_dir, load, sig, env=environment(folder))
+
+
+def load_stereo(sig: str) -> None:
+    from magnet_plugin import MAGNeT
+    model = MAGNeT.get_pretrained(f"//sig/{sig}", device="cpu")
+    assert model.generate(["a reel"], seed=1).shape == (1, 2, 32000)
+
+
+def test_a_stereo_run_trains_samples_and_loads(tmp_path: Path) -> None:
+    env = environment(tmp_path)
+    out = forked.dora("run", *DEBUG, "channels=2", "interleave_stereo_codebooks.use=true", "transformer_lm.n_q=8",
+                      "generate.lm.decoding_steps=[2,1,1,1,1,1,1,1]", "optim.epochs=1", "dataset.valid.num_samples=32",
+                      "evaluate.metrics.frechet=true", env=env).stdout
+    assert "files are mono" in out
+    [sig] = signatures(tmp_path)
+    [epoch] = history(tmp_path, sig)
+    assert {f"ce_q{stage}" for stage in range(1, 9)} <= set(epoch["valid"]) and epoch["evaluate"]["frechet"] > 0
+    samples = list((tmp_path / "runs" / "xps" / sig / "samples").glob("1/*.wav"))
+    assert [soundfile.info(path).channels for path in samples] == [2, 2]
+    forked.call(forked.with_dora_dir, load_stereo, sig, env=env)
 
 
 @pytest.mark.parametrize("overrides, words", [
