@@ -76,7 +76,8 @@ setup(
     extras_require={
         # What `magnet bench codec` compares notes with; basic-pitch itself is installed with --no-deps.
         "judges": ["onnxruntime>=1.16", "mir_eval>=0.7"],
-        "dev": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "mypy>=1.10", "build>=1.2", "setuptools>=68", "wheel"],
+        "dev": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.10", "build>=1.2",
+                "setuptools>=68", "wheel"],
     },
     entry_points={"console_scripts": ["magnet = magnet_plugin.cli.main:main"]},
     classifiers=["Programming Language :: Python :: 3", "License :: OSI Approved :: MIT License"],

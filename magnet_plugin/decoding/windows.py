@@ -22,7 +22,7 @@ class Window:
 
 
 def plan_windows(free: tp.Sequence[bool], size: int, overlap: int, order: str = "forward") -> list[Window]:
-    """Place windows so that each free frame is in one of them.
+    """Place windows so that each free frame is in one of them, and each window fills in at least one.
 
     A window begins `overlap` frames before the first frame that is still free. If the free frames in its reach end early, it
     is centred on them, so that it sees as much before them as after them.
@@ -36,6 +36,8 @@ def plan_windows(free: tp.Sequence[bool], size: int, overlap: int, order: str = 
         overlap: frames that a window shares with the one before it.
         order: `forward`, or `alternate` for every other window first, and then those between them, which see both
             neighbours.
+    Returns:
+        Windows in the order of decoding.
     Raises:
         ValueError: the overlap leaves no room for new frames.
     """
@@ -58,7 +60,19 @@ def plan_windows(free: tp.Sequence[bool], size: int, overlap: int, order: str = 
         start = min(start, centred)
         windows.append(Window(start, start + size))
         frame = last + 1
-    return windows if order == "forward" else windows[::2] + windows[1::2]
+    if order == "alternate":
+        windows = _useful(windows[::2] + windows[1::2], free)
+    return windows
+
+
+def _useful(windows: tp.Iterable[Window], free: tp.Sequence[bool]) -> list[Window]:
+    """Remove windows whose free frames are all in earlier ones, as happens at the end of a clip."""
+    left, useful = list(free), []
+    for window in windows:
+        if any(left[window.start:window.stop]):
+            useful.append(window)
+            left[window.start:window.stop] = [False] * (window.stop - window.start)
+    return useful
 
 
 def decode_windows(known: KnownTokens, windows: tp.Sequence[Window], fill: tp.Callable[[KnownTokens, Window], torch.Tensor],
@@ -67,7 +81,7 @@ def decode_windows(known: KnownTokens, windows: tp.Sequence[Window], fill: tp.Ca
 
     Args:
         known: the clip; its tokens are kept.
-        windows: result of `plan_windows`. Windows in which an earlier one left nothing to do are skipped.
+        windows: result of `plan_windows` for what is unknown in the clip.
         fill: `fill(part, window)` fills in a part of the clip; returns Long [B, K, stop - start].
         on_progress: called after each window with the tokens [B, K, T] and the number of leading frames that are final.
     Returns:
@@ -75,10 +89,8 @@ def decode_windows(known: KnownTokens, windows: tp.Sequence[Window], fill: tp.Ca
     """
     clip = KnownTokens(known.tokens.clone(), known.known.clone())
     for window in windows:
-        part = window.of(clip)
-        if not bool(part.known.all()):
-            clip.tokens[..., window.start:window.stop] = fill(part, window)
-            clip.known[..., window.start:window.stop] = True
+        clip.tokens[..., window.start:window.stop] = fill(window.of(clip), window)
+        clip.known[..., window.start:window.stop] = True
         final = clip.known.all(dim=0).all(dim=0).long().cumprod(dim=0).sum()
         on_progress(clip.tokens, int(final))
     return clip.tokens

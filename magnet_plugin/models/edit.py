@@ -4,6 +4,8 @@ import typing as tp
 
 import torch
 
+from ..decoding.option_types import real
+
 Spans = tp.Union[tp.Sequence[tuple[float, float]], tp.Sequence[tp.Sequence[tuple[float, float]]]]
 
 
@@ -44,17 +46,21 @@ def read_spans(spans: Spans, batch: int, length: float) -> list[list[tuple[float
     Raises:
         ValueError: there are no spans, or one does not lie within the recording.
     """
-    entries = list(spans)
-    shared = all(len(entry) == 2 and not hasattr(entry[0], "__len__") for entry in entries)
-    per_sample: list[tp.Any] = [entries] * batch if shared else entries
-    if not entries or len(per_sample) != batch or not any(per_sample):
-        raise ValueError(f"spans={spans} must be a list of (start, end) in seconds, or one such list for each of the "
+    try:
+        entries: list[tp.Any] = [list(entry) for entry in spans]
+        shared = all(len(entry) == 2 and not hasattr(entry[0], "__len__") for entry in entries)
+        per_sample = [[(real("spans", start), real("spans", end)) for start, end in own]
+                      for own in ([entries] * batch if shared else entries)]
+    except (TypeError, ValueError):
+        per_sample = []
+    if len(per_sample) != batch or not any(per_sample):
+        raise ValueError(f"spans={spans!r} must be a list of (start, end) in seconds, or one such list for each of the "
                          f"{batch} samples")
     for start, end in (span for own in per_sample for span in own):
         if not 0 <= start < end <= length + 1e-6:
             raise ValueError(f"the span ({start}, {end}) must lie within the recording, which lasts {length:.2f} s, and end "
                              "after its start")
-    return [[(float(start), float(end)) for start, end in own] for own in per_sample]
+    return per_sample
 
 
 def turned(start: float, end: float, by: float, length: float) -> list[tuple[float, float]]:

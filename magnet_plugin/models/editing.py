@@ -7,6 +7,7 @@ from audiocraft.data.audio_utils import convert_audio
 from torch.nn import functional as F
 
 from ..decoding.known_tokens import KnownTokens
+from ..decoding.option_types import real
 from ..decoding.random_source import Seed, sample_seeds
 from . import codec_chunks
 from . import keep as masks
@@ -14,7 +15,7 @@ from .clips import ClipModel
 from .edit import Edit, Spans, read_spans, turned
 from .generation import frames
 from .keep_mask import Clip, Keep
-from .settings import settings
+from .settings import MAX_DURATION, settings
 from .splice import Canvas, regions_of
 from .stereo import check_parallel_channels
 from .texts import Description, Texts
@@ -66,24 +67,28 @@ class EditingMethods(ClipModel):
         per_sample = read_spans(spans, len(job.audio), length)
         tokens = self._encode(job)
         clip = Clip.of(self.compression_model, tokens.shape[-1])
-        known = torch.cat([masks.outside(own)(clip) for own in per_sample]).to(tokens.device)
-        return self._edit(job, tokens, known, "inpaint", {"spans": spans})
+        kept = [masks.outside(own) if own else masks.everything() for own in per_sample]
+        known = torch.cat([mask(clip) for mask in kept]).to(tokens.device)
+        return self._edit(job, tokens, known, "inpaint", {"spans": per_sample})
 
     def extend(self, audio: torch.Tensor, sample_rate: int, before: float = 0.0, after: float = 0.0,
                descriptions: Descriptions = None, *, negative_descriptions: Negative = None, seed: Seed = None,
                progress: bool = False) -> Edit:
         """Generate what comes before and after a recording.
 
-        The outermost frame or two of the recording are generated too, for the cross-fade.
+        Next to what is added, the outermost frame of the recording is generated too, for the cross-fade. If the last frame
+        is not full and something is added after it, so is the frame before it, and the result ends with a full frame.
 
         Args:
             before, after: seconds to add, rounded up to whole frames of the codec.
             audio, sample_rate, ...: see `EditingMethods`.
         Raises:
-            ValueError: nothing is to be added, or the recording is shorter than three frames.
+            ValueError: nothing or more than a day is to be added, or the recording is shorter than three frames.
         """
-        if not (before >= 0 and after >= 0 and before + after > 0):
-            raise ValueError(f"before={before} and after={after} must be at least 0 s, and one of them above 0")
+        before, after = real("before", before), real("after", after)
+        if min(before, after) < 0 or not 0 < before + after <= MAX_DURATION:
+            raise ValueError(f"before={before} and after={after} must be at least 0 s, and together above 0 and at most "
+                             f"{MAX_DURATION:g} s")
         job = self._job(audio, sample_rate, descriptions, negative_descriptions, seed, progress)
         tokens = self._encode(job)
         if tokens.shape[-1] < 3:
@@ -106,7 +111,8 @@ class EditingMethods(ClipModel):
         Args:
             strength: from 0, which keeps everything, to 1, which keeps nothing.
             preset: instead of a strength, the name of a mask: one of `keep.PRESETS`.
-            keep: instead of them, a mask from `magnet_plugin.models.keep`, or Bool [B, K, T] of the caller's own.
+            keep: instead of them, a mask from `magnet_plugin.models.keep`, or Bool [B, K, T], [K, T] or [T] of the
+                caller's own.
             audio, sample_rate, ...: see `EditingMethods`.
         Raises:
             ValueError: not exactly one of strength, preset and mask is given.
@@ -115,7 +121,7 @@ class EditingMethods(ClipModel):
         job = self._job(audio, sample_rate, descriptions, negative_descriptions, seed, progress)
         tokens = self._encode(job)
         known = mask(self._clip(job, tokens)).to(tokens.device)
-        arguments = {"strength": strength, "preset": preset, "keep": keep}
+        arguments = {"strength": strength, "preset": preset, "keep": None if keep is None else mask}
         return self._edit(job, tokens, known, "vary", {k: v for k, v in arguments.items() if v is not None},
                           merged=frames(_MERGED, self.frame_rate))
 
@@ -133,8 +139,8 @@ class EditingMethods(ClipModel):
             ValueError: the seam is longer than half of the recording.
         """
         given = read_waveform(audio, sample_rate, self.audio_channels, "audio")
-        samples = given.shape[-1]
-        if not 0 < seam <= samples / sample_rate / 2:
+        samples, sample_rate = given.shape[-1], int(sample_rate)
+        if not 0 < real("seam", seam) <= samples / sample_rate / 2:
             raise ValueError(f"seam={seam} s must be above 0 and at most half of the recording "
                              f"({samples / sample_rate / 2:.2f} s)")
         half = samples // 2
@@ -160,7 +166,11 @@ class EditingMethods(ClipModel):
         return _Job(given, int(sample_rate), texts, sample_seeds(seed, len(given)), progress)
 
     def _encode(self, job: _Job) -> torch.Tensor:
+        """Encode the recording into as many frames as cover it."""
+        hop = codec_chunks.hop_length(self.compression_model)
+        count = frames(job.audio.shape[-1] / job.sample_rate, self.frame_rate)
         audio = convert_audio(job.audio, job.sample_rate, self.sample_rate, self.audio_channels)
+        audio = F.pad(audio, (0, max((count - 1) * hop + 1 - audio.shape[-1], 0)))      # Resampling rounds down.
         return codec_chunks.encode(self.compression_model, audio.to(self.device))
 
     def _clip(self, job: _Job, tokens: torch.Tensor) -> Clip:
@@ -178,8 +188,9 @@ class EditingMethods(ClipModel):
         for row, recording in enumerate(job.audio):
             canvas = Canvas(F.pad(recording, (before, length - before - samples)), job.sample_rate, before, before + samples)
             regions = regions_of((~known[row]).any(dim=0), merged)
-            for region in regions:
-                first, last = max(region.start - margin, 0), min(region.stop + margin, tokens.shape[-1])
+            ends, starts = [0, *(r.stop for r in regions)], [*(r.start for r in regions[1:]), tokens.shape[-1]]
+            for region, known_from, known_to in zip(regions, ends, starts):
+                first, last = max(region.start - margin, known_from), min(region.stop + margin, known_to)
                 piece = codec_chunks.decode(codec, filled[row:row + 1], first, last)[0]
                 canvas.put(piece, self.sample_rate, first / rate, region.start / rate, region.stop / rate)
             audio.append(canvas.audio)
@@ -194,9 +205,12 @@ def _mask_of(strength: tp.Optional[float], preset: tp.Optional[str], mask: tp.An
     if len(given) != 1:
         raise ValueError("give one of strength=, preset= and keep=")
     if strength is not None:
-        return masks.strength(strength)
+        return masks.strength(real("strength", strength))
     if preset is not None:
         if preset not in masks.PRESETS:
             raise ValueError(f"preset={preset!r} is unknown; choose one of {', '.join(masks.PRESETS)}")
         return masks.PRESETS[preset]
-    return mask if isinstance(mask, Keep) else masks.tokens(mask)
+    try:
+        return mask if isinstance(mask, Keep) else masks.tokens(mask)
+    except TypeError:
+        raise ValueError(f"keep={mask!r} must be a mask from magnet_plugin.models.keep, or Bool [B, K, T]") from None

@@ -11,6 +11,7 @@ from ..environment import default_device
 from . import codec_chunks
 from .auxiliary import Source
 from .editing import EditingMethods
+from .generation import frames
 from .loaders import load_codec, load_magnet_lm
 from .stereo import clip_frames
 from .texts import Description, Texts, Timed
@@ -107,6 +108,10 @@ class MAGNeT(EditingMethods):
         if seconds >= self.duration:
             raise ValueError(f"the prompt lasts {seconds:.2f} s, but duration is {self.duration:g} s; cut the prompt or "
                              "raise duration in set_generation_params")
+        given, generated = (frames(length, self.frame_rate) for length in (seconds, self.prompt_duration))
+        if self._prompt_model is not None and given >= generated:
+            raise ValueError(f"the prompt lasts {seconds:.2f} s, but prompt_model only generates up to prompt_duration="
+                             f"{self.prompt_duration:g} s; raise prompt_duration, or set prompt_model=None")
         prompt = convert_audio(prompt, prompt_sample_rate, self.sample_rate, self.audio_channels)
         return self._run(texts, prompt, progress, return_tokens, seed, on_window)
 

@@ -83,8 +83,8 @@ class ConfigurableModel(BaseGenModel):
         duration = self._check_duration(duration)
         stride = self._check_windows(extend_stride, window_order)
         overrides = _given(cfg_coef=prompt_cfg_coef, temperature=prompt_temperature, top_k=prompt_top_k)
-        hybrid = isinstance(self.lm, HybridMagnetLMModel)
-        seconds = prompt_seconds(prompt_duration, duration, hybrid, prompt_model is not None, bool(overrides))
+        hybrid, first_window = isinstance(self.lm, HybridMagnetLMModel), min(duration, self.max_duration)
+        seconds = prompt_seconds(prompt_duration, first_window, hybrid, prompt_model is not None, bool(overrides))
         self._apply(options, rescorer, prompt_model, PromptOptions(frames(seconds, self.frame_rate), **overrides), overrides)
         self.duration, self.prompt_duration = duration, seconds
         self.extend_stride, self.window_order = stride, window_order

@@ -47,7 +47,8 @@ class Canvas:
         """Replace the audio between two times.
 
         Args:
-            piece: generated audio [C', samples] that covers them and, where there is one, some of the recording around.
+            piece: generated audio [C', samples] that covers them. What it has before and after them is known, and should
+                sound as the recording does there; loudness is matched by it.
             rate: its sample rate in Hz.
             piece_start: its start in seconds.
             start, stop: the times in seconds.
@@ -57,15 +58,15 @@ class Canvas:
         piece = F.pad(piece, (0, max(end - offset - piece.shape[-1], 0)))       # Resampling may round down.
         piece = piece * self._gain(piece, offset, begin, end)
         new, old = piece[:, begin - offset:end - offset].clone(), self.audio[:, begin:end]
-        length = min(round(FADE * self.sample_rate), (end - begin) // 2)
-        rising = torch.sin(torch.linspace(0, math.pi / 2, length + 2, device=new.device)[1:-1])     # Equal power.
+        longest = min(round(FADE * self.sample_rate), (end - begin) // 2)
         if begin > self.first:
-            count = min(length, self.last - begin)
-            new[:, :count] = new[:, :count] * rising[:count] + old[:, :count] * rising.flip(0)[:count]
+            rising = _rising(min(longest, self.last - begin)).to(new)
+            head = slice(len(rising))
+            new[:, head] = new[:, head] * rising + old[:, head] * rising.flip(0)
         if end < self.last:
-            skipped = length - min(length, end - self.first)
-            tail = slice(new.shape[-1] - length + skipped, None)
-            new[:, tail] = new[:, tail] * rising.flip(0)[skipped:] + old[:, tail] * rising[skipped:]
+            rising = _rising(min(longest, end - self.first)).to(new)
+            tail = slice(new.shape[-1] - len(rising), None)
+            new[:, tail] = new[:, tail] * rising.flip(0) + old[:, tail] * rising
         self.audio[:, begin:end] = new
 
     def _sample(self, seconds: float) -> int:
@@ -82,3 +83,8 @@ class Canvas:
         if min(recorded, generated) <= 1e-8:
             return 1.0
         return min(max(math.sqrt(recorded / generated), 1 / MAX_GAIN), MAX_GAIN)
+
+
+def _rising(samples: int) -> torch.Tensor:
+    """Return the weights of what fades in; reversed, they are those of what fades out, and their squares sum to 1."""
+    return torch.sin(torch.linspace(0, math.pi / 2, max(samples, 0) + 2)[1:-1])

@@ -5,6 +5,8 @@ import typing as tp
 
 from audiocraft.modules.conditioners import ConditioningAttributes
 
+from ..decoding.option_types import real
+
 Description = tp.Optional[str]
 Timed = tp.Sequence[tuple[float, str]]
 _KEY = re.compile(r"([a-g])[ -]?(flat|sharp|b|#|♭|♯)?[ ]+([a-z]+)", re.IGNORECASE)
@@ -46,7 +48,7 @@ class Texts:
             raise ValueError("descriptions is empty; pass at least one text, or call generate_unconditional(num_samples)")
         if batch is not None and len(given) != batch:
             raise ValueError(f"{len(given)} descriptions for {batch} samples; give one per sample")
-        away = () if negative is None else (negative,) * len(given) if isinstance(negative, str) else tuple(negative)
+        away = () if negative is None else (negative,) * len(given) if isinstance(negative, str) else _listed(negative)
         if away and len(away) != len(given):
             raise ValueError(f"{len(away)} negative_descriptions for {len(given)} samples; give one text, or one per sample")
         if away and all(text is None for text in given):
@@ -56,6 +58,11 @@ class Texts:
                 if text is not None and not isinstance(text, str):
                     raise ValueError(f"{name}: {text!r} is not a text; pass strings, or None for no text")
         return Texts(given, away, _timed(timed))
+
+    def of(self, rows: tp.Sequence[int]) -> "Texts":
+        """Return the texts of some samples."""
+        return dataclasses.replace(self, descriptions=tuple(self.descriptions[row] for row in rows),
+                                   negative=tuple(self.negative[row] for row in rows if self.negative))
 
     def with_wishes(self, bpm: tp.Optional[float] = None, key: tp.Optional[str] = None) -> "Texts":
         """Add a tempo and a key to each description, in the words of the captions that models are trained on.
@@ -103,8 +110,20 @@ def attributes(texts: tp.Iterable[Description]) -> list[ConditioningAttributes]:
     return [ConditioningAttributes(text={"description": text}) for text in texts]
 
 
-def _timed(timed: Timed) -> tuple[tuple[float, str], ...]:
-    for entry in timed:
-        if len(entry) != 2 or not isinstance(entry[1], str) or not float(entry[0]) >= 0:
+def _listed(texts: tp.Any) -> tuple[Description, ...]:
+    if not isinstance(texts, tp.Iterable):
+        raise ValueError(f"negative_descriptions={texts!r} must be a text, or a list with one per sample")
+    return tuple(texts)
+
+
+def _timed(timed: tp.Any) -> tuple[tuple[float, str], ...]:
+    found = []
+    for entry in timed if isinstance(timed, (list, tuple)) else [timed]:
+        try:
+            start, text = entry
+            found.append((real("timed_descriptions", start), text))
+        except (TypeError, ValueError):
+            start, text = -1.0, None
+        if start < 0 or not isinstance(text, str):
             raise ValueError(f"timed_descriptions: {entry!r} must be (start in seconds, text)")
-    return tuple(sorted((float(start), text) for start, text in timed))
+    return tuple(sorted(found, key=lambda entry: entry[0]))

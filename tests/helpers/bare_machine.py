@@ -33,4 +33,4 @@ def bare(environ: tp.Mapping[str, str], folder: Path) -> dict[str, str]:
         (programs / name).symlink_to(getattr(sys, "_base_executable", sys.executable))
     kept = {name: value for name, value in environ.items() if not name.startswith(SETTINGS)}
     return {**kept, "PATH": str(programs), "HOME": str(home), "GIT_CONFIG_NOSYSTEM": "1",
-            "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+            "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HYPOTHESIS_STORAGE_DIRECTORY": str(home / "hypothesis")}
