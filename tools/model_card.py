@@ -24,12 +24,25 @@ ABOUT: dict[str, list[str]] = {
                "It only knows the vocabulary of the folk set, was trained for few steps, and is not meant for making "
                "music."],
 }
-LICENCE: list[str] = [
-    "The tunes behind the training audio are traditional or from the 19th century, and the chorales are by J. S. Bach; none "
-    "is under copyright. No recording of a performance was used.",
-    "The audio was rendered with the SoundFont TimGM6mb, which is under the GPL and is not included here. The weights are "
-    "under the plugin's own licence.",
-]
+TUNES = ("The tunes behind the training audio are traditional or from the 19th century, and the chorales are by J. S. Bach; "
+         "none is under copyright. No recording of a performance was used.")
+
+
+def licence(data: tp.Any) -> list[str]:
+    """Return the paragraphs on licences.
+
+    Args:
+        data: the card's section of this name, the arguments of the folk set.
+    """
+    from magnet_plugin.data.folk import soundfonts
+    names = (data.get("soundfonts") if isinstance(data, dict) else None) or [soundfonts.DEFAULT]
+    files = {name: soundfonts.SOUNDFONTS[name].file if name in soundfonts.SOUNDFONTS else name for name in names}
+    fonts = ", ".join(f"{Path(file).stem} ({soundfonts.licence(name)})" for name, file in files.items())
+    plural, included = ("s", "none of which is") if len(names) > 1 else ("", "which is not")
+    return [TUNES, f"The audio was rendered with the SoundFont{plural} {fonts}, {included} included here. The weights are "
+            "under the plugin's own licence."]
+
+
 #: Names of values in the README; other values are shown under their key.
 LABELS: dict[str, str] = {
     "audio_seconds": "audio (s)",

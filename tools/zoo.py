@@ -23,7 +23,7 @@ from pathlib import Path
 from magnet_plugin.metrics.machine import made_with
 from magnet_plugin.models.checkpoints import BUNDLED, BUNDLED_PREFIX, CODEC_FILE, LM_FILE
 from tools import zoo_queue
-from tools.model_card import ABOUT, LICENCE, write_card
+from tools.model_card import ABOUT, licence, write_card
 from tools.run_history import TrainingRun, loss_summary, read_json, training_summary
 
 SOLVERS = {"codec": "compression/tiny_16khz", "magnet": "magnet", "musicgen": "musicgen/tiny_16khz",
@@ -33,7 +33,7 @@ OVERRIDES = {"hybrid": ["hybrid.parallel=0.1"]}
 NAMES = {"codec": "codec-16khz", "magnet": "magnet-16khz", "musicgen": "musicgen-16khz", "hybrid": "hybrid-16khz"}
 SOLVER_NAMES = {"codec": "compression", "magnet": "magnet", "musicgen": "musicgen", "hybrid": "hybrid_magnet"}
 PACKAGES = ("magnet-plugin", "audiocraft", "torch", "torchaudio")
-MAX_BYTES = {CODEC_FILE: 4_000_000, LM_FILE: 10_000_000}
+MAX_BYTES = {CODEC_FILE: 10_000_000, LM_FILE: 16_000_000}     # all models together have 60 MB
 DEFAULT_CLIPS = 96
 
 
@@ -185,11 +185,12 @@ def build(kind: str, source: str, after: tp.Sequence[str], out: Path, *, data: t
             refer_to_bundled_codec(folder, cfg.compression_model_checkpoint)
         files = file_sizes(folder)
         settings = splits[1].parent.parent / "folk.json"
+        arguments = read_json(settings)["arguments"] if settings.exists() else str(splits[1])
         card = {"name": NAMES[kind], "about": ABOUT[kind], "notes": list(notes),
                 **measure(kind, folder, run, splits, clips, seed), "training": training,
-                "data": read_json(settings)["arguments"] if settings.exists() else str(splits[1]),
+                "data": arguments,
                 "made_with": {"command": shlex.join(command), **made_with(BUNDLED.parent, PACKAGES)},
-                "files": files, "licence": LICENCE}
+                "files": files, "licence": licence(arguments)}
         write_card(folder, card)
         out.mkdir(exist_ok=True)
         for path in folder.iterdir():
@@ -204,7 +205,7 @@ def rewrite_card(kind: str, folder: Path, notes: tp.Sequence[str] = ()) -> dict[
         notes: paragraphs that replace the card's notes; if empty, the card keeps its own.
     """
     card = read_json(folder / "card.json")
-    card |= {"about": ABOUT[kind], "licence": LICENCE, "notes": list(notes) or card.get("notes", []),
+    card |= {"about": ABOUT[kind], "licence": licence(card["data"]), "notes": list(notes) or card.get("notes", []),
              "files": file_sizes(folder)}
     write_card(folder, card)
     return card

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from magnet_plugin.models.checkpoints import BUNDLED
-from tools.model_card import format_value, render, write_card
+from tools.model_card import format_value, licence, render, write_card
 from tools.run_history import TrainingRun, loss_summary, read_json, training_summary
 
 HISTORY = [
@@ -90,3 +90,9 @@ def test_bundled_cards_are_up_to_date(folder: Path) -> None:
     card = read_json(folder / "card.json")
     assert (folder / "README.md").read_text(encoding="utf-8") == render(card)
     assert card["files"] == {path.name: path.stat().st_size for path in folder.glob("*.bin")}
+
+
+def test_licences_name_the_soundfonts_that_were_heard() -> None:
+    assert licence({"clips": 4})[1].startswith("The audio was rendered with the SoundFont TimGM6mb (GPL-2.0), which is not incl")
+    text = licence({"soundfonts": ["timgm6mb", "fluidr3", "/my/own.sf2"]})[1]
+    assert "SoundFonts TimGM6mb (GPL-2.0), FluidR3_GM (MIT), own (unknown), none of which is included here" in text
