@@ -72,6 +72,7 @@ setup(
         "scipy>=1.11.4",
         "scikit-learn>=1.4",
         "matplotlib>=3.8",
+        "pillow>=10",
     ],
     extras_require={
         # What `magnet bench codec` compares notes with; basic-pitch itself is installed with --no-deps.

@@ -82,7 +82,7 @@ class Band(SelfAttention):
         ValueError: if `width` is negative.
     """
     width: int
-    masks: dict[Hashable, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+    masks: dict[Hashable, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.width < 0:

@@ -4,6 +4,7 @@ import pkgutil
 
 import pytest
 
+from magnet_plugin.decoding.options import default_steps
 from magnet_plugin.sweeps import slurm
 
 from ..helpers.grid_jobs import NAMES, SCALES, explore, jobs_of
@@ -86,7 +87,7 @@ def test_published_models_are_evaluated_with_the_settings_of_their_training() ->
     names = ("magnet_pretrained_32khz_eval", "audio_magnet_pretrained_16khz_eval")
     (music,), (sound,) = (jobs_of("magnet", name) for name in names)
     seen = {job.cfg.continue_from: (job.cfg.transformer_lm.dim, job.cfg.dataset.segment_duration,
-                                    job.cfg.generate.lm.decoding_steps[0]) for job in (*music, *sound)}
+                                    (job.cfg.generate.lm.decoding_steps or default_steps(4))[0]) for job in (*music, *sound)}
     assert seen == {"//pretrained/facebook/magnet-small-10secs": (1024, 10, 20),
                     "//pretrained/facebook/magnet-medium-10secs": (1536, 10, 20),
                     "//pretrained/facebook/magnet-small-30secs": (1024, 30, 60),

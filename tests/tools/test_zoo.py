@@ -77,7 +77,7 @@ def test_building_a_magnet_includes_its_codec(release_folder: Path, data: Path, 
 
 
 def test_building_a_musicgen(release_folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(autoregressive, "frames", lambda seconds, rate: 20)          # it was trained on 30 s
+    monkeypatch.setattr(autoregressive, "clip_frames", lambda seconds, codec: 20)          # it was trained on 30 s
     run = fake_run(tmp_path, "eeee0000", musicgen_folder(tmp_path / "release", release_folder), LM_FILE)
     out = tmp_path / "musicgen"
     card = zoo.build("musicgen", str(run), [], out, data=str(data), clips=2)
