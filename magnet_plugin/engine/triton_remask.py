@@ -1,4 +1,4 @@
-"""The kernel of `triton_step.remask`: which spans are masked next (section 3.1), as `span_masker.SpanRule` defines it.
+"""The kernel of `triton_step.remask`: which spans are masked next, as `span_masker.SpanRule` defines it.
 
 The spans of a sample are held by one program. Ranks come from counting, for each span, the spans before it: the work grows
 with the square of the length, but needs neither sorting nor memory.

@@ -31,9 +31,10 @@ class MagnetSolver(PreemptibleSolver, ShardedSolver, GeneratingSolver):
     """
 
     def __init__(self, cfg: DictConfig) -> None:
-        if not 1 <= cfg.optim.accumulate <= cfg.dataset.batch_size:
-            raise ValueError(f"optim.accumulate={cfg.optim.accumulate} must be between 1 and dataset.batch_size="
-                             f"{cfg.dataset.batch_size}, the number of clips per rank: each micro-batch needs a clip")
+        setting, clips = training_batch(cfg)
+        if not 1 <= cfg.optim.accumulate <= clips:
+            raise ValueError(f"optim.accumulate={cfg.optim.accumulate} must be between 1 and {setting}={clips}, the number "
+                             "of clips per rank: each micro-batch needs a clip")
         super().__init__(cfg)
 
     def build_model(self) -> None:
@@ -213,3 +214,13 @@ class MagnetSolver(PreemptibleSolver, ShardedSolver, GeneratingSolver):
 class AudioMagnetSolver(MagnetSolver):
     """MagnetSolver on AudioCraft's sound data sets, which mix clips."""
     DATASET_TYPE = upstream.DatasetType.SOUND
+
+
+def training_batch(cfg: DictConfig) -> tuple[str, int]:
+    """Return the setting that decides the number of clips of a training batch, and the number.
+
+    As in AudioCraft, the setting of the split comes before that of all splits, but cached tokens only know the latter.
+    """
+    own = cfg.dataset.get("train", {}).get("batch_size")
+    cached = cfg.cache.path and not cfg.cache.write
+    return ("dataset.batch_size", cfg.dataset.batch_size) if own is None or cached else ("dataset.train.batch_size", own)

@@ -4,7 +4,10 @@ import typing as tp
 
 import pytest
 import torch
+from omegaconf import open_dict
 from torch.nn import functional as F
+
+from magnet_plugin.solvers.magnet import training_batch
 
 from ..helpers.rank_group import BATCH, K, T, fixed_batch
 from ..helpers.small_models import conditions
@@ -133,3 +136,17 @@ def test_micro_batches_without_a_clip_are_refused_before_anything_is_built(magne
     magnet_solver.cfg.optim.accumulate = accumulate
     with pytest.raises(ValueError, match=f"optim.accumulate={accumulate} must be between 1 and dataset.batch_size={BATCH}"):
         type(magnet_solver)(magnet_solver.cfg)
+
+
+@pytest.mark.parametrize("cache, setting, clips", [
+    (None, "dataset.train.batch_size", 7), ("tokens", "dataset.batch_size", 3)])
+def test_micro_batches_are_counted_against_the_batch_size_of_training(magnet_solver: tp.Any, cache: tp.Optional[str],
+                                                                      setting: str, clips: int) -> None:
+    """Batches of cached tokens have `dataset.batch_size` clips, whatever that of the split is."""
+    cfg = magnet_solver.cfg
+    with open_dict(cfg):
+        cfg.dataset.batch_size, cfg.dataset.train.batch_size, cfg.cache.path = 3, 7, cache
+    assert training_batch(cfg) == (setting, clips)
+    cfg.optim.accumulate = clips + 1
+    with pytest.raises(ValueError, match=f"optim.accumulate={clips + 1} must be between 1 and {setting}={clips}, "):
+        type(magnet_solver)(cfg)
