@@ -89,9 +89,9 @@ def save_clip(path: Path, wav: np.ndarray, sample_rate: int, metadata: Mapping[s
                          "lower max_cfg_coef")
     gain = min(1.0, PEAK / peak) if scale and peak > 0 else 1.0
     complete = {**metadata, "gain": round(gain, 4)}
-    text = json.dumps(complete, indent=2, ensure_ascii=False, default=_from_numpy)
+    text = json.dumps(complete, indent=2, ensure_ascii=False, default=from_numpy)
     embedded = {name: value for name, value in complete.items() if name != TOOK}      # Equal clips are equal files.
-    _write_audio(path, (wav * gain).T, sample_rate, json.dumps(embedded, default=_from_numpy), subtype)
+    _write_audio(path, (wav * gain).T, sample_rate, json.dumps(embedded, default=from_numpy), subtype)
     with atomic_write(path.with_suffix(".json")) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
     return gain
@@ -119,7 +119,7 @@ def _write_audio(path: Path, wav: np.ndarray, sample_rate: int, comment: str, su
                              "libsndfile does not write them; choose another format, such as WAV") from error
 
 
-def _from_numpy(value: tp.Any) -> tp.Any:
+def from_numpy(value: tp.Any) -> tp.Any:
     """Convert a NumPy number for JSON; codecs, for example, compute their frame rate with NumPy."""
     if type(value).__module__ == "numpy":
         return value.item()

@@ -17,20 +17,20 @@ def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
                              "Generate what comes before and after a recording. Its outermost frame or two are generated "
                              "too, for the cross-fade.")
     for option, place in (("--before", "before"), ("--after", "after")):
-        one.add_argument(option, type=float, default=0.0, metavar="SECONDS",
-                         help=f"length to add {place} the recording, rounded up to whole frames (default: %(default)g)")
+        one.add_argument(option, type=float, metavar="SECONDS",
+                         help=f"length to add {place} the recording, rounded up to whole frames (default: 0)")
     editing.add_options(one)
     one.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Extend the recording."""
-    return editing.run(args, plan)
+    return editing.run(args, plan, {"before": "before", "after": "after"})
 
 
 def plan(args: argparse.Namespace, seconds: float) -> editing.Plan:
     """Check what is added."""
-    before, after = args.before, args.after
+    before, after = args.before or 0.0, args.after or 0.0
     if not (0 <= before < math.inf and 0 <= after < math.inf and before + after > 0):
         raise ValueError(f"--before {before:g} and --after {after:g} must be at least 0 seconds, and one of them above 0")
 

@@ -48,8 +48,8 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"magnet: error: {describe(error)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         if debug:
             raise
-        print("magnet: interrupted", file=sys.stderr)
+        print(f"magnet: interrupted{'; ' if str(interrupt) else ''}{interrupt}", file=sys.stderr)
         return 130

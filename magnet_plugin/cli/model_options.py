@@ -10,12 +10,16 @@ import random
 import typing as tp
 from pathlib import Path
 
+from ..app import clip_settings
 from ..decoding.options import CHOICES, GenerationOptions
+from ..decoding.presets import STEPS
 from ..decoding.rescoring_options import DEFAULT_WEIGHT
 from .deferred_imports import defer_imports
 from .device import HELP as DEVICE_HELP
 from .device import get_device
+from .numbers import integer_from
 from .output import say
+from .recorded import add_settings
 
 if tp.TYPE_CHECKING:
     from ..models.magnet import MAGNeT
@@ -28,14 +32,20 @@ PARAMS = ("temperature", "top_p", "top_k", "max_cfg_coef", "min_cfg_coef", "deco
 FIELDS = {field.name: field for field in dataclasses.fields(GenerationOptions)}
 
 
-def add_model(one: argparse.ArgumentParser) -> None:
-    """Add the model, its device and the seed."""
-    one.add_argument("--model", default=MODEL, metavar="NAME",
+def add_model(one: argparse.ArgumentParser, preset: str = "--preset") -> None:
+    """Add the model, its device, seeds and what sets many options at once; `preset` is the name of the preset's option."""
+    one.add_argument("--model", metavar="NAME",
                      help="//bundled/NAME, //sig/SIGNATURE, a release folder, or the name of a model on Hugging Face "
-                          "(default: %(default)s)")
+                          f"(default: {MODEL})")
     one.add_argument("--device", metavar="DEVICE", help=f"{DEVICE_HELP}; mps, an Apple GPU, is experimental")
     one.add_argument("--seed", type=int, metavar="N",
                      help="seed of the first clip; later clips use N+1, N+2, … (default: random, and printed)")
+    one.add_argument("--n", type=integer_from(1), default=1, metavar="N", help="number of variations of each clip, which "
+                     "have different seeds (default: %(default)s)")
+    one.add_argument(preset, dest="decoding_preset", choices=tuple(STEPS), help="decoding options: those of the paper for "
+                     "this kind of model (paper), with half (fast) or a quarter (draft) of its decoding steps, or the best "
+                     "ones that are known, which are those of the paper (best); options that are given have priority")
+    add_settings(one)
 
 
 def add_decoding(one: argparse.ArgumentParser) -> None:
@@ -88,7 +98,8 @@ def steps(text: str) -> list[int]:
 def params(args: argparse.Namespace) -> dict[str, tp.Any]:
     """Return the options that were given, as arguments of `set_generation_params`."""
     given = {name: getattr(args, name, None) for name in PARAMS}
-    return {name: value for name, value in given.items() if value is not None}
+    return {**{name: value for name, value in given.items() if value is not None},
+            **({"use_sampling": False} if args.greedy else {})}
 
 
 def check(args: argparse.Namespace) -> None:
@@ -97,9 +108,8 @@ def check(args: argparse.Namespace) -> None:
     Raises:
         ValueError: an option is out of range, or there is no such file.
     """
-    names = {"temperature": "temp"}
-    GenerationOptions(**{names.get(name, name): value for name, value in params(args).items()
-                         if names.get(name, name) in FIELDS})
+    clip_settings.check({**args.base, **params(args)})
+    args.model = args.model or MODEL
     local = args.model.startswith(("/", "./", "../")) and not args.model.startswith("//")
     if local and not Path(args.model).exists():
         raise ValueError(f"--model {args.model}: no such file or folder; give a release folder or the name of a model")
@@ -125,5 +135,11 @@ def load(args: argparse.Namespace) -> MAGNeT:
     except OSError as error:                        # The hub's client does not name the model.
         raise ValueError(f"--model {args.model} cannot be loaded; check the name and the network, or give a local "
                          "folder") from error
-    model.set_generation_params(use_sampling=not args.greedy, **params(args))
+    model.set_generation_params(**arguments(args, model))
     return model
+
+
+def arguments(args: argparse.Namespace, model: MAGNeT) -> dict[str, tp.Any]:
+    """Return the arguments of `set_generation_params` that the options stand for."""
+    preset = model.preset_arguments(args.decoding_preset) if args.decoding_preset else {}
+    return {**args.base, **preset, **params(args)}

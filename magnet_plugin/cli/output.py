@@ -2,42 +2,54 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import sys
 import typing as tp
 from pathlib import Path
 
+from ..app import clips
+
 if tp.TYPE_CHECKING:
     import numpy as np
+    import torch
 
 
 def add_output(one: argparse.ArgumentParser) -> None:
     """Add the options of the output."""
+    names = [suffix.removeprefix(".") for suffix in clips.FORMATS]
     one.add_argument("--out", type=Path, default=Path("outputs"), metavar="PATH",
-                     help="folder for WAV and JSON files, created if needed; or, for a single clip, its name, which ends "
-                          "with .wav (default: %(default)s)")
+                     help=f"folder for the files, created if needed; or, for a single clip, its name, which ends with "
+                          f".{', .'.join(names[:-1])} or .{names[-1]} (default: %(default)s)")
+    one.add_argument("--format", choices=names, help="audio format (default: that of the name in --out, otherwise wav)")
+    one.add_argument("--spectrogram", action="store_true", help="write a spectrogram of each clip, as a PNG file")
+    one.add_argument("--json", action="store_true", help="print one line of JSON per clip to stdout instead of its name: "
+                     "file, text, seed and settings")
 
 
-def check(args: argparse.Namespace, count: int, source: Path | None = None) -> None:
+def check(args: argparse.Namespace, count: int | None, source: Path | None = None) -> None:
     """Check the options of the output.
 
     Args:
         args: the arguments.
-        count: number of clips.
+        count: number of clips; None if it is not known.
         source: an audio file that must not be overwritten.
     Raises:
-        ValueError: several clips would have one name, or `source` would be overwritten.
+        ValueError: several clips would have one name, `source` would be overwritten, or two formats are given.
     """
     if not names_file(args.out):
         return
-    if count > 1:
-        raise ValueError(f"--out {args.out} names one file, but there are {count} clips; give a folder")
+    if args.format and f".{args.format}" != args.out.suffix.lower():
+        raise ValueError(f"--out {args.out} and --format {args.format} disagree; give one of them")
+    if count != 1:
+        raise ValueError(f"--out {args.out} names one file, but there are {count or 'several'} clips; give a folder")
     if source is not None and args.out.exists() and args.out.samefile(source):
         raise ValueError(f"--out {args.out} is the recording itself; give another name")
 
 
-def save(args: argparse.Namespace, name: str, wav: np.ndarray, sample_rate: int, metadata: tp.Mapping[str, tp.Any],
+def save(args: argparse.Namespace, name: str, wav: np.ndarray, sample_rate: int, metadata: dict[str, tp.Any],
          **form: tp.Any) -> Path:
-    """Write a clip and its settings, print its path to stdout, and return it.
+    """Write a clip and its settings, print its path or its line of JSON to stdout, and return the path.
 
     Args:
         args: the arguments.
@@ -47,20 +59,37 @@ def save(args: argparse.Namespace, name: str, wav: np.ndarray, sample_rate: int,
         metadata: see `clips.save_clip`.
         **form: `scale` and `subtype`, see `clips.save_clip`.
     """
-    from ..app import clips
-    if names_file(args.out):
+    reserved = not names_file(args.out)
+    if reserved:
+        path = clips.reserve(args.out, name, f".{args.format or 'wav'}")
+    else:
         path = args.out
         path.parent.mkdir(parents=True, exist_ok=True)
-    else:
-        path = clips.reserve(args.out, name)
-    clips.save_clip(path, wav, sample_rate, metadata, **form)
-    print(path, flush=True)
+    settings = path.with_suffix(".json")
+    try:
+        gain = clips.save_clip(path, wav, sample_rate, metadata, **form)
+    except BaseException:
+        if reserved and not settings.stat().st_size:        # Interrupted, for example: the clip is not complete.
+            path.unlink(missing_ok=True)
+            settings.unlink()
+        raise
+    files = {"file": str(path)}
+    if args.spectrogram:
+        from ..metrics.spectrogram import draw_spectrogram
+        files["spectrogram"] = str(path.with_suffix(".png"))
+        draw_spectrogram(path.with_suffix(".png"), wav, sample_rate)
+    print(json.dumps({**files, **metadata, "gain": gain}, default=clips.from_numpy) if args.json else path, flush=True)
     return path
+
+
+def digest(tokens: torch.Tensor) -> str:
+    """Return a short digest of tokens [1, K, T]: equal clips have the same one."""
+    return hashlib.blake2b(tokens.cpu().contiguous().numpy().astype("<i8").tobytes(), digest_size=8).hexdigest()
 
 
 def names_file(out: Path) -> bool:
     """Whether `--out` names an audio file and not a folder."""
-    return out.suffix.lower() == ".wav" and not out.is_dir()
+    return out.suffix.lower() in clips.FORMATS and not out.is_dir()
 
 
 def say(text: str) -> None:

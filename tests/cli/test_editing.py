@@ -35,7 +35,9 @@ class FakeModel:
             self.calls.append((method, arguments))
             edited = audio.clone()[None]
             edited[..., edited.shape[-1] // 2:] = 1.5
-            return types.SimpleNamespace(audio=edited, sample_rate=sample_rate, spans=[[(1.0, 2.0)]], settings={"temp": 3.0})
+            tokens = torch.full((1, 4, 5), arguments["seed"])
+            return types.SimpleNamespace(audio=edited, sample_rate=sample_rate, tokens=tokens, spans=[[(1.0, 2.0)]],
+                                         settings={"model": "itself", "temp": 2.0})
         return edit
 
 
@@ -61,9 +63,9 @@ def test_arguments_reach_the_model(args, asked, model, tmp_path, capsys):
     written = Path(capsys.readouterr().out.strip())
     assert written == tmp_path / "out" / f"song-{method}-001.wav"
     metadata = json.loads(written.with_suffix(".json").read_text())
-    expected = {"method": method, "arguments": asked, "text": "a reel", "negative": "an organ", "seed": 7,
+    expected = {"command": method, "arguments": asked, "text": "a reel", "negative": "an organ", "seed": 7,
                 "source": str(source)}
-    assert {name: metadata[name] for name in expected} == expected and metadata["settings"] == {"temp": 3.0}
+    assert {name: metadata[name] for name in expected} == expected and metadata["settings"]["temp"] == 2.0
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
@@ -79,7 +81,9 @@ def test_samples_of_the_recording_stay_unchanged_in_the_file(subtype, model, tmp
 def test_arguments_are_checked_before_torch_is_imported(tmp_path):
     recording(tmp_path / "song.wav")
     cases = {"inpaint song.wav --span 1 5": "--span 1 5 must lie within the recording, which lasts 2.00 s",
-             "inpaint song.wav --span 1 1": "end after its start", "extend song.wav": "one of them above 0",
+             "inpaint song.wav --span 1 1": "end after its start", "inpaint song.wav": "give --span START END",
+             "inpaint --span 1 2": "give AUDIO", "vary song.wav": "give --strength X or --preset NAME",
+             "extend song.wav": "one of them above 0",
              "extend song.wav --after nan": "one of them above 0", "vary song.wav --strength 1.5": "must be from 0 to 1",
              "loop song.wav --seam 1.5": "at most half of the recording", "loop song.wav --negative x": "needs --text",
              "loop song.wav --top-p 2": "top_p=2.0", "loop song.wav --out ./song.wav": "is the recording itself"}
@@ -90,6 +94,66 @@ def test_arguments_are_checked_before_torch_is_imported(tmp_path):
     lines = done.stderr.splitlines()
     assert done.returncode == 0 and len(lines) == len(cases), done.stderr
     assert all(line.startswith("magnet: error: ") and said in line for line, said in zip(lines, cases.values())), lines
+
+
+def test_an_edit_is_made_again_from_its_file(model, tmp_path, capsys):
+    out = ["--out", str(tmp_path / "out")]
+
+    def run(*args: str) -> Path:
+        assert main.main([*args, *out]) == 0
+        return Path(capsys.readouterr().out.splitlines()[-1])
+    source = str(recording(tmp_path / "song.wav"))
+    first = run("vary", source, "--preset", "small", "--text", "a reel", "--seed", "3", "--format", "flac")
+    for file in (first, first.with_suffix(".json")):
+        run("vary", "--settings", str(file))
+        assert model.calls[-1] == model.calls[0]
+    run("vary", "--settings", str(first), "--strength", "0.5", "--seed", "4")
+    method, arguments = model.calls[-1]
+    assert (arguments["strength"], arguments["seed"], arguments["descriptions"]) == (0.5, 4, ["a reel"])
+    assert "preset" not in arguments
+    assert main.main(["loop", "--settings", str(first)]) == 2
+    assert "this clip was made by magnet vary" in capsys.readouterr().err
+
+
+def test_other_tokens_than_those_of_the_file_are_reported(model, tmp_path, capsys):
+    source, out = str(recording(tmp_path / "song.wav")), ["--out", str(tmp_path / "edited.wav")]
+    assert main.main(["loop", source, "--seam", "1", "--seed", "3", *out]) == 0
+    settings = tmp_path / "edited.json"
+    before = settings.read_text()
+    assert main.main(["loop", "--settings", str(settings), *out]) == 0
+    assert "warning" not in capsys.readouterr().err
+    settings.write_text(before.replace(json.loads(before)["tokens"], "0"))
+    assert main.main(["loop", "--settings", str(settings), "--out", str(tmp_path)]) == 0
+    assert "warning: the tokens differ from those of" in capsys.readouterr().err
+    assert main.main(["loop", "--settings", str(settings), "--seed", "4", "--out", str(tmp_path)]) == 0   # another clip
+    assert "warning" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key, value, said", [
+    ("seed", "x", "seed='x' is not what magnet writes"), ("arguments", {"seam": "x"}, "are not those of magnet loop"),
+    ("arguments", {"span": [[1]]}, "at most half of the recording")])
+def test_files_that_were_edited_by_hand(key, value, said, model, tmp_path, capsys):
+    metadata = {"command": "loop", "source": str(recording(tmp_path / "song.wav")), "settings": {}, key: value}
+    (tmp_path / "x.json").write_text(json.dumps(metadata))
+    assert main.main(["loop", "--settings", str(tmp_path / "x.json"), "--out", str(tmp_path)]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_variations_and_an_interrupt(model, tmp_path, capsys, monkeypatch):
+    args = ["loop", str(recording(tmp_path / "song.wav")), "--seam", "1", "--n", "3", "--seed", "8", "--out", str(tmp_path)]
+    assert main.main(args) == 0
+    assert [call[1]["seed"] for call in model.calls] == [8, 9, 10]
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+    def stop(**arguments: tp.Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model, "loop", lambda *args, seed, **rest: stop() if seed == 9 else FakeModel().loop(
+        *args, seed=seed, **rest), raising=False)
+    assert main.main(args) == 130
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[-1] == "magnet: interrupted; 1 of 3 clips are finished"
+    assert Path(captured.out.strip()).is_file()
 
 
 def test_recordings_that_cannot_be_read(tmp_path, capsys):
