@@ -22,7 +22,8 @@ def test_help_imports_nothing_heavy(args):
 def test_every_command_parses_its_arguments():
     commands = {"generate": ["x"], "inpaint": ["x.wav", "--span", "1", "2"], "extend": ["x.wav", "--after", "1"],
                 "vary": ["x.wav", "--preset", "small"], "loop": ["x.wav"], "export": ["x", "--out", "y"], "doctor": [],
-                "demo": [], "data": ["folk", "--out", "x"], "bench": ["table"], "grid-report": ["magnet.ablate_span"]}
+                "demo": [], "data": ["folk", "--out", "x"], "bench": ["table"], "grid-report": ["magnet.ablate_span"],
+                "completion": ["bash"]}
     for name, rest in commands.items():
         args = main.parser().parse_args([name, *rest])
         assert args.command == name and args.run.__module__.startswith("magnet_plugin.cli."), name
