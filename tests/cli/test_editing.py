@@ -37,7 +37,7 @@ class FakeModel:
             edited[..., edited.shape[-1] // 2:] = 1.5
             tokens = torch.full((1, 4, 5), arguments["seed"])
             return types.SimpleNamespace(audio=edited, sample_rate=sample_rate, tokens=tokens, spans=[[(1.0, 2.0)]],
-                                         settings={"model": "itself", "temp": 2.0})
+                                         settings={"model": "itself", "temp": 2.0, "guidance_interval": (0.0, 1.0)})
         return edit
 
 
