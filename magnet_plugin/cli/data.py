@@ -1,10 +1,13 @@
-"""The commands `magnet data folk` and `magnet data scan`."""
+"""The commands `magnet data scan` and `magnet data folk`, and the parser of `magnet data`."""
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from ..data.scan import SCAN_SHARES
+from .data_check import DESCRIPTION as CHECK_DESCRIPTION
+from .data_check import add_check_arguments
 from .numbers import integer_from
 
 SHARES = " ".join(f"{name}={share:g}" for name, share in SCAN_SHARES.items())
@@ -12,7 +15,8 @@ SCAN_DESCRIPTION = """\
 Write AudioCraft manifests for your own audio (.wav, .flac, .ogg, .mp3) and report unreadable files and missing captions.
 The audio itself is not changed: the output folder links to it. The caption of a file comes from the CSV column
 `description`; if that is empty, from the field `description` of a .json file next to the audio; otherwise from a .txt
-file next to it. The command prints the settings that `dora run` needs to train on the data."""
+file next to it. Missing captions are made from the names of folders and files: `Irish_Reels/03 - The-Silver_Spear.wav`
+becomes "Irish Reels, The Silver Spear". The command prints the setting that `dora run` needs to train on the data."""
 FOLK_DESCRIPTION = """\
 Render the built-in data set: folk tunes and chorales from music21's corpus, played on General MIDI instruments, with
 captions that name instrument, key, tempo and kind of tune. The same arguments give the same files. The command prints the
@@ -33,8 +37,10 @@ def run_scan(args: argparse.Namespace) -> int:
     """Make manifests of the user's audio and print the report."""
     from ..data import scan
     splits = dict(args.split) if args.split else SCAN_SHARES
-    report = scan.scan(args.source, args.out, splits, args.seed, args.min_duration, args.group_by_folder)
+    report = scan.scan(args.source, args.out, splits, args.seed, args.min_duration, args.group_by_folder,
+                       name_captions=args.captions == "names")
     print(report.summary())
+    print(f"Next: magnet data check {shlex.quote(str(args.out))}")
     return 0
 
 
@@ -88,11 +94,14 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
                         help="skip files that are shorter (default: use all files)")
     parser.add_argument("--group-by-folder", action="store_true",
                         help="put all files of a folder, such as an album, into the same split")
+    parser.add_argument("--captions", choices=("names", "given"), default="names",
+                        help="names: make missing captions from the names of folders and files; given: leave them empty "
+                             "(default: names)")
     parser.set_defaults(run=run_scan)
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
-    """Add `magnet data` and its two commands.
+    """Add `magnet data` and its commands.
 
     Args:
         commands: subparsers of `magnet`.
@@ -103,5 +112,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser], co
     kinds = parser.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
     add_scan_arguments(kinds.add_parser("scan", parents=[common], help="write manifests of your own audio",
                                         description=SCAN_DESCRIPTION))
+    add_check_arguments(kinds.add_parser("check", parents=[common], help="print facts about a data set and what to set",
+                                         description=CHECK_DESCRIPTION))
     add_folk_arguments(kinds.add_parser("folk", parents=[common], help="render the built-in data set of folk tunes",
                                         description=FOLK_DESCRIPTION))

@@ -17,6 +17,7 @@ SPLIT_NAMES = {"train": "train", "training": "train", "valid": "valid", "val": "
 #: Fields that AudioCraft's music data set requires in the JSON file of a clip; None stands for unknown.
 REQUIRED_FIELDS = ("title", "artist", "key", "bpm", "genre", "moods", "keywords", "description", "name", "instrument")
 LIST_FIELDS = ("moods", "keywords")
+CAPTION_SOURCE = "caption_from"     # field of a scanned clip: `name` if the caption was made from folder and file names
 
 
 @dataclass

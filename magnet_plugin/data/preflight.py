@@ -25,7 +25,8 @@ def check_datasource(datasource: Mapping[str, object], stage: str | None = None)
     missing = [name for name in ([stage] if stage else SPLITS) if not datasource.get(name)]
     if missing:
         settings = " ".join(f"datasource.{name}=FOLDER" for name in missing)
-        raise ValueError(f"no data: set {settings} (manifest folders, as `magnet data scan` writes them) or dset=audio/NAME")
+        raise ValueError(f"no data: set {settings} (manifest folders, as `magnet data scan` writes them), dset=audio/scan "
+                         "datasource.scan=FOLDER (its whole output folder) or dset=audio/NAME")
 
 
 def preflight(manifest_folders: Mapping[str, Path], segment_duration: float, batch_size: int, sample_rate: int,

@@ -1,17 +1,28 @@
 """The report of `magnet data scan`."""
 from __future__ import annotations
 
+import re
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
 
 @dataclass
 class Report:
-    """What `scan` wrote and found: per split its manifest folder, number of files and seconds; then lists of problems."""
+    """What `scan` wrote and found.
 
+    Attributes:
+        out: output folder.
+        folders: split -> its manifest folder.
+        counts, seconds: split -> number and total duration of its files.
+        name_captions: files whose captions were made from their names.
+    """
+
+    out: Path
     folders: dict[str, Path] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    name_captions: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     missing_captions: list[str] = field(default_factory=list)
     too_short: list[str] = field(default_factory=list)
@@ -19,10 +30,12 @@ class Report:
     warnings: list[str] = field(default_factory=list)
 
     def summary(self, most: int = 5) -> str:
-        """Format the report, with at most `most` lines per list of problems."""
+        """Format the report, with at most `most` lines per list of files, and the setting that uses the data."""
         lines = [f"{name:9} {self.counts[name]:6d} files {self.seconds[name] / 60:8.1f} min  datasource.{name}={folder}"
                  for name, folder in self.folders.items()]
         for title, names in (
+                ("captions made from the names of folders and files (to leave them empty: --captions given)",
+                 self.name_captions),
                 ("unreadable, skipped", self.unreadable),
                 ("unsupported or listed twice, skipped", self.skipped),
                 ("shorter than the minimum duration, skipped", self.too_short),
@@ -33,4 +46,18 @@ class Report:
                 lines.append(f"{len(names)} {title}:")
                 lines += [f"  {name}" for name in names[:most]]
                 lines += [f"  ... and {len(names) - most} more"] if len(names) > most else []
+        if self.folders:
+            lines.append(f"To train on them: datasource.scan={quoted(self.out)}")
         return "\n".join(lines)
+
+
+def quoted(path: Path) -> str:
+    """Quote a path for the shell and for Hydra, where it needs it.
+
+    >>> print(quoted(Path("egs/mine")), quoted(Path("my audio")))
+    egs/mine "'my audio'"
+    """
+    if re.fullmatch(r"[\w./~@%+-]+", str(path)):
+        return str(path)
+    value = "'" + str(path).replace("'", "\\'") + "'"
+    return shlex.quote(value) if set('"$`\\!') & set(value) else f'"{value}"'

@@ -17,8 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from .captions import caption_from_name
 from .folders import read_marker, staging_folder, write_marker
-from .listing import AUDIO_SUFFIXES, Item, fill_metadata, has_caption, list_csv, list_folder
+from .listing import AUDIO_SUFFIXES, CAPTION_SOURCE, Item, fill_metadata, has_caption, list_csv, list_folder
 from .manifests import GENERATE_CLIPS, Meta, check_shares, draw_splits, entry, write_manifest
 from .report import Report
 
@@ -105,10 +106,12 @@ def list_source(source: Path, out: Path, splits: Mapping[str, float]) -> tuple[l
 
 
 def scan(folder_or_csv: Path, out: Path, splits: Mapping[str, float] = SCAN_SHARES, seed: int = 0,
-         min_duration: float | None = None, group_by_folder: bool = False, progress: bool = True) -> Report:
+         min_duration: float | None = None, group_by_folder: bool = False, progress: bool = True,
+         name_captions: bool = True) -> Report:
     """Write AudioCraft manifests of your audio to `out`, replacing those of an earlier scan.
 
-    Metadata comes from the CSV, then from a .json file next to the audio, then (captions) from a .txt file.
+    Metadata comes from the CSV, then from a .json file next to the audio, then (captions) from a .txt file, and at last
+    from the names of folder and file.
 
     Args:
         folder_or_csv: folder of audio files, or a CSV table (see `listing.list_csv`).
@@ -118,12 +121,13 @@ def scan(folder_or_csv: Path, out: Path, splits: Mapping[str, float] = SCAN_SHAR
         min_duration: skip files shorter than this many seconds.
         group_by_folder: put all files of a folder (an album, a session) into the same split.
         progress: show a progress bar.
+        name_captions: make missing captions from the names of folders and files.
     Raises:
         ValueError: an argument is invalid, or no file can be used.
     """
     source, out = Path(folder_or_csv).expanduser().absolute(), Path(out).expanduser().resolve()
     items, skipped = list_source(source, out, splits)
-    report = Report(skipped=skipped)
+    report = Report(out, skipped=skipped)
     files = probe_all(items, min_duration, report, progress)
     if not files:
         raise ValueError(f"{source} has no audio file that can be used: {len(report.unreadable)} unreadable, "
@@ -134,26 +138,31 @@ def scan(folder_or_csv: Path, out: Path, splits: Mapping[str, float] = SCAN_SHAR
     chosen = [file.item.split or drawn[group] for group, file in zip(groups, files, strict=True)]
     out.parent.mkdir(parents=True, exist_ok=True)
     with staging_folder(out) as folder:
-        lines = write_audio(folder, out, files, report)
+        lines = write_audio(folder, out, files, report, name_captions)
         write_splits(folder, out, list(zip(chosen, lines, strict=True)), splits, report)
         write_marker(folder, MARKER, out, {"source": str(source), "seed": seed, "splits": dict(splits)})
     return report
 
 
-def write_audio(folder: Path, out: Path, files: Sequence[Readable], report: Report) -> list[Meta]:
+def write_audio(folder: Path, out: Path, files: Sequence[Readable], report: Report, name_captions: bool) -> list[Meta]:
     """Link the audio into `folder`, write a JSON file next to each link, and return a manifest line for each file.
 
     Args:
         folder: staging folder.
         out: final folder, which the manifest lines refer to.
         files: files to link.
-        report: receives missing captions and warnings.
+        report: receives missing captions, those made from names, and warnings.
+        name_captions: as in `scan`.
     """
     lines = []
     for file, name in zip(files, link_names([file.item for file in files]), strict=True):
         target = folder / "audio" / name
         link(file.item.path, target)
         metadata = fill_metadata({"name": PurePosixPath(file.item.name).stem, **file.item.metadata})
+        caption = caption_from_name(file.item.name) if name_captions and not has_caption(metadata) else None
+        if caption:
+            metadata |= {"description": caption, CAPTION_SOURCE: "name"}
+            report.name_captions.append(f"{file.item.path}: {caption}")
         target.with_suffix(".json").write_text(json.dumps(metadata, ensure_ascii=False) + "\n", encoding="utf-8")
         if not has_caption(metadata):
             report.missing_captions.append(str(file.item.path))

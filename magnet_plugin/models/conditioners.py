@@ -5,23 +5,13 @@ T5's weights cannot be downloaded everywhere, AudioCraft's `whitespace` tokenize
 """
 import hashlib
 import random
-import re
 import typing as tp
 
 import torch
 from audiocraft.modules.conditioners import ConditionType, TextConditioner
 from torch import nn
 
-_WORD = re.compile(r"[a-z0-9]+(?:[#'][a-z0-9]*)?")
-
-
-def words_of(text: str) -> list[str]:
-    """Split a sentence into lower-case words and numbers.
-
-    >>> words_of("A reel in F# minor")
-    ['a', 'reel', 'in', 'f#', 'minor']
-    """
-    return _WORD.findall(text.lower())
+from ..data.captions import words_of
 
 
 def bin_of(word: str, n_bins: int) -> int:

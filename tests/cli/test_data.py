@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -60,6 +61,30 @@ def test_scan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert f"datasource.train={tmp_path / 'out' / 'egs' / 'train'}" in text
     assert "1 unreadable" in text and "1 shorter" in text and "5 without a caption" in text
+    assert text.endswith(f"\nNext: magnet data check {tmp_path / 'out'}\n")
+
+
+def test_check_prints_facts_and_settings_and_its_status_tells_whether_a_run_works(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(9):
+        soundfile.write(tmp_path / "in" / f"reel {number}.wav", np.ones(8000 * 2) * 0.1, 8000)
+    assert run("check", tmp_path / "in") == 1
+    assert "run `magnet data scan FOLDER --out DIR`" in capsys.readouterr().out
+    assert run("scan", tmp_path / "in", "--out", tmp_path / "out", "--split", "train=.6", "valid=.2", "evaluate=.2") == 0
+    capsys.readouterr()
+    assert run("check", tmp_path / "out", "--sample-rate", 8000) == 0
+    text = capsys.readouterr().out
+    assert "Set for `dora run`: dataset.segment_duration=2 dataset.batch_size=4" in text
+    assert "8000 Hz; mono" in text and "from names" in text and "lower sample rate" not in text
+    assert run("check", tmp_path / "out" / "egs" / "train", "--segment-duration", 2, "--batch-size", 2, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["settings"] == [] and list(found["splits"]) == ["train"] and found["splits"]["train"]["median"] == 2.0
+    assert found["splits"]["train"]["captions"]["missing"] == 0 and "lower sample rate" in found["advice"][0]["reason"]
+    assert run("check", tmp_path / "nowhere") == 2
+    with pytest.raises(SystemExit, match="2"):
+        run("check", tmp_path, "--segment-duration", "0")
+    assert "give a number above 0" in capsys.readouterr().err
 
 
 def test_help_shows_the_default_splits(capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,7 @@ def test_folder(audio: Path, tmp_path: Path) -> None:
     (audio / "one" / "take 1.json").write_text(json.dumps({"description": "a sine", "bpm": 90, "moods": "calm, plain"}))
     (audio / "one" / "take 2.json").write_text("{broken")
     before = files(audio)
-    report = scan(audio, tmp_path / "out", SPLITS, progress=False)
+    report = scan(audio, tmp_path / "out", SPLITS, progress=False, name_captions=False)
     assert files(audio) == before, "the user's folder is unchanged"
     facts = metadata_of(report)
     assert sorted(facts) == [f"take {i}.{'wav' if i % 2 else 'FLAC'}" for i in range(6)]
@@ -50,9 +50,21 @@ def test_folder(audio: Path, tmp_path: Path) -> None:
     assert len(report.warnings) == 1 and "take 2.json" in report.warnings[0]
     assert sum(report.counts[name] for name in SPLITS) == 6 and report.counts["generate"] == report.counts["valid"]
     assert sum(report.seconds[name] for name in SPLITS) == pytest.approx(21)
-    for word in ("broken.wav", "phone.m4a", "4 without a caption", "take 2.json", "datasource.train="):
+    for word in ("broken.wav", "phone.m4a", "4 without a caption", "take 2.json", "datasource.train=",
+                 f"datasource.scan={tmp_path}/out"):
         assert word in report.summary()
     assert "and 2 more" in report.summary(most=2)
+
+
+def test_missing_captions_come_from_names_and_are_marked(audio: Path, tmp_path: Path) -> None:
+    (audio / "one" / "take 0.txt").write_text("a slow sine")
+    (audio / "one" / "take 1.wav").rename(audio / "one" / "02 - Low_Sine.wav")
+    report = scan(audio, tmp_path / "out", SPLITS, progress=False)
+    facts = metadata_of(report)
+    assert facts["02 - Low_Sine.wav"]["description"] == "one, Low Sine" and not report.missing_captions
+    assert facts["take 0.FLAC"]["description"] == "a slow sine" and "caption_from" not in facts["take 0.FLAC"]
+    assert len(report.name_captions) == 5 == sum(one.get("caption_from") == "name" for one in facts.values())
+    assert "5 captions made from the names" in report.summary() and "02 - Low_Sine.wav: one, Low Sine" in report.summary()
 
 
 def test_an_empty_split_is_reported(tmp_path: Path) -> None:
