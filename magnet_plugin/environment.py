@@ -2,10 +2,12 @@
 import contextlib
 import getpass
 import importlib.util
+import logging
 import os
 import shutil
 import sys
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,21 @@ def cache_dir(name: str = "") -> Path:
     """Folder for generated files, such as rendered data sets and parsed tunes. MAGNET_CACHE overrides its location."""
     root = os.environ.get("MAGNET_CACHE") or Path(os.environ.get("HOME", "/tmp")) / ".cache" / "magnet_plugin"
     return Path(root).expanduser() / name
+
+
+def dora_dir() -> Path:
+    """The folder of Dora's runs, as AudioCraft finds it, but usually without importing AudioCraft."""
+    if "AUDIOCRAFT_DORA_DIR" in os.environ:
+        return Path(os.environ["AUDIOCRAFT_DORA_DIR"])
+    point_audiocraft_here()
+    from omegaconf import OmegaConf
+    path = os.environ.get("AUDIOCRAFT_CONFIG", "")
+    sections = OmegaConf.load(path) if Path(path).is_file() else OmegaConf.create()
+    folders = {str(section.dora_dir) for section in sections.values()}
+    if len(folders) == 1:               # otherwise the kind of cluster decides
+        return Path(folders.pop())
+    from audiocraft.environment import AudioCraftEnvironment
+    return AudioCraftEnvironment.get_dora_dir()
 
 
 @contextlib.contextmanager
@@ -97,10 +114,14 @@ def default_threads() -> int:
 
 
 def register_resolvers() -> None:
-    """Make `${magnet.device:}`, `${magnet.cuda:}`, `${magnet.threads:}` and `${magnet.cache:NAME}` known to OmegaConf."""
+    """Make the resolvers of this function, such as `${magnet.device:}` and `${magnet.cache:NAME}`, known to OmegaConf.
+
+    `${magnet.split:FOLDER,NAME}` is the manifest folder of a split below the output of `magnet data scan`; null without one.
+    """
     from omegaconf import OmegaConf
     resolvers: dict[str, Callable[..., Any]] = {"device": default_device, "cuda": lambda: default_device() == "cuda",
-                 "threads": default_threads, "cache": lambda name: str(cache_dir(name))}
+                 "threads": default_threads, "cache": lambda name: str(cache_dir(name)),
+                 "split": lambda folder, name: f"{folder}/egs/{name}" if folder else None}
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(f"magnet.{name}", resolver, replace=True)
 
@@ -115,6 +136,12 @@ def point_audiocraft_here() -> None:
             os.environ["USER"] = getpass.getuser()
         except (KeyError, OSError):   # a container's user without an entry in the password file
             os.environ["USER"] = "anyone"
+
+
+def quiet_libraries() -> None:
+    """Hide two messages that AudioCraft repeats: where Dora's folder is, and that torch renamed its weight normalization."""
+    logging.getLogger("audiocraft.environment").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=r".*weight_norm`? is deprecated", category=FutureWarning)
 
 
 def ensure_ffmpeg() -> None:

@@ -3,6 +3,7 @@
 `register()` also makes `audiocraft.train` refer to this module, because AudioCraft's own needs a config folder that its
 wheel does not contain.
 """
+import contextlib
 import copy
 import logging
 import multiprocessing
@@ -16,6 +17,7 @@ import numpy as np
 import omegaconf
 import torch
 from dora import XP, get_xp, git_save, hydra_main
+from dora.log import fatal
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
@@ -25,8 +27,9 @@ from .data.preflight import check_datasource
 from .distributed import process_groups
 from .distributed.monitoring import monitored
 from .metrics.machine import made_with
-from .sweeps import records, slurm, slurm_config
+from .sweeps import records, runs, slurm, slurm_config
 
+environment.quiet_libraries()
 registry.register()         # Dora imports only this module, and composes the config on import (`hydra_main` below)
 from audiocraft.environment import AudioCraftEnvironment  # noqa: E402 (register() reports a missing AudioCraft)
 
@@ -49,9 +52,11 @@ def per_rank(cfg: DictConfig) -> DictConfig:
             raise ValueError(f"{name}.batch_size={section.batch_size} is not a multiple of the {world_size} ranks; set it "
                              f"to a multiple of {world_size}")
         section.batch_size //= world_size
-    for key, value in cfg.datasource.items():
+    for key, value in list(cfg.datasource.items()):
         if isinstance(value, str):
             cfg.datasource[key] = git_save.to_absolute_path(value)
+    if cfg.datasource.get("scan"):
+        cfg.datasource.scan = None          # AudioCraft takes every text in this section for the manifest of a split
     return cfg
 
 
@@ -148,6 +153,19 @@ def execute(cfg: DictConfig) -> tp.Any:
     return None
 
 
+def check_start(cfg: DictConfig) -> None:
+    """Check that the model which the run starts from exists.
+
+    Raises:
+        ValueError: it does not; the message says what has to run first.
+    """
+    if cfg.execute_only and not (cfg.execute_inplace or cfg.continue_from):
+        raise ValueError(f"execute_only={cfg.execute_only} needs a checkpoint: set continue_from=//sig/SIG (or a path), or "
+                         "execute_inplace=true to use this experiment's checkpoint")
+    if cfg.continue_from and not (get_xp().folder / "checkpoint.th").exists():       # otherwise the run resumes from its own
+        runs.check_trained(str(cfg.continue_from), main.dora.dir)
+
+
 @hydra_main(config_path=os.path.relpath(environment.config_dir(), Path(__file__).resolve().parent),
             config_name="config", version_base="1.3")
 def main(cfg: DictConfig) -> tp.Any:
@@ -155,13 +173,15 @@ def main(cfg: DictConfig) -> tp.Any:
     init_seed_and_system(cfg)
     name = f"{cfg.execute_only}.log.{{rank}}" if cfg.execute_only else "solver.log.{rank}"
     flashy.setup_logging(level=logging.getLevelName(str(cfg.logging.level).upper()), log_name=name)
-    if cfg.execute_only and not (cfg.execute_inplace or cfg.continue_from):
-        raise ValueError(f"execute_only={cfg.execute_only} needs a checkpoint: set continue_from=//sig/SIG (or a path), or "
-                         "execute_inplace=true to use this experiment's checkpoint")
+    try:
+        check_start(cfg)
+    except ValueError as error:
+        fatal(str(error))
     timeout = process_groups.check_timeout(cfg.distrib.timeout)
     slurm_config.set_master_port()
     process_groups.init(timeout, force=cfg.fsdp.use)
-    with monitored(timeout, get_xp().folder, name):
+    held = runs.holding(get_xp().folder) if flashy.distrib.is_rank_zero() else contextlib.nullcontext()
+    with monitored(timeout, get_xp().folder, name), held:
         return execute(cfg)
 
 

@@ -18,7 +18,8 @@ PAPER = {"magnet/magnet_32khz": (1024, 24, 30, [60, 10, 10, 10]),
 
 def test_the_public_solver_configs_exist() -> None:
     assert set(RUNNABLE) >= {"magnet", "magnet/debug", "magnet/magnet_32khz", "magnet/audio_magnet_16khz",
-                             "compression/tiny_16khz", "musicgen/tiny_16khz", "magnet/hybrid", "magnet/hybrid_32khz"}
+                             "magnet/finetune", "magnet/finetune_cpu", "compression/tiny_16khz",
+                             "musicgen/tiny_16khz", "magnet/hybrid", "magnet/hybrid_32khz"}
 
 
 @pytest.mark.parametrize("solver", RUNNABLE)
@@ -118,3 +119,20 @@ def test_all_settings_that_do_not_fit_the_codec_are_named_at_once(release_folder
     assert len(found) == 3
     for name, value in (("sample_rate", 16000), ("transformer_lm.n_q", 4), ("transformer_lm.card", 64)):
         assert any(f"set {name}={value}" in line for line in found), found
+
+
+def test_the_output_of_a_scan_is_one_setting() -> None:
+    from magnet_plugin.train import per_rank
+    cfg = compose("solver=magnet/finetune_cpu", "datasource.scan=egs/mine", "datasource.valid=other")
+    sources = per_rank(cfg).datasource
+    assert [sources[name] for name in ("train", "valid", "generate")] == \
+        [str(Path(name).absolute()) for name in ("egs/mine/egs/train", "other", "egs/mine/egs/generate")]
+    assert sources.scan is None, "AudioCraft would take it for a split"
+    assert compose("solver=magnet/finetune").datasource.train is None
+
+
+def test_check_assumes_what_the_recipe_for_fine_tuning_sets() -> None:
+    from magnet_plugin.data.check import Target
+    cfg = compose("solver=magnet/finetune", "datasource.scan=egs/mine")
+    assert Target() == Target(cfg.dataset.segment_duration, cfg.sample_rate, cfg.channels, cfg.dataset.batch_size,
+                              cfg.dataset.min_segment_ratio)

@@ -1,10 +1,12 @@
 """Files that the plugin writes for other processes to read."""
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from magnet_plugin.environment import atomic_write, flush_to_disk
+from magnet_plugin.environment import atomic_write, dora_dir, flush_to_disk
 
 
 def test_readers_see_the_old_file_or_the_complete_new_one(tmp_path: Path) -> None:
@@ -39,3 +41,28 @@ def test_only_a_folder_may_fail_to_flush(tmp_path: Path, monkeypatch: pytest.Mon
     flush_to_disk(tmp_path)
     with pytest.raises(OSError, match="not supported"):
         flush_to_disk(tmp_path / "file")
+
+
+def test_the_folder_of_runs_is_audiocrafts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from audiocraft.environment import AudioCraftEnvironment
+
+    import magnet_plugin
+    magnet_plugin.register()
+    try:
+        for text in (None, *(f"default: {{dora_dir: {one}}}\naws: {{dora_dir: one}}\n" for one in ("one", "two"))):
+            if text is not None:
+                (tmp_path / "team.yaml").write_text(text)
+                monkeypatch.setenv("AUDIOCRAFT_CONFIG", str(tmp_path / "team.yaml"))
+            AudioCraftEnvironment.reset()
+            assert dora_dir() == AudioCraftEnvironment.get_dora_dir(), text
+        monkeypatch.setenv("AUDIOCRAFT_DORA_DIR", "three")
+        assert dora_dir() == AudioCraftEnvironment.get_dora_dir() == Path("three")
+    finally:
+        AudioCraftEnvironment.reset()
+
+
+def test_the_folder_of_runs_is_found_without_audiocraft() -> None:
+    code = ("import sys\nfrom magnet_plugin.environment import dora_dir\nprint(dora_dir())\n"
+            "assert not {'torch', 'audiocraft'} & sys.modules.keys()")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.endswith("/audiocraft_runs\n"), done.stderr

@@ -22,6 +22,7 @@ from submitit.core.utils import UncompletedJobError
 from ..data.preflight import check_datasource
 from . import catalog
 from .records import read_job
+from .runs import local_command
 from .slurm_config import PREFIX, slurm_settings
 
 GIT_HINT = ("git_save is on: jobs run from a clone of the git repository of the current directory, which must have no "
@@ -32,13 +33,6 @@ GIT_HINT = ("git_save is on: jobs run from a clone of the git repository of the 
 def slurm_available() -> bool:
     """Return whether jobs can be submitted from this machine."""
     return all(shutil.which(program) for program in ("srun", "sbatch"))
-
-
-def local_command(sheep: Sheep, slurm: SlurmConfig, package: str) -> str:
-    """Return the shell command that runs a job on this machine, from the current directory."""
-    in_checkout = (Path(package) / "train.py").exists() and not os.environ.get("DORA_PACKAGE")
-    words = ["dora", *([] if in_checkout else ["-P", package]), "run", *(["-d"] if slurm.gpus > 1 else []), *sheep.xp.argv]
-    return shlex.join(words)
 
 
 def is_finished(sheep: Sheep) -> bool:
@@ -146,11 +140,12 @@ class GridShepherd(Shepherd):
         if len(remaining) < len(jobs):
             print(f"{len(jobs) - len(remaining)} of {len(jobs)} jobs have already finished here.", file=sys.stderr)
         if remaining:
-            print("To run the jobs here, run these commands one after the other, in this order (a model is trained before "
-                  "it is evaluated):" if len(remaining) > 1 else "To run the job here:", file=sys.stderr, flush=True)
+            print("To run the job here:" if len(remaining) == 1 else
+                  "To run the jobs here, run these commands one after the other, in this order (a model is trained before "
+                  "it is evaluated; `magnet runs` shows how far they are):", file=sys.stderr, flush=True)
         for sheep, slurm in remaining:
             self.main.init_xp(sheep.xp)                 # for `magnet grid-report` and continue_from=//sig/SIG
-            print(local_command(sheep, slurm, self.main.package), flush=True)
+            print(local_command(sheep.xp.argv, slurm.gpus > 1, self.main.package), flush=True)
 
 
 class LaunchShepherd(GridShepherd):

@@ -1,16 +1,11 @@
 """Dora's launcher with SLURM (whose commands are scripts here) and without: dependencies, local commands, errors."""
 import argparse
-import types
-import typing as tp
-from pathlib import Path
 
 import pytest
 from dora import grid
-from dora.conf import SlurmConfig, SubmitRules
+from dora.conf import SubmitRules
 from dora.grid import RunGridArgs, run_grid
-from dora.shep import Sheep
 
-from magnet_plugin import environment
 from magnet_plugin.sweeps import catalog, slurm
 
 from ..helpers.toy_grids import Dora, epoch
@@ -91,15 +86,6 @@ def test_without_slurm_a_grid_prints_its_commands_trainings_first(dora: Dora, no
     assert "1 of 3 jobs have already finished here." in err and "one after the other, in this order" in err
     commands = [line for line in out.splitlines() if line.startswith("dora ")]
     assert ["execute_only=evaluate" in command for command in commands] == [False, True] and "label=b" in commands[1]
-
-
-def test_a_local_command_names_the_package_outside_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sheep = tp.cast(Sheep, types.SimpleNamespace(xp=types.SimpleNamespace(argv=["solver=magnet", "label=a b"])))
-    monkeypatch.chdir(tmp_path)
-    assert slurm.local_command(sheep, SlurmConfig(gpus=0), "magnet_plugin") == \
-        "dora -P magnet_plugin run solver=magnet 'label=a b'"
-    monkeypatch.chdir(environment.PACKAGE.parent)
-    assert slurm.local_command(sheep, SlurmConfig(gpus=2), "magnet_plugin") == "dora run -d solver=magnet 'label=a b'"
 
 
 def test_dora_finds_grids_that_have_no_file(dora: Dora, capsys: pytest.CaptureFixture[str]) -> None:
