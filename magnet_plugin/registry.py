@@ -2,7 +2,6 @@
 
 `_patches` is the table of everything that is replaced, with the reason for each entry.
 """
-import dataclasses
 import functools
 import importlib
 import sys
@@ -42,8 +41,8 @@ def register() -> None:
     if _undo:
         return
     environment.require_audiocraft()
-    environment.register_resolvers()
-    _register_defaults()
+    from .models.resolvers import register_resolvers
+    register_resolvers()
     environment.point_audiocraft_here()
     environment.ensure_ffmpeg()
     try:
@@ -169,18 +168,6 @@ def _replace(owner: tp.Any, name: str, value: tp.Any) -> None:
         setattr(owner, name, value)
 
 
-def _register_defaults() -> None:
-    """Make `${magnet.default:NAME}` and `${magnet.prompt_default:NAME}` known to OmegaConf: decoding defaults in configs."""
-    from omegaconf import OmegaConf
-
-    from .decoding.options import GenerationOptions, PromptOptions
-    for resolver, options in (("magnet.default", GenerationOptions()), ("magnet.prompt_default", PromptOptions())):
-        values = dataclasses.asdict(options)
-        OmegaConf.register_new_resolver(
-            resolver, lambda name, values=values: list(values[name]) if isinstance(values[name], tuple) else values[name],
-            replace=True)
-
-
 def _resolver(fallback: tp.Callable) -> tp.Callable:
     from .models import checkpoints
 
@@ -207,11 +194,11 @@ def _loader(checkpoint: types.ModuleType) -> tp.Callable:
 
 def _safely(function: tp.Callable) -> tp.Callable:
     """Let a function of AudioCraft, which calls torch.load, load what AudioCraft's checkpoints contain."""
-    from .models import checkpoints
+    from .models.files import safe_globals
 
     @functools.wraps(function)
     def call(*args: tp.Any, **kwargs: tp.Any) -> tp.Any:
-        with checkpoints.safe_globals():
+        with safe_globals():
             return function(*args, **kwargs)
     return call
 

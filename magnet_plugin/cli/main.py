@@ -9,7 +9,22 @@ import logging
 import sys
 import warnings
 
-from . import bench, completion, data, demo, doctor, export, extend, generate, grid_report, inpaint, loop, vary
+from . import (
+    bench,
+    completion,
+    data,
+    demo,
+    doctor,
+    export,
+    extend,
+    generate,
+    grid_report,
+    inpaint,
+    inspect,
+    loop,
+    runs,
+    vary,
+)
 from .errors import describe, out_of_memory_during
 
 #: Errors that the user can fix are printed in one line. Any other exception is a bug and keeps its traceback.
@@ -24,7 +39,8 @@ def parser() -> argparse.ArgumentParser:
                                   description="MAGNeT for AudioCraft: text to music by masked decoding.",
                                   epilog="To train a model: dora -P magnet_plugin run solver=magnet")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (generate, inpaint, extend, vary, loop, export, doctor, data, bench, grid_report, demo, completion):
+    for module in (generate, inpaint, extend, vary, loop, data, runs, export, inspect, doctor, bench, grid_report, demo,
+                   completion):
         module.add_parser(commands, common)
     return top
 

@@ -1,77 +1,20 @@
-"""Checkpoints: safe loading, names such as //bundled/NAME, release folders and export.
+"""Checkpoints: names such as //bundled/NAME, release folders and export.
 
 A release folder holds `state_dict.bin` (the language model) and `compression_state_dict.bin` (its codec), each with
-`best_state`, `xp.cfg` (YAML text), `version` and `exported`, as AudioCraft publishes them.
+`best_state`, `xp.cfg` (YAML text), `version` and `exported`, as AudioCraft publishes them, and the same as safetensors.
 """
-import collections
-import contextlib
-import pickle
-import re
-import threading
 import typing as tp
 from pathlib import Path
 
-import omegaconf
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from .. import __version__
-from ..environment import PACKAGE, atomic_write
-from .untrusted import check_archive, check_finite, read_config
+from ..environment import PACKAGE
+from .files import SAFETENSORS, load, release, write_reference, write_safetensors
+from .untrusted import check_finite, read_config
 
 LM_FILE, CODEC_FILE, CHECKPOINT = "state_dict.bin", "compression_state_dict.bin", "checkpoint.th"
 BUNDLED, BUNDLED_PREFIX = PACKAGE / "models" / "bundled", "//bundled/"
-
-
-def _safe_defaultdict(factory: tp.Any = None) -> dict:
-    """Replace the defaultdict of the EMA's state, which torch's safe loading cannot fill."""
-    return {}
-
-
-# What training checkpoints contain besides tensors. torch.load accepts nothing else.
-SAFE_GLOBALS: list[tp.Any] = [
-    omegaconf.DictConfig, omegaconf.ListConfig, omegaconf.base.ContainerMetadata, omegaconf.base.Metadata,
-    omegaconf.base.Container, omegaconf.nodes.AnyNode, omegaconf.nodes.StringNode, omegaconf.nodes.IntegerNode,
-    omegaconf.nodes.FloatNode, omegaconf.nodes.BooleanNode, omegaconf.nodes.InterpolationResultNode,
-    tp.Any, dict, list, int, float, str, bool, tuple, set, collections.OrderedDict,
-    (_safe_defaultdict, "collections.defaultdict"),
-]
-_loading = threading.RLock()
-
-
-@contextlib.contextmanager
-def safe_globals() -> tp.Iterator[None]:
-    """Let `torch.load` accept `SAFE_GLOBALS` inside the context, and restore what it accepted before.
-
-    torch's own context of this name also removes what others had registered.
-    """
-    with _loading:
-        before = torch.serialization.get_safe_globals()
-        others = [item for item in before if item is not collections.defaultdict]     # torch accepts one item of a name
-        torch.serialization.clear_safe_globals()
-        torch.serialization.add_safe_globals(others + SAFE_GLOBALS)
-        try:
-            yield
-        finally:
-            torch.serialization.clear_safe_globals()
-            torch.serialization.add_safe_globals(before)
-
-
-def load(path: tp.Union[str, Path]) -> tp.Any:
-    """Load a file to the CPU with torch, accepting only tensors and `SAFE_GLOBALS`.
-
-    Raises:
-        ValueError: the file contains anything else, or is not a checkpoint.
-    """
-    check_archive(path)
-    try:
-        with safe_globals():
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError) as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"it contains {found[1]}, an object type that is not allowed" if found else \
-            "it is not a checkpoint, or is truncated"
-        raise ValueError(f"{path} cannot be loaded safely: {reason}; no code in it was run") from error
 
 
 def load_resolving_reference(path: tp.Union[str, Path]) -> dict[str, tp.Any]:
@@ -125,11 +68,15 @@ def resolve(name: tp.Union[str, Path], file: str = LM_FILE) -> tp.Optional[Path]
     else:
         path = AudioCraftEnvironment.resolve_reference_path(name)
     if path.is_dir():
-        candidates = [path / CHECKPOINT, path / file]
-        if file == LM_FILE:
-            candidates.append(path / CODEC_FILE)     # The release folder of a codec.
+        names = [file, CODEC_FILE] if file == LM_FILE else [file]     # The latter is the release folder of a codec.
+        candidates = [path / CHECKPOINT, *(one for name in names for one in (path / name, safetensors_of(path / name)))]
         path = next((candidate for candidate in candidates if candidate.exists()), path / CHECKPOINT)
     return path if path.exists() else None
+
+
+def safetensors_of(path: Path) -> Path:
+    """Return the path of a release file's copy as safetensors."""
+    return path.with_suffix(SAFETENSORS)
 
 
 def load_package(name: tp.Union[str, Path], file: str) -> dict[str, tp.Any]:
@@ -188,18 +135,8 @@ def check_weights(model: torch.nn.Module, state: dict[str, torch.Tensor], source
                          + "; ".join(found))
 
 
-def release(best_state: dict[str, torch.Tensor], cfg: DictConfig, path: Path, half: bool = False) -> None:
-    """Write one file of a release folder, in float16 with `half`."""
-    if half:
-        best_state = {key: value.half() if value.is_floating_point() else value for key, value in best_state.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path, durable=True) as temporary:
-        torch.save({"best_state": {key: value.detach().cpu().clone() for key, value in best_state.items()},
-                    "xp.cfg": OmegaConf.to_yaml(cfg), "version": __version__, "exported": True}, temporary)
-
-
 def export(source: str, out: tp.Union[str, Path], half: bool = False) -> Path:
-    """Write the release folder of a trained model, reload it and compare.
+    """Write the release folder of a trained model, each file also as safetensors; reload it and compare.
 
     Args:
         source: a codec or language model by a name for `load_package`: `//sig/SIG`, a checkpoint or a folder.
@@ -219,12 +156,20 @@ def export(source: str, out: tp.Union[str, Path], half: bool = False) -> Path:
         target = out / LM_FILE
         export_codec(cfg.compression_model_checkpoint, out / CODEC_FILE, half)
     release(package["best_state"], cfg, target, half)
-    written = load(target)["best_state"]
-    for key, value in package["best_state"].items():
+    compare(target, package["best_state"], source, half)
+    for path in {target, out / CODEC_FILE}:
+        write_safetensors(load(path), safetensors_of(path))
+    compare(safetensors_of(target), package["best_state"], source, half)
+    return out
+
+
+def compare(path: Path, state: dict[str, torch.Tensor], source: str, half: bool) -> None:
+    """Raise ValueError if the file of an export does not hold exactly these weights, in float16 with `half`."""
+    written = load(path)["best_state"]
+    for key, value in state.items():
         expected = value.half() if half and value.is_floating_point() else value
         if key not in written or not torch.equal(written[key], expected.cpu()):
-            raise ValueError(f"{target}: {key} differs from {source} after writing; check free disk space")
-    return out
+            raise ValueError(f"{path}: {key} differs from {source} after writing; check free disk space")
 
 
 def export_codec(source: str, path: Path, half: bool = False) -> None:
@@ -237,10 +182,3 @@ def export_codec(source: str, path: Path, half: bool = False) -> None:
         write_reference(package["pretrained"], path)
     else:
         release(package["best_state"], package["xp.cfg"], path, half)
-
-
-def write_reference(name: str, path: Path) -> None:
-    """Write a codec file that refers to another codec: a name on the hub, or `//bundled/NAME`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path, durable=True) as temporary:
-        torch.save({"pretrained": name, "exported": True, "version": __version__}, temporary)

@@ -8,7 +8,8 @@ from magnet_plugin.cli import doctor, main
 
 
 @pytest.mark.parametrize("args", [["--help"], ["generate", "--help"], ["data", "folk", "--help"], ["demo", "--help"],
-                                  ["grid-report", "--help"], ["vary", "--help"]])
+                                  ["grid-report", "--help"], ["vary", "--help"], ["data", "check", "--help"],
+                                  ["runs", "--help"], ["inspect", "--help"]])
 def test_help_imports_nothing_heavy(args):
     code = ("import sys\nfrom magnet_plugin.cli.main import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit as done:\n"
             "    assert done.code == 0\n"
@@ -23,7 +24,8 @@ def test_every_command_parses_its_arguments():
     commands = {"generate": ["x"], "inpaint": ["x.wav", "--span", "1", "2"], "extend": ["x.wav", "--after", "1"],
                 "vary": ["x.wav", "--preset", "small"], "loop": ["x.wav"], "export": ["x", "--out", "y"], "doctor": [],
                 "demo": [], "data": ["folk", "--out", "x"], "bench": ["table"], "grid-report": ["magnet.ablate_span"],
-                "completion": ["bash"]}
+                "completion": ["bash"], "runs": [],
+                "inspect": ["x"]}
     for name, rest in commands.items():
         args = main.parser().parse_args([name, *rest])
         assert args.command == name and args.run.__module__.startswith("magnet_plugin.cli."), name
