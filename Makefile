@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 # Processes that share the quick tests. Two fit two cores; each imports AudioCraft once and needs about 2 GB of memory.
 WORKERS ?= 2
 
-.PHONY: help install test test-integ test-gpu test-slurm slurm-packages results demo lint zoo clean
+.PHONY: help install test test-integ test-gpu test-slurm slurm-packages results demo docs lint zoo clean
 
 help:
 	@echo "make install     create .venv with the plugin and the tools for development"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-gpu    run the tests that need a GPU"
 	@echo "make test-slurm  run jobs in a temporary SLURM on this host (as root on Debian; installs SLURM's packages)"
 	@echo "make results     run the tiny span grid in that SLURM and write its report to docs/results"
+	@echo "make docs        write the documentation site to site/"
 	@echo "make lint        check style and types with ruff and mypy"
 	@echo "make zoo         train and evaluate the four bundled models again (about four hours on one core)"
 	@echo "make clean       remove build and cache folders"
@@ -30,7 +31,7 @@ $(READY): setup.py requirements/constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps 'audiocraft<1.5' tinysoundfont
-	$(BIN)/uv pip install --python $(BIN)/python --constraint requirements/constraints.txt --editable '.[dev]'
+	$(BIN)/uv pip install --python $(BIN)/python --constraint requirements/constraints.txt --editable '.[dev,app,docs]'
 	@touch $@
 
 # One thread per process: several processes with a thread per core each would slow each other down.
@@ -59,6 +60,10 @@ test-gpu: install
 demo: install
 	$(BIN)/magnet demo --out demo
 
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "Open site/index.html; for the search: $(BIN)/python -m http.server -d site"
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -67,4 +72,4 @@ zoo: install
 	for kind in codec magnet musicgen hybrid; do $(BIN)/python -m tools.zoo $$kind --train || exit 1; done
 
 clean:
-	rm -rf build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build dist demo site *.egg-info .pytest_cache .mypy_cache .ruff_cache

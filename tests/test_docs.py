@@ -35,15 +35,16 @@ def test_source_paths_exist(page: Path) -> None:
 
 
 def test_readme_states_the_speed_that_was_measured() -> None:
-    """Each row's three figures are AudioCraft's and the plugin's in one table of bench.md, whole clips, batch 1."""
+    """Each row's three figures are AudioCraft's and the plugin's in a table of bench.md for whole clips, batch 1."""
     table = re.findall(r"^\| (\w+ \(\d+ M\)) \| ([\d, ]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$",
                        (ROOT / "README.md").read_text(), re.M)
     blocks = (ROOT / "docs" / "results" / "bench.md").read_text().split("\n### ")
     assert len(table) >= 4
     for size, steps, upstream, plugin, ratio in table:
-        (block,) = (text for text in blocks if text.startswith(f"{size}, batch 1, 480 frames: whole clips, steps [{steps}]"))
-        assert re.search(rf"^\| AudioCraft MAGNeT \| {re.escape(upstream)} \| 1\.00 ", block, re.M), size
-        assert re.search(rf"^\| [^|=]+ \| {re.escape(plugin)} \| {re.escape(ratio)} \(", block, re.M), size
+        found = [text for text in blocks if text.startswith(f"{size}, batch 1, 480 frames: whole clips, steps [{steps}]")]
+        assert any(re.search(rf"^\| AudioCraft MAGNeT \| {re.escape(upstream)} \| 1\.00 ", block, re.M)
+                   and re.search(rf"^\| [^|=]+ \| {re.escape(plugin)} \| {re.escape(ratio)} \(", block, re.M)
+                   for block in found), size
 
 
 def test_readme_states_the_bundled_models_figures() -> None:
