@@ -93,11 +93,11 @@ class ClipModel(ConfigurableModel):
             number = group.windows.index(window)
             remaining = steps * (later + len(group.windows) - 1 - number)
             conditions = texts.conditions((window.start + window.stop) / 2 / self.frame_rate)
-            where: dict[str, tp.Any] = {"known_tokens": part}
+            where, given = dict[str, tp.Any](known_tokens=part), 0
             if prompt_frames is not None and number == 0:
-                where = self._start(part, prompt_frames - window.start, window, conditions, group.seeds,
-                                    bar.part(steps + remaining))
-            counts = self._counts(part, where.get("prompt_frames", 0) + (prompt_frames or 0))
+                given = prompt_frames - window.start
+                where = self._start(part, given, window, conditions, group.seeds, bar.part(steps + remaining))
+            counts = self._counts(part, where.get("prompt_frames", 0) + given)
             return self.lm.generate(conditions=conditions, num_samples=len(part.tokens), rescorer=self._rescorer,
                                     negative=texts.negative_conditions() if conditions else (),
                                     callback=bar.part(remaining, counts),

@@ -51,7 +51,7 @@ class Texts:
         away = () if negative is None else (negative,) * len(given) if isinstance(negative, str) else _listed(negative)
         if away and len(away) != len(given):
             raise ValueError(f"{len(away)} negative_descriptions for {len(given)} samples; give one text, or one per sample")
-        if away and all(text is None for text in given):
+        if away and descriptions is None:
             raise ValueError("negative_descriptions need descriptions to lead to; pass them too")
         for name, texts in (("descriptions", given), ("negative_descriptions", away)):
             for text in texts:
@@ -98,7 +98,7 @@ class Texts:
         """Return the conditions of a window with this middle in seconds; none if there is no text at all."""
         later = [text for start, text in self.timed if start <= middle][-1:]
         texts = [", ".join(part for part in (text, *later) if part) or None for text in self.descriptions]
-        return attributes(texts) if any(text is not None for text in texts) else []
+        return attributes(texts) if self.negative or any(text is not None for text in texts) else []
 
     def negative_conditions(self) -> list[ConditioningAttributes]:
         """Return the conditions that guidance leads away from; none means those without a text."""

@@ -45,6 +45,7 @@ def test_negative_texts_are_one_for_all_or_one_per_sample() -> None:
     assert read_by_model(Texts.read(["a", "b"], negative="noise").negative_conditions()) == ["noise", "noise"]
     assert read_by_model(Texts.read(["a", "b"], negative=[None, "noise"]).negative_conditions()) == [None, "noise"]
     assert Texts.read(["a"], negative=[]).negative == ()
+    assert read_by_model(Texts.read([None], negative="noise").conditions()) == [None], "away from noise, to nothing special"
 
 
 def test_samples_have_their_own_part_of_the_texts() -> None:
@@ -62,7 +63,7 @@ BAD: list[tuple[dict[str, tp.Any], str]] = [
     ({"descriptions": ["a"], "negative": ["x", "y"]}, "2 negative_descriptions for 1 samples"),
     ({"descriptions": ["a"], "negative": [3]}, "negative_descriptions: 3 is not a text"),
     ({"descriptions": ["a"], "negative": 3}, "negative_descriptions=3 must be a text, or a list"),
-    ({"descriptions": [None], "negative": "x"}, "negative_descriptions need descriptions"),
+    ({"descriptions": None, "batch": 1, "negative": "x"}, "negative_descriptions need descriptions"),
     *(({"descriptions": ["a"], "timed": timed}, "timed_descriptions: .* must be \\(start in seconds, text\\)") for timed in (
         [5], (5.0, "b"), [("b", 5.0)], [(5.0,)], [(-1.0, "b")], [(float("nan"), "b")], [(True, "b")], [("5", "b")], "text",
         5.0, [(5.0, None)])),
