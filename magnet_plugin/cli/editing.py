@@ -9,7 +9,8 @@ import time
 import typing as tp
 from pathlib import Path
 
-from . import model_options, output, recorded, recordings
+from ..models.wishes import add_wishes
+from . import captions, model_options, output, recorded, recordings
 from .deferred_imports import defer_imports
 
 if tp.TYPE_CHECKING:
@@ -48,6 +49,7 @@ def add_options(one: argparse.ArgumentParser, preset: str = "--preset") -> None:
     """Add the options that all commands share; `preset` is the name of the one for decoding options."""
     one.add_argument("--text", metavar="TEXT", help="description of the music (default: no text)")
     one.add_argument("--negative", metavar="TEXT", help="description of what the music should not be; needs --text")
+    captions.add_options(one)
     one.add_argument("--show-mask", action="store_true", help="print which tokens are kept (█ all, ▒ some, · none), and "
                                                               "exit before the language model is loaded")
     model_options.add_model(one, preset)
@@ -89,7 +91,9 @@ def run(args: argparse.Namespace, plan: tp.Callable[[argparse.Namespace, float],
 def fill(args: argparse.Namespace, own: tp.Mapping[str, str]) -> None:
     """Fill in what `--settings` names and the command line does not."""
     found = recorded.read(args)
-    recorded.fill(args, text=found.get("text"), audio=Path(found["source"]) if found.get("source") else None)
+    if args.text is None:
+        recorded.fill(args, text=found.get("text"), bpm=found.get("bpm"), key=found.get("key"))
+    recorded.fill(args, audio=Path(found["source"]) if found.get("source") else None)
     if all(getattr(args, name) is None for name in own.values()):
         for name, value in (found.get("arguments") or {}).items():
             if name in own:
@@ -107,6 +111,7 @@ def check(args: argparse.Namespace) -> None:
     model_options.check(args)
     if args.negative is not None and args.text is None:
         raise ValueError("--negative needs --text, the description to lead to")
+    captions.check([args.text], args.bpm, args.key)
     recordings.check_exists("AUDIO", args.audio)
     output.check(args, args.n, args.audio)
 
@@ -114,14 +119,16 @@ def check(args: argparse.Namespace) -> None:
 def edit_one(model: MAGNeT, args: argparse.Namespace, recording: recordings.Recording, plan: Plan, seed: int) -> None:
     """Make one edit with a progress bar, and write its files."""
     from .. import __version__
-    texts = {"descriptions": None if args.text is None else [args.text], "negative_descriptions": args.negative}
+    text = add_wishes(args.text, args.bpm, args.key)
+    texts = {"descriptions": None if text is None else [text], "negative_descriptions": args.negative}
     started = time.perf_counter()
     edit = getattr(model, plan.method)(recording.tensor(), recording.sample_rate, **plan.arguments, **texts, seed=seed,
                                        progress=output.is_watched())
     took = time.perf_counter() - started
-    metadata = {"command": args.command, "source": str(args.audio), "text": args.text, "negative": args.negative,
-                "seed": seed, "arguments": plan.arguments, "spans": edit.spans[0], "tokens": output.digest(edit.tokens),
-                "took_seconds": round(took, 3), "plugin": __version__, "settings": edit.settings}
+    metadata = {"command": args.command, "source": str(args.audio), "text": args.text, "bpm": args.bpm, "key": args.key,
+                "negative": args.negative, "seed": seed, "arguments": plan.arguments, "spans": edit.spans[0],
+                "tokens": output.digest(edit.tokens), "took_seconds": round(took, 3), "plugin": __version__,
+                "settings": edit.settings}
     subtype = recording.subtype if recording.subtype in recordings.LOSSLESS else None
     output.save(args, f"{args.audio.stem} {plan.method}", edit.audio[0].float().cpu().numpy(), edit.sample_rate, metadata,
                 scale=False, subtype=subtype)

@@ -9,7 +9,8 @@ import time
 import typing as tp
 from pathlib import Path
 
-from . import model_options, output, recorded, recordings
+from ..models.wishes import add_wishes
+from . import captions, model_options, output, recorded, recordings
 from .errors import out_of_memory_during
 from .requests import Request, add_texts, requests_of
 
@@ -28,6 +29,8 @@ def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
                               description=DESCRIPTION)
     add_texts(one)
     one.add_argument("--negative", metavar="TEXT", help="description of what the music should not be")
+    captions.add_options(one)
+    captions.add_timed(one)
     model_options.add_model(one)
     output.add_output(one)
     one.add_argument("--duration", type=float, metavar="SECONDS", help="length of each clip in seconds; a clip longer than "
@@ -82,6 +85,10 @@ def check(args: argparse.Namespace) -> tp.Iterable[Request]:
     texts = [request.text for request in requests] if isinstance(requests, list) else [""]
     if args.negative is not None and None in texts:
         raise ValueError("--negative needs a text to lead to, for each clip")
+    captions.check(texts, args.bpm, args.key)
+    args.timed = captions.check_timed(args.timed)
+    if args.timed and None in texts and not args.continue_from:
+        raise ValueError("--at needs a text to be added to, for each clip")
     if args.prompt_seconds is not None and not args.continue_from:
         raise ValueError("--prompt-seconds needs --continue-from AUDIO")
     if args.duration is not None and not args.duration > 0:
@@ -101,6 +108,7 @@ def fill(args: argparse.Namespace) -> None:
     if args.text or args.texts or args.unconditional is not None or not found:
         return
     args.text = [found["text"]] if found.get("text") else []
+    recorded.fill(args, bpm=found.get("bpm"), key=found.get("key"), timed=found.get("timed"))
     start = found.get("continued_from") or {}
     if start.get("file") and args.continue_from is None:
         args.continue_from = Path(str(start["file"]))
@@ -128,19 +136,22 @@ def generate_one(model: MAGNeT, args: argparse.Namespace, request: Request, seed
     from .. import __version__
     from ..models.settings import settings
     text, negative = request.text, request.negative or args.negative
+    wishes: dict[str, tp.Any] = {"bpm": args.bpm if request.bpm is None else request.bpm, "key": request.key or args.key}
+    description = add_wishes(text, **wishes)
     common: dict[str, tp.Any] = {"progress": output.is_watched(), "return_tokens": True, "seed": seed}
+    led = {"negative_descriptions": negative, "timed_descriptions": args.timed}
     started = time.perf_counter()
     if prompt is not None:
-        wav, tokens = model.generate_continuation(prompt.tensor(), prompt.sample_rate, [text],
-                                                  negative_descriptions=negative, **common)
-    elif text is None:
+        wav, tokens = model.generate_continuation(prompt.tensor(), prompt.sample_rate, [description], **led, **common)
+    elif description is None:
         wav, tokens = model.generate_unconditional(1, **common)
     else:
-        wav, tokens = model.generate([text], negative_descriptions=negative, **common)
+        wav, tokens = model.generate([description], **led, **common)
     took = time.perf_counter() - started
     metadata: dict[str, tp.Any] = {
-        "command": "generate", "text": text, "negative": negative, "seed": seed, "tokens": output.digest(tokens),
-        "took_seconds": round(took, 3), "plugin": __version__, "settings": settings(model)}
+        "command": "generate", "text": text, **wishes, "negative": negative, "timed": args.timed or None, "seed": seed,
+        "tokens": output.digest(tokens), "took_seconds": round(took, 3), "plugin": __version__,
+        "settings": settings(model)}
     if prompt is not None:
         metadata["continued_from"] = {"file": str(prompt.path), "seconds": prompt.seconds}
     name = text or ("continuation" if prompt is not None else "unconditional")

@@ -11,7 +11,7 @@ from .output import say
 
 #: What a clip may hold besides its settings, and the type of each.
 TYPES: dict[str, tp.Any] = {"text": str, "negative": str, "seed": int, "source": str, "arguments": dict,
-                            "continued_from": dict}
+                            "continued_from": dict, "bpm": (int, float), "key": str, "timed": list}
 
 
 def add_settings(one: argparse.ArgumentParser) -> None:

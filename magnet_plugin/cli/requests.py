@@ -10,8 +10,9 @@ from pathlib import Path
 
 from ..app import clip_settings
 from ..decoding.option_types import check_names
+from ..models.wishes import add_wishes
 
-COLUMNS = ("text", "negative", "seed", *clip_settings.TYPES)
+COLUMNS = ("text", "negative", "seed", "bpm", "key", *clip_settings.TYPES)
 STDIN = "-"
 
 
@@ -23,11 +24,14 @@ class Request:
         text: its description, or None.
         negative: description of what it should not be; None means that of the command.
         seed: seed of its first variation; None numbers it with the others.
+        bpm, key: added to the text, see `models.wishes`; None means those of the command.
         params: arguments of `set_generation_params` that differ from those of the command.
     """
     text: str | None
     negative: str | None = None
     seed: int | None = None
+    bpm: float | None = None
+    key: str | None = None
     params: dict[str, tp.Any] = dataclasses.field(default_factory=dict)
 
 
@@ -36,8 +40,8 @@ def add_texts(one: argparse.ArgumentParser) -> None:
     one.add_argument("text", nargs="*", metavar="TEXT", help="description of the music; each TEXT gives one clip. A "
                      "single - reads one text per line from standard input, and generates each as soon as it is read")
     one.add_argument("--texts", type=Path, metavar="FILE", help="file with one text per line; or a CSV file with a header, "
-                     "whose columns are text and, where wanted, negative, seed, duration and further settings, such as "
-                     "temperature and decoding_steps; empty cells have the values of the command line")
+                     "whose columns are text and, where wanted, negative, bpm, key, seed, duration and further "
+                     "settings, such as temperature and decoding_steps; empty cells have the values of the command line")
     one.add_argument("--unconditional", type=int, metavar="N", help="generate N clips without a text")
 
 
@@ -112,11 +116,16 @@ def _request(row: dict[str, tp.Any]) -> Request:
     if "" in row:
         raise ValueError("there are more cells than columns; put texts and numbers with commas in quotation marks")
     cells = {name: text.strip() for name, text in row.items() if text and text.strip()}
-    text, negative, seed = (cells.pop(name, None) for name in ("text", "negative", "seed"))
-    if negative is not None and text is None:
-        raise ValueError("negative needs a text to lead to")
+    text, negative, seed, tempo, key = (cells.pop(name, None) for name in ("text", "negative", "seed", "bpm", "key"))
+    if text is None and (negative or tempo or key):
+        raise ValueError("negative, bpm and key need a text")
     if seed is not None and not seed.removeprefix("-").isdecimal():
         raise ValueError(f"seed={seed!r} must be a whole number")
+    try:
+        bpm = None if tempo is None else float(tempo)
+    except ValueError:
+        raise ValueError(f"bpm={tempo!r} must be a number from 20 to 400") from None
+    add_wishes(text, bpm, key)
     params = {name: clip_settings.parse(name, value) for name, value in cells.items()}
     clip_settings.check(params)
-    return Request(text, negative, None if seed is None else int(seed), params)
+    return Request(text, negative, None if seed is None else int(seed), bpm, key, params)

@@ -1,17 +1,14 @@
 """What a generation is conditioned on: a text per sample, texts to lead away from, and texts that set in later."""
 import dataclasses
-import re
 import typing as tp
 
 from audiocraft.modules.conditioners import ConditioningAttributes
 
 from ..decoding.option_types import real
+from .wishes import add_wishes
 
 Description = tp.Optional[str]
 Timed = tp.Sequence[tuple[float, str]]
-_KEY = re.compile(r"([a-g])[ -]?(flat|sharp|b|#|♭|♯)?[ ]+([a-z]+)", re.IGNORECASE)
-_ACCIDENTALS = {"b": "flat", "♭": "flat", "#": "sharp", "♯": "sharp"}
-_MODES = ("major", "minor", "ionian", "dorian", "phrygian", "lydian", "mixolydian", "aeolian", "locrian")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,34 +62,8 @@ class Texts:
                                    negative=tuple(self.negative[row] for row in rows if self.negative))
 
     def with_wishes(self, bpm: tp.Optional[float] = None, key: tp.Optional[str] = None) -> "Texts":
-        """Add a tempo and a key to each description, in the words of the captions that models are trained on.
-
-        >>> Texts(("a reel",)).with_wishes(bpm=120, key="F# minor").descriptions
-        ('a reel in F sharp minor at 120 bpm',)
-
-        Args:
-            bpm: beats per minute, from 20 to 400.
-            key: tonic and mode, such as `D major` or `Bb dorian`.
-        Raises:
-            ValueError: a value is invalid, or a sample has no description.
-        """
-        wishes = []
-        if key is not None:
-            match = _KEY.fullmatch(key.strip())
-            if match is None or match[3].lower() not in _MODES:
-                raise ValueError(f"key={key!r} must be a tonic and a mode, such as 'D major' or 'F# minor'; modes are "
-                                 + ", ".join(_MODES))
-            accidental = (match[2] or "").lower()
-            tonic = " ".join(filter(None, (match[1].upper(), _ACCIDENTALS.get(accidental, accidental))))
-            wishes.append(f"in {tonic} {match[3].lower()}")
-        if bpm is not None:
-            if isinstance(bpm, bool) or not isinstance(bpm, (int, float)) or not 20 <= bpm <= 400:
-                raise ValueError(f"bpm={bpm!r} must be a number from 20 to 400")
-            wishes.append(f"at {bpm:g} bpm")
-        if wishes and None in self.descriptions:
-            raise ValueError("bpm and key are added to descriptions, but a sample has none; pass a text for each")
-        return dataclasses.replace(self, descriptions=tuple(" ".join([str(text), *wishes]) if wishes else text
-                                                            for text in self.descriptions))
+        """Add a tempo and a key to each description, see `add_wishes`."""
+        return dataclasses.replace(self, descriptions=tuple(add_wishes(text, bpm, key) for text in self.descriptions))
 
     def conditions(self, middle: float = 0.0) -> list[ConditioningAttributes]:
         """Return the conditions of a window with this middle in seconds; none if there is no text at all."""

@@ -54,16 +54,16 @@ def model(monkeypatch: pytest.MonkeyPatch) -> FakeModel:
     (["vary", "--preset", "medium"], {"preset": "medium"}), (["loop"], {"seam": 2.0})])
 def test_arguments_reach_the_model(args, asked, model, tmp_path, capsys):
     source = recording(tmp_path / "song.wav", 4.0)
-    more = ["--text", "a reel", "--negative", "an organ", "--seed", "7"]
+    more = ["--text", "a reel", "--negative", "an organ", "--seed", "7", "--bpm", "90", "--key", "Bb dorian"]
     assert main.main([args[0], str(source), *args[1:], *more, "--out", str(tmp_path / "out")]) == 0
     ((method, arguments),) = model.calls
     assert method == args[0]
-    texts = {"descriptions": ["a reel"], "negative_descriptions": "an organ"}
+    texts = {"descriptions": ["a reel in B flat dorian at 90 bpm"], "negative_descriptions": "an organ"}
     assert arguments == {**asked, **texts, "seed": 7, "progress": False}
     written = Path(capsys.readouterr().out.strip())
     assert written == tmp_path / "out" / f"song-{method}-001.wav"
     metadata = json.loads(written.with_suffix(".json").read_text())
-    expected = {"command": method, "arguments": asked, "text": "a reel", "negative": "an organ", "seed": 7,
+    expected = {"command": method, "arguments": asked, "text": "a reel", "negative": "an organ", "seed": 7, "bpm": 90.0,
                 "source": str(source)}
     assert {name: metadata[name] for name in expected} == expected and metadata["settings"]["temp"] == 2.0
 
@@ -86,6 +86,7 @@ def test_arguments_are_checked_before_torch_is_imported(tmp_path):
              "extend song.wav": "one of them above 0",
              "extend song.wav --after nan": "one of them above 0", "vary song.wav --strength 1.5": "must be from 0 to 1",
              "loop song.wav --seam 1.5": "at most half of the recording", "loop song.wav --negative x": "needs --text",
+             "loop song.wav --bpm 90": "--bpm: needs a text", "loop song.wav --text x --key H": "key='H' must be",
              "loop song.wav --top-p 2": "top_p=2.0", "loop song.wav --out ./song.wav": "is the recording itself"}
     code = ("import sys\nfrom magnet_plugin.cli import main\n"
             "for args in sys.argv[1:]:\n    assert main.main(args.split()) == 2, args\n"
@@ -103,13 +104,14 @@ def test_an_edit_is_made_again_from_its_file(model, tmp_path, capsys):
         assert main.main([*args, *out]) == 0
         return Path(capsys.readouterr().out.splitlines()[-1])
     source = str(recording(tmp_path / "song.wav"))
-    first = run("vary", source, "--preset", "small", "--text", "a reel", "--seed", "3", "--format", "flac")
+    first = run("vary", source, "--preset", "small", "--text", "a reel", "--key", "D major", "--seed", "3",
+                "--format", "flac")
     for file in (first, first.with_suffix(".json")):
         run("vary", "--settings", str(file))
         assert model.calls[-1] == model.calls[0]
     run("vary", "--settings", str(first), "--strength", "0.5", "--seed", "4")
     method, arguments = model.calls[-1]
-    assert (arguments["strength"], arguments["seed"], arguments["descriptions"]) == (0.5, 4, ["a reel"])
+    assert (arguments["strength"], arguments["seed"], arguments["descriptions"]) == (0.5, 4, ["a reel in D major"])
     assert "preset" not in arguments
     assert main.main(["loop", "--settings", str(first)]) == 2
     assert "this clip was made by magnet vary" in capsys.readouterr().err

@@ -141,6 +141,34 @@ def test_a_clip_is_made_again_from_its_file(model, run, tmp_path):
     assert model.calls[-1] == model.calls[-2] and model.calls[-1]["prompt"] == (2, 6000)
 
 
+def test_tempo_and_key_are_added_to_texts_and_kept_with_the_clip(model, run, tmp_path):
+    (tmp_path / "t.csv").write_text("text,bpm,key\na reel,,\na waltz,90,D major\n")
+    first, _ = run("--texts", str(tmp_path / "t.csv"), "--seed", "1", "--bpm", "120", "--key", "F# minor")
+    assert seeds(model) == [("a reel in F sharp minor at 120 bpm", 1), ("a waltz in D major at 90 bpm", 2)]
+    run("--settings", first, "--bpm", "140")
+    assert seeds(model)[-1] == ("a reel in F sharp minor at 140 bpm", 1)
+    assert Path(first).name == "a-reel-001.wav"
+
+
+def test_texts_that_set_in_later(model, run, tmp_path):
+    (first,) = run("a reel", "--at", "6", "a waltz", "--at", "9.5", "an air", "--seed", "1")
+    assert model.calls[-1]["timed_descriptions"] == [(6.0, "a waltz"), (9.5, "an air")]
+    run("--settings", first)
+    assert model.calls[-1] == model.calls[0]
+    run("--continue-from", str(wav_file(tmp_path / "p.wav", 2.0)), "--at", "3", "a waltz")
+    assert model.calls[-1]["timed_descriptions"] == [(3.0, "a waltz")]
+
+
+@pytest.mark.parametrize("args, said", [
+    (["x", "--bpm", "900"], "bpm=900.0 must be"), (["x", "--key", "H major"], "key='H major' must be"),
+    (["--unconditional", "1", "--bpm", "90", "--key", "D major"], "--bpm and --key: needs a text to be added to"),
+    (["x", "--at", "soon", "y"], "--at soon y: give seconds"), (["x", "--at", "-1", "y"], "--at -1 y: give seconds"),
+    (["x", "--at", "nan", "y"], "--at nan y: give seconds"),
+    (["--unconditional", "1", "--at", "2", "y"], "--at needs a text to be added to")])
+def test_invalid_tempos_keys_and_times(args, said, model, run):
+    assert run(*args, code=2) == [] and said in run.err[-1] and not model.calls
+
+
 def test_an_interrupt_leaves_the_finished_clips_and_nothing_else(model, run, monkeypatch, tmp_path):
     from magnet_plugin.app import clips
     save, finished = clips.save_clip, []

@@ -17,9 +17,9 @@ def test_a_table_has_settings_of_their_types(tmp_path: Path) -> None:
     (tmp_path / "t.CSV").write_text('seed,text,decoding_steps,use_sampling,rescorer,duration\n'
                                     '-3,"a reel, fast","20,10,10,10",false,//bundled/musicgen-16khz,2.5\n\n,,5 1 1 1,,,\n')
     assert requests.read_file(tmp_path / "t.CSV") == [
-        Request("a reel, fast", None, -3, {"decoding_steps": [20, 10, 10, 10], "use_sampling": False,
+        Request("a reel, fast", None, -3, params={"decoding_steps": [20, 10, 10, 10], "use_sampling": False,
                                            "rescorer": "//bundled/musicgen-16khz", "duration": 2.5}),
-        Request(None, None, None, {"decoding_steps": [5, 1, 1, 1]})]
+        Request(None, params={"decoding_steps": [5, 1, 1, 1]})]
 
 
 @pytest.mark.parametrize("table, said", [
@@ -28,11 +28,18 @@ def test_a_table_has_settings_of_their_types(tmp_path: Path) -> None:
     ("text,seed\nx,1\ny,one\n", "line 3: seed='one' must be a whole number"),
     ("text,top_p\nx,2\n", "line 2: top_p=2.0"), ("text,duration\nx,-1\n", "line 2: duration=-1.0"),
     ("text,seed\na reel, fast,1\n", "line 2: there are more cells than columns"),
-    ("text,negative\n,noise\n", "line 2: negative needs a text")])
+    ("text,negative\n,noise\n", "line 2: negative, bpm and key need a text"),
+    ("text,bpm\n,90\n", "line 2: negative, bpm and key need"), ("text,bpm\nx,fast\n", "line 2: bpm='fast' must be a number"),
+    ("text,bpm\nx,900\n", "line 2: bpm=900.0"), ("text,key\nx,H major\n", "line 2: key='H major'")])
 def test_invalid_tables(table: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(table)
     with pytest.raises(ValueError, match=f"t.csv.*{said}"):
         requests.read_file(tmp_path / "t.csv")
+
+
+def test_a_table_has_tempos_and_keys(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,bpm,key\na reel,92.5,\na waltz,,D minor\n")
+    assert requests.read_file(tmp_path / "t.csv") == [Request("a reel", bpm=92.5), Request("a waltz", key="D minor")]
 
 
 def test_files_that_hold_no_texts(tmp_path: Path) -> None:
