@@ -15,6 +15,7 @@ from . import (
     data,
     demo,
     doctor,
+    evaluate,
     export,
     extend,
     generate,
@@ -39,8 +40,8 @@ def parser() -> argparse.ArgumentParser:
                                   description="MAGNeT for AudioCraft: text to music by masked decoding.",
                                   epilog="To train a model: dora -P magnet_plugin run solver=magnet")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (generate, inpaint, extend, vary, loop, data, runs, export, inspect, doctor, bench, grid_report, demo,
-                   completion):
+    for module in (generate, inpaint, extend, vary, loop, data, runs, evaluate, export, inspect,
+                   doctor, bench, grid_report, demo, completion):
         module.add_parser(commands, common)
     return top
 

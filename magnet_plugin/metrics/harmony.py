@@ -54,11 +54,19 @@ def in_key(energy: torch.Tensor, key: str) -> torch.Tensor:
     Raises:
         ValueError: there is no such key.
     """
+    return energy[..., scale(key)].sum(-1) / energy.sum(-1).clamp_min(SILENCE)
+
+
+def scale(key: str) -> list[int]:
+    """Return the pitch classes of a key, such as `B flat major`; 0 is C.
+
+    Raises:
+        ValueError: there is no such key.
+    """
     tonic, _, mode = key.rpartition(" ")
     if tonic not in TONICS or mode not in MODES:
         raise ValueError(f"key={key!r} must be one of {', '.join(TONICS)} and one of {', '.join(MODES)}")
-    scale = [(TONICS.index(tonic) + step) % 12 for step in MODES[mode]]
-    return energy[..., scale].sum(-1) / energy.sum(-1).clamp_min(SILENCE)
+    return [(TONICS.index(tonic) + step) % 12 for step in MODES[mode]]
 
 
 def estimate_key(energy: torch.Tensor) -> list[str]:

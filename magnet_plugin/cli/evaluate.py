@@ -1,0 +1,99 @@
+"""`magnet evaluate`: scores of a model on held-out captions."""
+from __future__ import annotations
+
+import argparse
+import typing as tp
+from pathlib import Path
+
+from . import model_options
+from .deferred_imports import defer_imports
+from .numbers import integer_from
+from .output import say
+
+METRICS = ("instruments", "frechet", "kernel", "melody")
+#: Heads of the columns; the arrow points to where better clips are.
+HEADS = {"instruments": "instrument recognised ↑", "notes_per_second": "notes per second", "in_key": "share in key ↑",
+         "range": "range, semitones", "voices": "voices", "frechet": "Fréchet distance ↓",
+         "kernel_codec": "kernel distance, codec ↓", "kernel_timbre": "kernel distance, timbre ↓"}
+
+
+def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
+    """Add `magnet evaluate`."""
+    one = commands.add_parser("evaluate", parents=[common], help="score a model on held-out captions", description=(
+        "Generate clips from held-out captions and score them by judges that the model was not trained against, with 95% "
+        "intervals over clips and seeds. The same judges score the real clips, and the real clips after encoding and "
+        "decoding, which bound what a model can reach. Prints a Markdown table."))
+    one.add_argument("names", nargs="+", metavar="MODEL", help="models on one codec: //bundled/NAME, //sig/SIGNATURE, "
+                     "release folders or names on the hub; MAGNeT, MusicGen or AudioGen")
+    one.add_argument("--metrics", nargs="+", choices=METRICS, default=METRICS[:3], metavar="METRIC",
+                     help="instruments: share of clips whose instrument is recognised; frechet, kernel: distances to the "
+                          "real clips; melody: transcribed notes, which needs basic-pitch (default: "
+                          "instruments frechet kernel)")
+    one.add_argument("--clips", type=integer_from(3), default=96, metavar="N",
+                     help="number of held-out captions (default: 96)")
+    one.add_argument("--seeds", type=integer_from(1), default=3, metavar="N",
+                     help="number of seeds; each generates all captions once (default: 3)")
+    one.add_argument("--data", type=Path, metavar="DIR", help="folder of the folk data set, or output folder of "
+                     "`magnet data scan` (default: the data set of solver=magnet, which is rendered if missing)")
+    one.add_argument("--json", type=Path, metavar="FILE", help="also write the scores, the command and the "
+                     "versions to a file")
+    model_options.add_decoding(one)
+    one.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate the models one after the other and print the table."""
+    args.base = {}
+    model_options.clip_settings.check(model_options.params(args))
+    if args.data is not None and not args.data.is_dir():
+        raise ValueError(f"--data {args.data} is not a folder; give that of a data set")
+    defer_imports()
+    from .. import register
+    register()
+    from ..bench import records
+    from ..bench.quality import folk_splits
+    from ..metrics.evaluation import Evaluation
+    record = records.new_record("evaluate")
+    models = {name: load(name, model_options.params(args)) for name in args.names}
+    codec = next(iter(models.values())).compression_model
+    say("Judging the real clips …")
+    evaluation = Evaluation(codec, folk_splits(args.data), args.clips, args.metrics)
+    rows = evaluation.bounds()
+    for name, model in models.items():
+        rows[name] = evaluation.evaluate(model, range(args.seeds), lambda text, name=name: say(f"{name}, {text}"))
+        record["cases"] = [{"name": row, "scores": scores} for row, scores in rows.items()]
+        if args.json:
+            records.write(record, args.json)
+    print(table(rows), end="")
+    return 0
+
+
+def load(name: str, params: tp.Mapping[str, tp.Any]) -> tp.Any:
+    """Load a MAGNeT, or else a MusicGen or AudioGen; only a MAGNeT takes decoding options.
+
+    Raises:
+        ValueError: there is no such model, or it takes no options.
+    """
+    from .. import MAGNeT
+    from ..models.autoregressive import AutoregressiveModel
+    try:
+        model = MAGNeT.get_pretrained(name)
+    except ValueError as error:
+        try:
+            other = AutoregressiveModel.load(name)
+        except (ValueError, KeyError):
+            raise error from None
+        if params:
+            raise ValueError(f"{name} is no MAGNeT and takes no decoding options; evaluate it by itself") from None
+        return other
+    model.set_generation_params(**params)
+    return model
+
+
+def table(rows: tp.Mapping[str, tp.Mapping[str, tp.Sequence[float]]]) -> str:
+    """Return the scores as a Markdown table."""
+    from ..bench.markdown import markdown
+    columns = [name for name in HEADS if name in next(iter(rows.values()))]
+    return markdown(["", *(HEADS[name] for name in columns)], [
+        [row, *(f"{scores[name][0]:.3g} [{scores[name][1]:.3g}, {scores[name][2]:.3g}]" for name in columns)]
+        for row, scores in rows.items()])

@@ -1,0 +1,147 @@
+"""Evaluation of a model on held-out captions, by judges that it was not trained against, with 95% intervals.
+
+Every judge is also applied to the real clips and to the real clips after encoding and decoding: what it says of them bounds
+what it can say of a model.
+"""
+from __future__ import annotations
+
+import typing as tp
+from pathlib import Path
+
+import torch
+
+from ..data.clips import batches, read_clips
+from .bootstrap import mean_interval
+from .codec import Codec, reconstruct
+from .frechet import Moments, frechet_distance, latents
+from .instruments import InstrumentClassifier
+from .jackknife import jackknife
+from .kernel_distance import KernelDistance
+from .melody import NAMES as MELODY
+from .melody import melody
+from .notes import NoteTranscriber
+
+METRICS = ("instruments", "frechet", "kernel", "melody")
+BATCH = 8
+Audio = tp.Sequence[torch.Tensor]               # batches [B, 1, samples]
+Scores = dict[str, list[float]]                 # value, and the ends of its interval
+Log = tp.Callable[[str], None]
+
+
+class Evaluation:
+    """Held-out clips and the judges.
+
+    Args:
+        codec: of the models that are compared; `frechet` and `kernel_codec` can only be compared under one codec.
+        splits: manifest folders of the clips that the classifier is trained on, and of the held-out clips.
+        clips: number of held-out clips, at least 3.
+        metrics: some of METRICS.
+        training_clips: number of clips that the classifier is trained on; None uses all.
+    Raises:
+        ValueError: there is no such metric, there are too few clips, or a clip lacks its caption, instrument or key.
+        ImportError: a package of `melody` is missing.
+    """
+
+    def __init__(self, codec: Codec, splits: tuple[Path, Path], clips: int, metrics: tp.Sequence[str] = METRICS,
+                 training_clips: tp.Optional[int] = None) -> None:
+        unknown = [name for name in metrics if name not in METRICS]
+        if unknown or not metrics:
+            raise ValueError(f"metrics={list(metrics)}: choose from {', '.join(METRICS)}")
+        self.codec, self.metrics = codec, metrics
+        self.transcriber = NoteTranscriber() if "melody" in metrics else None
+        self.heldout = read_clips(splits[1], clips)
+        if len(self.heldout) < 3:
+            raise ValueError(f"{splits[1]} has {len(self.heldout)} clips; intervals need at least 3")
+        self.captions = [clip.field("description") for clip in self.heldout]
+        self.instruments = [clip.field("instrument") for clip in self.heldout] if "instruments" in metrics else []
+        self.keys = [clip.field("key") for clip in self.heldout] if self.transcriber else []
+        self.classifier = None
+        if {"instruments", "kernel"} & {*metrics}:
+            self.classifier = InstrumentClassifier.train(splits[0], training_clips)
+        self.audio = [wav for _, wav in batches(self.heldout, codec.sample_rate, BATCH)]
+        self.real = ClipEmbeddings(self.audio, codec, self.classifier, metrics)
+
+    def bounds(self) -> dict[str, Scores]:
+        """Judge the real clips, and the real clips after encoding and decoding."""
+        coded = [reconstruct(self.codec, wav) for wav in self.audio]
+        return {"real clips": self.judge([self.audio]), "through the codec": self.judge([coded])}
+
+    def evaluate(self, model: tp.Any, seeds: tp.Iterable[int], log: Log = lambda text: None) -> Scores:
+        """Generate all captions with each seed, and judge the clips.
+
+        Args:
+            model: generates audio by `generate(descriptions, seed=...)`.
+            seeds: of generation. A batch of captions has a seed of its own.
+            log: receives a message before each seed.
+        """
+        made = []
+        for seed in seeds:
+            log(f"seed {seed}: {len(self.captions)} clips")
+            clips = (model.generate(self.captions[first:first + BATCH], seed=1000 * seed + first)
+                     for first in range(0, len(self.captions), BATCH))
+            made.append([wav.float().cpu().mean(1, keepdim=True) for wav in clips])
+        return self.judge(made)
+
+    def judge(self, made: tp.Sequence[Audio]) -> Scores:
+        """Judge clips in the order of the captions, by one or more seeds."""
+        found = [ClipEmbeddings(audio, self.codec, self.classifier, self.metrics) for audio in made]
+        scores: Scores = {}
+        if "instruments" in self.metrics:
+            correct = [[float(one == other) for one, other in zip(seed.instruments, self.instruments, strict=True)]
+                       for seed in found]
+            scores["instruments"] = mean_interval(torch.tensor(correct))
+        if "melody" in self.metrics:
+            rows = [self._melodies(audio) for audio in made]
+            scores |= {name: mean_interval(torch.tensor([[row[name] for row in seed] for seed in rows])) for name in MELODY}
+        if "frechet" in self.metrics:
+            scores["frechet"] = jackknife(lambda kept: sum(
+                frechet_distance(seed.gaussian(kept), self.real.gaussian(kept)) for seed in found) / len(found),
+                len(self.captions), correct=True)
+        if "kernel" in self.metrics:
+            for space in ("codec", "timbre"):
+                distance = KernelDistance(torch.stack([seed.points[space] for seed in found]), self.real.points[space])
+                scores[f"kernel_{space}"] = jackknife(distance, len(self.captions))
+        return scores
+
+    def _melodies(self, audio: Audio) -> list[dict[str, float]]:
+        assert self.transcriber is not None
+        rate = self.codec.sample_rate
+        clips = [wav[0] for batch in audio for wav in batch]
+        return [melody(self.transcriber.transcribe(wav, rate), len(wav) / rate, key)
+                for wav, key in zip(clips, self.keys, strict=True)]
+
+
+class ClipEmbeddings:
+    """What the judges need of a set of clips, clip by clip.
+
+    Attributes:
+        instruments: as the classifier predicts them.
+        points: embeddings [N, D] by space: mean and deviation over time of the codec's latents, and timbre features.
+    """
+
+    def __init__(self, audio: Audio, codec: Codec, classifier: tp.Optional[InstrumentClassifier], metrics: tp.Sequence[str]
+                 ) -> None:
+        self.instruments: list[str] = []
+        self.moments: list[Moments] = []
+        codec_points, timbre_points = [], []
+        for wav in audio:
+            if classifier is not None:
+                self.instruments += classifier.predict(wav, codec.sample_rate)
+                timbre_points.append(classifier.embed(wav, codec.sample_rate))
+            if {"frechet", "kernel"} & {*metrics}:
+                for clip in wav:
+                    frames = latents(codec, clip[None])
+                    self.moments.append(Moments())
+                    self.moments[-1].add(frames)
+                    codec_points.append(torch.cat([frames.mean(0), frames.std(0)])[None])
+        self.points = {"codec": torch.cat(codec_points) if codec_points else torch.empty(0),
+                       "timbre": torch.cat(timbre_points) if timbre_points else torch.empty(0)}
+
+    def gaussian(self, kept: torch.Tensor) -> tp.Any:
+        """Return mean and covariance of the latents of the clips that a mask, Bool [N], selects."""
+        total = Moments()
+        chosen = [one for one, keep in zip(self.moments, kept.tolist(), strict=True) if keep]
+        total.count = torch.stack([one.count for one in chosen]).sum(0)
+        total.total = torch.stack([one.total for one in chosen]).sum(0)
+        total.products = torch.stack([one.products for one in chosen]).sum(0)
+        return total.gaussian()

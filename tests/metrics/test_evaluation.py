@@ -1,0 +1,50 @@
+"""The evaluation of a model of tones that follows its captions, and of one that does not."""
+from pathlib import Path
+
+import pytest
+
+from magnet_plugin.metrics.evaluation import Evaluation
+
+from ..helpers.tones import RoundingCodec, ToneModel, ToneSet
+
+METRICS = ("instruments", "frechet", "kernel")
+
+
+@pytest.fixture(scope="module")
+def folders(tone_set: ToneSet) -> tuple[Path, Path]:
+    return tone_set(45, 0), tone_set(30, 1)
+
+
+@pytest.fixture(scope="module")
+def evaluation(folders: tuple[Path, Path]) -> Evaluation:
+    return Evaluation(RoundingCodec(), folders, 30, METRICS)
+
+
+def test_a_model_that_follows_its_captions_scores_better_outside_of_the_intervals(evaluation: Evaluation) -> None:
+    good, bad = ToneModel(), ToneModel(follows_text=False)
+    scores = {"good": evaluation.evaluate(good, range(2)), "bad": evaluation.evaluate(bad, range(2))}
+    for name in scores["good"]:
+        for value, low, high in (scores["good"][name], scores["bad"][name]):
+            assert low <= value <= high, name
+    assert scores["good"]["instruments"][1] > scores["bad"]["instruments"][2]
+    assert len({*good.seeds}) == len(good.seeds) == 8, "no two batches share a seed"
+
+
+def test_the_real_clips_are_the_bound(evaluation: Evaluation) -> None:
+    bounds = evaluation.bounds()
+    assert list(bounds) == ["real clips", "through the codec"]
+    assert bounds["real clips"]["instruments"][0] > 0.9
+    assert bounds["real clips"]["frechet"][0] == pytest.approx(0, abs=1e-3)
+    assert bounds["real clips"]["kernel_codec"][0] < bounds["real clips"]["kernel_codec"][2] < 0.05
+
+
+def test_only_what_is_asked_for_is_computed(folders: tuple[Path, Path]) -> None:
+    one = Evaluation(RoundingCodec(), folders, 6, ["frechet"])
+    assert one.classifier is None and set(one.judge([one.audio])) == {"frechet"}
+
+
+def test_wrong_arguments_are_refused(folders: tuple[Path, Path]) -> None:
+    with pytest.raises(ValueError, match="choose from instruments, frechet, kernel, melody"):
+        Evaluation(RoundingCodec(), folders, 6, ["fad"])
+    with pytest.raises(ValueError, match="at least 3"):
+        Evaluation(RoundingCodec(), folders, 2, ["frechet"])
