@@ -181,6 +181,8 @@ def build(kind: str, source: str, after: tp.Sequence[str], out: Path, *, data: t
     with tempfile.TemporaryDirectory(prefix="_", dir=out.parent) as name:
         folder = Path(name).resolve()
         export(source_name(source), folder, half=True)
+        for copy in folder.glob("*.safetensors"):           # The package holds all weights once.
+            copy.unlink()
         if kind != "codec":
             refer_to_bundled_codec(folder, cfg.compression_model_checkpoint)
         files = file_sizes(folder)

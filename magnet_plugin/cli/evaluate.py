@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
     evaluation = Evaluation(codec, folk_splits(args.data), args.clips, args.metrics)
     rows = evaluation.bounds()
     for name, model in models.items():
-        rows[name] = evaluation.evaluate(model, range(args.seeds), lambda text, name=name: say(f"{name}, {text}"))
+        say(f"Judging {name} …")
+        rows[name] = evaluation.evaluate(model, range(args.seeds), say)
         record["cases"] = [{"name": row, "scores": scores} for row, scores in rows.items()]
         if args.json:
             records.write(record, args.json)

@@ -78,7 +78,7 @@ def test_audiocraft_reads_scanned_audio(audiocraft: Any, audio: Path, tmp_path: 
     """With and without captions; AudioCraft could not open the `.FLAC` file under its own name."""
     music, sound = audiocraft
     (audio / "one" / "take 0.txt").write_text("a low sine")
-    report = scan(audio, tmp_path / "out", {"train": 1.0}, progress=False)
+    report = scan(audio, tmp_path / "out", {"train": 1.0}, progress=False, name_captions=False)
     for kind in (music.MusicDataset, sound.SoundDataset):
         data = kind.from_meta(report.folders["train"], segment_duration=None, sample_rate=8000, channels=1,
                               shuffle=False)
