@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..app import clip_settings
 from ..decoding.options import CHOICES, GenerationOptions
-from ..decoding.presets import STEPS
+from ..decoding.presets import EDIT, NAMES
 from ..decoding.rescoring_options import DEFAULT_WEIGHT
 from .deferred_imports import defer_imports
 from .device import HELP as DEVICE_HELP
@@ -32,8 +32,15 @@ PARAMS = ("temperature", "top_p", "top_k", "max_cfg_coef", "min_cfg_coef", "deco
 FIELDS = {field.name: field for field in dataclasses.fields(GenerationOptions)}
 
 
-def add_model(one: argparse.ArgumentParser, preset: str = "--preset") -> None:
-    """Add the model, its device, seeds and what sets many options at once; `preset` is the name of the preset's option."""
+def add_model(one: argparse.ArgumentParser, preset: str = "--preset", default: str | None = None) -> None:
+    """Add the model, its device, seeds and what sets many options at once.
+
+    Args:
+        one: the command's parser.
+        preset: name of the option for a preset.
+        default: the preset that the command uses by itself.
+    """
+    one.set_defaults(default_preset=default)
     one.add_argument("--model", metavar="NAME",
                      help="//bundled/NAME, //sig/SIGNATURE, a release folder, or the name of a model on Hugging Face "
                           f"(default: {MODEL})")
@@ -42,19 +49,22 @@ def add_model(one: argparse.ArgumentParser, preset: str = "--preset") -> None:
                      help="seed of the first clip; later clips use N+1, N+2, … (default: random, and printed)")
     one.add_argument("--n", type=integer_from(1), default=1, metavar="N", help="number of variations of each clip, which "
                      "have different seeds (default: %(default)s)")
-    one.add_argument(preset, dest="decoding_preset", choices=tuple(STEPS), help="decoding options: those of the paper for "
-                     "this kind of model (paper), with half (fast) or a quarter (draft) of its decoding steps, or the best "
-                     "ones that are known, which are those of the paper (best); options that are given have priority")
+    one.add_argument(preset, dest="decoding_preset", choices=NAMES, help="decoding options: those of the paper for this "
+                     "kind of model (paper), with half (fast) or a quarter (draft) of its decoding steps, the best ones "
+                     "that are known, which are those of the paper (best), or those for filling in a recording: less "
+                     "random, and with weaker guidance (edit); options that are given have priority (default: "
+                     f"{default or 'the defaults below'})")
     add_settings(one)
 
 
 def add_decoding(one: argparse.ArgumentParser) -> None:
-    """Add the options of `GenerationOptions`, with its types, choices and defaults."""
+    """Add the options of `GenerationOptions`, with its types, choices and defaults, after those of `add_model`."""
+    preset = EDIT if one.get_default("default_preset") == "edit" else {}
     group = one.add_argument_group("decoding options")
 
     def add(option: str, text: str, field: str = "", metavar: str | None = None) -> None:
         name = field or option.removeprefix("--").replace("-", "_")
-        default = FIELDS[name].default
+        default = preset.get(name, FIELDS[name].default)
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         group.add_argument(option, type=steps if isinstance(default, tuple) else type(default), metavar=metavar,
                            choices=CHOICES.get(name), help=f"{text} (default: {shown})")
@@ -141,5 +151,5 @@ def load(args: argparse.Namespace) -> MAGNeT:
 
 def arguments(args: argparse.Namespace, model: MAGNeT) -> dict[str, tp.Any]:
     """Return the arguments of `set_generation_params` that the options stand for."""
-    preset = model.preset_arguments(args.decoding_preset) if args.decoding_preset else {}
-    return {**args.base, **preset, **params(args)}
+    name = args.decoding_preset or (None if args.base else args.default_preset)
+    return {**args.base, **(model.preset_arguments(name) if name else {}), **params(args)}

@@ -7,6 +7,7 @@ import torch
 from .known_tokens import KnownTokens
 
 ORDERS = ("forward", "alternate")
+AUTO = "auto"           # alternate for clips that are generated from a text, forward for others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +35,8 @@ def plan_windows(free: tp.Sequence[bool], size: int, overlap: int, order: str = 
         free: whether something is unknown in a frame, for each of T frames.
         size: frames in a window; clips that are not longer are one window.
         overlap: frames that a window shares with the one before it.
-        order: `forward`, or `alternate` for every other window first, and then those between them, which see both
-            neighbours.
+        order: `forward`, or `alternate`: every other window does not see the one before it, which follows at once and sees
+            both neighbours. Finished audio is one window late.
     Returns:
         Windows in the order of decoding.
     Raises:
@@ -61,8 +62,13 @@ def plan_windows(free: tp.Sequence[bool], size: int, overlap: int, order: str = 
         windows.append(Window(start, start + size))
         frame = last + 1
     if order == "alternate":
-        windows = _useful(windows[::2] + windows[1::2], free)
+        windows = _useful((windows[number] for number in _alternate(len(windows))), free)
     return windows
+
+
+def _alternate(count: int) -> list[int]:
+    """Numbers of windows: 0, 2, 1, 4, 3, …"""
+    return sorted(range(count), key=lambda number: number + 1.5 * (number % 2))
 
 
 def _useful(windows: tp.Iterable[Window], free: tp.Sequence[bool]) -> list[Window]:

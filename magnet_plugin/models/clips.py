@@ -8,7 +8,7 @@ import torch
 from ..decoding.known_tokens import KnownTokens
 from ..decoding.magnet import Callback
 from ..decoding.random_source import place_seeds
-from ..decoding.windows import Window, decode_windows, plan_windows
+from ..decoding.windows import AUTO, Window, decode_windows, plan_windows
 from .generation import frames
 from .progress import Progress
 from .settings import ConfigurableModel
@@ -67,16 +67,26 @@ class ClipModel(ConfigurableModel):
         """Place the windows of each sample, which depend on nothing else, so that it can be reproduced alone."""
         overlap = self._overlap(tp.cast(float, self.extend_stride))
         rows: dict[tuple[Window, ...], list[int]] = {}
+        orders = [self._order(own, texts.of([row]), overlap) for row, own in enumerate(known.known)]
         for row, free in enumerate((~known.known).any(dim=1).tolist()):
-            windows = plan_windows(free, self.window_frames, overlap, self.window_order)
-            rows.setdefault(tuple(windows), []).append(row)
+            rows.setdefault(tuple(plan_windows(free, self.window_frames, overlap, orders[row])), []).append(row)
         most = max(map(len, rows))
         if most > 1:
             logger.info("%g s are decoded in %d windows of %g s that overlap by %g s (extend_stride=%g, window_order=%s)",
                         known.tokens.shape[-1] / self.frame_rate, most, self.max_duration, overlap / self.frame_rate,
-                        self.extend_stride, self.window_order)
+                        self.extend_stride, " and ".join(sorted(set(orders))))
         return [_Group(windows, own, KnownTokens(known.tokens[own], known.known[own]), texts.of(own),
                        None if seeds is None else [seeds[row] for row in own]) for windows, own in rows.items()]
+
+    def _order(self, known: torch.Tensor, texts: Texts, overlap: int) -> str:
+        """Return the order of windows of one sample: that of the settings, or, by default, the one that drifts less.
+
+        Windows that see nothing before them have the key and the instrument of their text, but if there is none, or if a
+        recording goes on, these are only known from the window before (docs/results/bench.md, long clips).
+        """
+        if self.window_order != AUTO:
+            return self.window_order
+        return "alternate" if texts.have_words and not known.any() and 2 * overlap < self.window_frames else "forward"
 
     def _counts(self, part: KnownTokens, start: int) -> list[int]:
         """Return the number of steps of each codebook of a window whose first frames are given or autoregressive."""

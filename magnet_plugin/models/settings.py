@@ -10,7 +10,7 @@ from ..decoding.options import GenerationOptions, PromptOptions, default_steps
 from ..decoding.presets import preset_arguments
 from ..decoding.rescoring import Rescorer
 from ..decoding.rescoring_options import weight_of
-from ..decoding.windows import plan_windows
+from ..decoding.windows import AUTO, ORDERS, plan_windows
 from .auxiliary import AuxiliaryModels, Source
 from .generation import frames
 from .lm_hybrid import HybridMagnetLMModel
@@ -51,7 +51,7 @@ class ConfigurableModel(BaseGenModel):
                               prompt_model: tp.Optional[Source] = None, prompt_duration: tp.Optional[float] = None,
                               prompt_cfg_coef: tp.Optional[float] = None, prompt_temperature: tp.Optional[float] = None,
                               prompt_top_k: tp.Optional[int] = None, extend_stride: tp.Optional[float] = None,
-                              window_order: str = "forward", **others: tp.Any) -> None:
+                              window_order: str = AUTO, **others: tp.Any) -> None:
         """Set generation parameters, see `GenerationOptions`. Those that are not given return to their defaults.
 
         Args:
@@ -66,7 +66,8 @@ class ConfigurableModel(BaseGenModel):
                 of the clip; 0 for others. If it equals `duration`, a hybrid model generates the whole clip autoregressively.
                 With an audio prompt, a prompt model counts them from the start of the clip, a hybrid model from its end.
             prompt_cfg_coef, prompt_temperature, prompt_top_k: guidance and sampling of those seconds (the model's own).
-            extend_stride, window_order: seconds from one window to the next (0.6 of a window), and see `plan_windows`.
+            extend_stride: seconds from one window to the next (0.6 of a window).
+            window_order: see `plan_windows`; `auto` is `alternate` for texts and short overlaps, else `forward`.
             **others: fields of `GenerationOptions` and `RescoringOptions`: engine, precision, guidance_interval,
                 guidance_every, rescorer_stages, rescorer_every, rescorer_cfg_coef, rescorer_fill, ...
         Raises:
@@ -80,8 +81,7 @@ class ConfigurableModel(BaseGenModel):
             "span_scoring": span_scoring, "anneal_temp": anneal_temp,
             "rescorer_weight": weight_of(rescorer_weight, rescorer), **others})
         options.check_codebooks(self.lm.n_q)
-        duration = self._check_duration(duration)
-        stride = self._check_windows(extend_stride, window_order)
+        duration, stride = self._check_duration(duration), self._check_windows(extend_stride, window_order)
         overrides = _given(cfg_coef=prompt_cfg_coef, temperature=prompt_temperature, top_k=prompt_top_k)
         hybrid, first_window = isinstance(self.lm, HybridMagnetLMModel), min(duration, self.max_duration)
         seconds = prompt_seconds(prompt_duration, first_window, hybrid, prompt_model is not None, bool(overrides))
@@ -112,7 +112,9 @@ class ConfigurableModel(BaseGenModel):
 
     def _check_windows(self, stride: tp.Optional[float], order: str) -> float:
         stride = DEFAULT_STRIDE * self.max_duration if stride is None else real("extend_stride", stride)
-        plan_windows([], self.window_frames, self._overlap(stride), order)
+        if order not in (AUTO, *ORDERS):
+            raise ValueError(f"window_order={order!r} is unknown; choose one of {', '.join((AUTO, *ORDERS))}")
+        plan_windows([], self.window_frames, self._overlap(stride), ORDERS[0] if order == AUTO else order)
         return stride
 
     @property
@@ -126,7 +128,8 @@ class ConfigurableModel(BaseGenModel):
 
     def set_preset(self, name: str) -> None:
         """Use a preset: the paper's settings for this model (`paper`), half (`fast`) or a quarter (`draft`) of their steps,
-        the best ones known (`best`), or the paper's for `music-10s`, `music-30s` or `sound-10s`.
+        the best ones known (`best`), those for filling in a recording (`edit`), or the paper's for `music-10s`, `music-30s`
+        or `sound-10s`.
 
         All other settings return to their defaults: `rescorer`, `prompt_model` and `prompt_duration`, and `duration`, which
         the names of presets do not set.

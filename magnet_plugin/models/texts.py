@@ -61,6 +61,11 @@ class Texts:
         return dataclasses.replace(self, descriptions=tuple(self.descriptions[row] for row in rows),
                                    negative=tuple(self.negative[row] for row in rows if self.negative))
 
+    @property
+    def have_words(self) -> bool:
+        """Whether each sample has a text, or gets one that sets in later."""
+        return bool(self.timed) or None not in self.descriptions
+
     def with_wishes(self, bpm: tp.Optional[float] = None, key: tp.Optional[str] = None) -> "Texts":
         """Add a tempo and a key to each description, see `add_wishes`."""
         return dataclasses.replace(self, descriptions=tuple(add_wishes(text, bpm, key) for text in self.descriptions))

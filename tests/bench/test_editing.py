@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from magnet_plugin.bench.editing import record, rows, table
+from magnet_plugin.bench.editing import pictures, record, rows, table
 from magnet_plugin.bench.editing.clips import Bench, Sounds, over_seeds
 from magnet_plugin.bench.measure import silent
 from magnet_plugin.cli.main import main
 from magnet_plugin.metrics.instruments import InstrumentClassifier
+from magnet_plugin.models import keep
+from magnet_plugin.models.keep_mask import Clip
 
 from ..helpers.tones import RATE, RoundingCodec, tones, write_tones
 
@@ -29,6 +31,9 @@ class Model:
 
     def set_generation_params(self, **params: tp.Any) -> None:
         self.params.append(params)
+
+    def set_preset(self, name: str) -> None:
+        self.params.append({"preset": name})
 
     def tokens(self, audio: torch.Tensor) -> torch.Tensor:
         return self.compression_model.encode(audio)[0]
@@ -92,6 +97,27 @@ def test_both_values_of_upper_codebooks_are_measured(bench: tp.Callable[..., Ben
     subject = bench()
     rows.second(subject)
     assert subject.model.params == [{}, {"upper_codebooks": "shown"}, {"upper_codebooks": "hidden"}]
+
+
+def test_controls_of_a_preset_are_generated_by_it(bench: tp.Callable[..., Bench]) -> None:
+    subject = bench()
+    found = rows.second_by_preset(subject)
+    assert subject.model.params == [{"preset": "edit"}]
+    assert found["inpainted"]["latents"] == found["inpainted"]["angle"] == [0, 0, 0]
+    for name in ("silence", "caption without context", "neither caption nor context", "unrelated clip"):
+        assert found[f"inpainted − {name}"]["angle"][2] < 0, name
+    assert set(found["silence"]) == {"latents", "angle"}
+
+
+def test_the_angle_of_latents_does_not_depend_on_how_loud_a_clip_is(bench: tp.Callable[..., Bench]) -> None:
+    subject, frames = bench(), torch.arange(FRAMES + 1) % 2 == 0
+    subject.model.compression_model.decode_latent = lambda codes: codes.double()
+    real = subject.real.tokens.double()
+    centre = real.mean((0, 2), keepdim=True)
+    for factor, expected in ((0.25, 0.0), (1.0, 0.0), (4.0, 0.0), (-1.0, 2.0)):
+        found = subject.latent_distances(Sounds(subject.real.audio, centre + factor * (real - centre)), frames)
+        assert torch.allclose(found["angle"], torch.full((4,), expected, dtype=torch.double), atol=1e-3), factor
+        assert (found["latents"] > 0).all() == (factor != 1.0)
 
 
 def test_periodic_masks_free_as_many_frames_as_asked_in_the_middle() -> None:
@@ -174,9 +200,19 @@ def test_negative_numbers_and_points_in_the_table() -> None:
     assert table.cell({"same_key": [1.0, 1.0, 1.0]}, "same_key") == "100%"
 
 
+def test_pictures_are_small_files(bench: tp.Callable[..., Bench], tmp_path: Path) -> None:
+    subject = bench(lambda audio: audio.flip(-1)).real
+    panels = [("before", subject.audio[0], []), ("after", subject.audio[1], [(0.5, 1.5)])]
+    clip = Clip(4, 100, 50.0, 1, subject.audio[:1], RATE)
+    for name, figure in (("panels", pictures.draw_panels(panels, RATE)), ("windows", pictures.draw_windows(50, 50.0, 3.4)),
+                         ("masks", pictures.draw_masks([keep.prefix(1.0), keep.every(10)], clip))):
+        path = pictures.save(figure, tmp_path / f"{name}.png")
+        assert path.read_bytes().startswith(b"\x89PNG") and 2000 < path.stat().st_size < 150_000, name
+
+
 def test_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str], bench: tp.Callable[..., Bench]) -> None:
-    with pytest.raises(ValueError, match="--only x: editing has no such unit; give part of one of: second; vary"):
-        record.measure((tmp_path, tmp_path), 3, [0], silent, tmp_path, ["x"])
+    with pytest.raises(ValueError, match="--only flute: editing has no such unit; give part of one of: second; second"):
+        record.measure((tmp_path, tmp_path), 3, [0], silent, tmp_path, ["flute"])
     folder = write_tones(tmp_path, 3, 0)
     with pytest.raises(ValueError, match=r"clips of 2.2 s, the length of the model's own clips; got 3 of \[1.0\] s"):
         Bench.load(bench().model, (folder, folder), 3, [0], silent)

@@ -17,6 +17,12 @@ def test_faster_presets_change_only_the_number_of_steps(name: str, codebooks: in
     assert given == {**paper, "decoding_steps": steps}
 
 
+@pytest.mark.parametrize("sound", [False, True])
+def test_editing_samples_less_randomly_and_with_weaker_guidance(sound: bool) -> None:
+    given, paper = preset_arguments("edit", 4, 10.0, sound), preset_arguments("paper", 4, 10.0, sound)
+    assert given == {**paper, "temperature": 1.0, "max_cfg_coef": 3.0}
+
+
 def test_presets_of_the_paper_are_found_by_their_own_names() -> None:
     assert preset_arguments("sound-10s", 4, 30.0, False) == preset_arguments("paper", 4, 10.0, True)
     with pytest.raises(ValueError, match="slow"):

@@ -48,6 +48,7 @@ def test_windows_reach_every_free_frame_and_each_fills_in_some(plan: tuple[list[
 
 @pytest.mark.parametrize("length, order, expected", [
     (25, "forward", [(0, 10), (6, 16), (12, 22), (15, 25)]), (25, "alternate", [(0, 10), (12, 22), (6, 16), (15, 25)]),
+    (34, "alternate", [(0, 10), (12, 22), (6, 16), (24, 34), (18, 28)]),
     (20, "forward", [(0, 10), (6, 16), (10, 20)]), (20, "alternate", [(0, 10), (10, 20)]),
     (10, "forward", [(0, 10)]), (11, "alternate", [(0, 10), (1, 11)]), (3, "forward", [(0, 3)])])
 def test_windows_of_ten_frames_overlap_by_four(length: int, order: str, expected: list[tuple[int, int]]) -> None:

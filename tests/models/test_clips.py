@@ -189,11 +189,12 @@ def test_memory_and_work_do_not_grow_with_the_length(monkeypatch: pytest.MonkeyP
     assert max(codec.lengths) <= longest and sum(codec.lengths) <= (100 + 92) * FRAMES + 8 * 4 * FRAMES
 
 
-def test_five_minutes_of_the_bundled_model(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("order, late", [("forward", 1), ("alternate", 2)])
+def test_five_minutes_of_the_bundled_model(order: str, late: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the bookkeeping of its tokens: a cheap function is in the place of the language model."""
     magnet_plugin.register()
     model = MAGNeT.get_pretrained("//bundled/magnet-16khz", device="cpu")
-    model.set_generation_params(duration=300.0)
+    model.set_generation_params(duration=300.0, window_order=order)
     codec = model.compression_model
     frames, free, longest = round(300 * codec.frame_rate), list[int](), list[int]()
 
@@ -212,14 +213,15 @@ def test_five_minutes_of_the_bundled_model(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(model.lm, "generate", generate)
     monkeypatch.setattr(codec, "decode", decode)
-    pieces: list[float] = []
+    pieces: list[tuple[float, int]] = []
     audio, tokens = model.generate(["a fast reel"], return_tokens=True, seed=1,
-                                   on_window=lambda audio, start: pieces.append(start))
+                                   on_window=lambda audio, start: pieces.append((start, len(free))))
     assert tokens.shape == (1, 4, frames) and audio.shape == (1, 1, 300 * 16000) and sum(free) == frames
     assert torch.equal(audio[0, 0, ::320].long(), tokens[0, 0]), "each frame is decoded once, in its place"
     assert max(longest) <= (codec_chunks.PIECE + 2 * codec_chunks.MARGIN) * codec.frame_rate
     window = round(model.max_duration * codec.frame_rate)
-    assert len(free) == math.ceil((frames - window) / (0.6 * window)) + 1 == len(pieces) and pieces == sorted(pieces)
+    assert len(free) == math.ceil((frames - window) / (0.6 * window)) + 1 and pieces == sorted(pieces)
+    assert [after for _, after in pieces] == [*range(1, len(free), late), len(free)], "finished audio is not held back"
 
 
 def test_progress_counts_the_steps_of_all_windows_and_of_the_prompt_model() -> None:
@@ -231,11 +233,33 @@ def test_progress_counts_the_steps_of_all_windows_and_of_the_prompt_model() -> N
     assert seen == [(done, total) for done in range(1, total + 1)]
 
 
+@pytest.mark.parametrize("stride, expected", [(0.6, "alternate"), (0.5, "forward")])
+def test_clips_from_a_text_are_decoded_in_alternation_where_windows_leave_gaps(
+        stride: float, expected: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    model = toy_magnet(duration=2.6, extend_stride=stride)
+    calls = watch(model, monkeypatch)
+
+    def order(make: tp.Callable[[], tp.Any]) -> str:
+        calls.clear(), caplog.clear()
+        with caplog.at_level(logging.INFO, logger="magnet_plugin.models.clips"):
+            make()
+        return caplog.records[0].message.split("window_order=")[1].removesuffix(")")
+
+    assert order(lambda: model.generate(["a reel"], seed=1)) == expected
+    assert order(lambda: model.generate([None], timed_descriptions=[(0, "a reel")], seed=1)) == expected
+    for goes_on in (lambda: model.generate_unconditional(1, seed=1),
+                    lambda: model.generate_continuation(sound(160), RATE, ["a reel"], seed=1),
+                    lambda: model.extend(sound(RATE), RATE, after=2.0, descriptions=["a reel"], seed=1)):
+        assert order(goes_on) == "forward"
+    mixed = " and ".join(sorted({expected, "forward"}))
+    assert order(lambda: model.generate(["a reel", None], seed=[1, 2])) == mixed, "each sample by itself"
+
+
 def test_windows_are_settings_that_are_recorded() -> None:
     model = toy_magnet(duration=2.6, extend_stride=0.9, window_order="alternate")
     assert settings(model)["extend_stride"] == 0.9 and settings(model)["window_order"] == "alternate"
     model.set_generation_params(**FEW)
-    assert (model.extend_stride, model.window_order, model.duration) == (0.6, "forward", 1.0)
+    assert (model.extend_stride, model.window_order, model.duration) == (0.6, "auto", 1.0)
 
 
 @pytest.mark.parametrize("params, words", [
@@ -243,7 +267,7 @@ def test_windows_are_settings_that_are_recorded() -> None:
     ({"extend_stride": 1.5}, "cannot overlap by -25.*at most the length of a window"),
     ({"extend_stride": float("inf")}, "extend_stride=inf must be a finite number"),
     ({"extend_stride": 0.5, "window_order": "alternate"}, "raise extend_stride, or set window_order=forward"),
-    ({"window_order": "random"}, "window_order='random' is unknown"),
+    ({"window_order": "random"}, "window_order='random' is unknown; choose one of auto, forward, alternate"),
     ({"duration": 1e6}, "duration=1000000.0 must be above 0 and at most 86400 s"),
     ({"duration": 3.0, "prompt_duration": 2.0, "prompt_model": "x"},
      "prompt_duration=2.0 s exceeds .*lower prompt_duration")])

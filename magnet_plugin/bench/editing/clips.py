@@ -107,16 +107,27 @@ class Bench:
             self.log(f"    seed {seed}")
         return found
 
+    def silence(self) -> Sounds:
+        """Return silence, as long as the clips."""
+        audio = torch.zeros_like(self.real.audio)
+        return Sounds(audio, self.model.compression_model.encode(audio[:1])[0].expand_as(self.real.tokens))
+
     def unrelated(self) -> list[Sounds]:
         """For each seed, pair every clip with another held-out one, through the codec."""
         return [Sounds(*(part.roll(-1 - number % (len(part) - 1), dims=0) for part in self.coded))
                 for number in range(len(self.seeds))]
 
-    def latent_distance(self, made: Sounds, frames: torch.Tensor) -> torch.Tensor:
-        """Compute the mean distance of the codec's latents to those of the real clips, over some frames: Bool [T] -> [N]."""
+    def latent_distances(self, made: Sounds, frames: torch.Tensor) -> Values:
+        """Compare the codec's latents with those of the real clips, over some frames: Bool [T] -> [N] each.
+
+        `latents` is their mean distance, and `angle` their mean 1 - cosine after the mean of all real latents is subtracted,
+        which does not depend on how loud a clip is.
+        """
         codec = self.model.compression_model
-        one, other = (codec.decode_latent(tokens[..., frames]) for tokens in (made.tokens, self.real.tokens))
-        return (one - other).norm(dim=1).mean(-1)
+        centre = codec.decode_latent(self.real.tokens).mean((0, 2), keepdim=True)
+        one, other = (codec.decode_latent(tokens[..., frames]) - centre for tokens in (made.tokens, self.real.tokens))
+        return {"latents": (one - other).norm(dim=1).mean(-1),
+                "angle": 1 - torch.nn.functional.cosine_similarity(one, other, dim=1).mean(-1)}
 
     def audio_distances(self, one: torch.Tensor, other: torch.Tensor) -> Values:
         """Compute distances in timbre and in pitch classes over time: audio [N, 1, samples] each -> [N] each."""

@@ -1,4 +1,4 @@
-"""The pictures of docs/editing.md: clips before and after edits, masks, and the windows of long clips."""
+"""The pictures and sounds of docs/editing.md: clips before and after edits, masks, and the windows of long clips."""
 from __future__ import annotations
 
 import io
@@ -14,12 +14,14 @@ from ...metrics.spectrogram import draw_into
 from ...models import keep
 from ...models.keep_mask import Clip, Keep
 from ...models.keep_pictures import FREE_COLOUR, KEPT_COLOUR
+from ...models.splice import regions_of
 from ..settings import MAGNET
 
 WIDTH, PANEL, DPI = 7.2, 1.3, 100           # inches, and pixels per inch
 COLOURS = 32                                # of the palette of a PNG; they keep the files small
 SEED = 1
 MARK = "#ffffff"
+FORMAT = "ogg"
 Spans = tp.Sequence[tuple[float, float]]
 Panel = tuple[str, torch.Tensor, Spans]     # title, audio [C, samples], and spans to mark
 MASKS: tuple[Keep, ...] = (keep.prefix(1.0) | keep.suffix(1.0), keep.every(10, width=2), keep.codebooks(2),
@@ -27,43 +29,54 @@ MASKS: tuple[Keep, ...] = (keep.prefix(1.0) | keep.suffix(1.0), keep.every(10, w
 
 
 def draw_all(split: Path, folder: Path, number: int = 0) -> list[Path]:
-    """Draw all pictures from the bundled model and a held-out clip.
+    """Draw all pictures, and write what can be heard in them, from the bundled model and a held-out clip.
 
     Args:
         split: manifest folder of the held-out clips.
-        folder: for the PNG files.
+        folder: for the files.
         number: of the clip.
     Returns:
-        The paths of the pictures.
+        The paths of the files.
     """
+    import soundfile
+
     from ... import MAGNeT
     model = MAGNeT.get_pretrained(MAGNET, device="cpu")
     clip = read_clips(split, number + 1)[number]
     wav = load_audio(clip.path, model.sample_rate)
-    made = {name: draw_panels(panels, model.sample_rate) for name, panels in edits(model, wav, clip.field("description"))}
+    made, sounds = {}, {"recording": wav}
+    for name, panels in edits(model, wav, clip.field("description")):
+        made[name], sounds[name] = draw_panels(panels, model.sample_rate), panels[-1][1]
     about = Clip(model.lm.n_q, round(wav.shape[-1] / model.sample_rate * model.frame_rate), float(model.frame_rate), 1,
                  wav[None], model.sample_rate)
     made |= {"masks": draw_masks(MASKS, about), "windows": draw_windows(model.window_frames, float(model.frame_rate), 17.0)}
-    return [save(figure, folder / f"{name}.png") for name, figure in made.items()]
+    sounds["loop"] = sounds["loop"].repeat(1, 2)
+    for name, sound in sounds.items():
+        soundfile.write(folder / f"{name}.{FORMAT}", sound.cpu().numpy().T, model.sample_rate)
+    return [*(save(figure, folder / f"{name}.png") for name, figure in made.items()),
+            *(folder / f"{name}.{FORMAT}" for name in sounds)]
 
 
 def edits(model: tp.Any, wav: torch.Tensor, text: str) -> tp.Iterator[tuple[str, list[Panel]]]:
-    """Edit a clip [C, samples] by each method; yield the name of a picture and its panels."""
+    """Edit a clip [C, samples] by each method, with the settings of its command; yield the name of a picture and its panels.
+    """
     rate, texts = model.sample_rate, [text]
 
     def panel(title: str, made: tp.Any) -> Panel:
         return title, made.audio[0], made.spans[0]
 
     before: Panel = ("recording", wav, [])
+    model.set_preset("edit")
     inpainted = model.inpaint(wav, rate, [(2.0, 3.0)], texts, seed=SEED)
     yield "inpaint", [("recording", wav, inpainted.spans[0]), panel("inpaint: 2 s to 3 s are generated anew", inpainted)]
+    looped = model.loop(wav, rate, 2.0, texts, seed=SEED)
+    model.set_generation_params()
     short = wav[..., :3 * rate]
     yield "extend", [("recording of 3 s", short, []),
                      panel("extend: 1 s before and 1 s after are added",
                            model.extend(short, rate, before=1.0, after=1.0, descriptions=texts, seed=SEED))]
     yield "vary", [before, *(panel(f"vary: strength {strength:g}", model.vary(wav, rate, strength, texts, seed=SEED))
                              for strength in (0.2, 0.5, 0.9))]
-    looped = model.loop(wav, rate, 2.0, texts, seed=SEED)
     middle = wav.shape[-1] // 2
     turned = [sound.roll(middle, dims=-1) for sound in (wav, looped.audio[0])]
     centre = middle / rate
@@ -111,8 +124,9 @@ def draw_windows(size: int, frame_rate: float, seconds: float) -> tp.Any:
         for number, window in enumerate(windows):
             part = free[window.start:window.stop]
             axes.broken_barh([(window.start / frame_rate, size / frame_rate)], (number + 0.6, 0.8), color=KEPT_COLOUR)
-            new = [(window.start + int(frame)) / frame_rate for frame in part.nonzero()[:, 0]]
-            axes.broken_barh([(at, 1 / frame_rate) for at in new], (number + 0.6, 0.8), color=FREE_COLOUR)
+            runs = regions_of(part)
+            new = [((window.start + run.start) / frame_rate, (run.stop - run.start) / frame_rate) for run in runs]
+            axes.broken_barh(new, (number + 0.6, 0.8), color=FREE_COLOUR)
             free[window.start:window.stop] = False
         axes.set_ylim(len(windows) + 0.6, 0.4)
         axes.set_xlim(0, seconds)

@@ -6,6 +6,7 @@ import typing as tp
 import torch
 
 from ...decoding.options import CHOICES
+from ...decoding.windows import ORDERS
 from ...metrics.bootstrap import mean_interval
 from ...metrics.continuity import click, spectral_flux, spectral_step
 from ...metrics.harmony import chroma, chroma_distance, estimate_key, in_key
@@ -20,6 +21,7 @@ STRIDES = (0.4, 0.6, 0.8)               # of a window
 INPAINTED, PERIODIC = "inpainted ({})", "every 7th frame kept ({})"
 BOUNDS = ("the real second", "the real second through the codec")
 UNRELATED = "unrelated clip"
+CAPTION, NEITHER, SILENCE = "caption without context", "neither caption nor context", "silence"
 
 
 def middle(bench: Bench) -> tuple[float, float]:
@@ -44,7 +46,7 @@ def distances(bench: Bench, made: Sounds, free: torch.Tensor) -> Values:
     frames, rate = torch.zeros_like(free), bench.model.frame_rate
     frames[round(start * rate):round(stop * rate)] = True
     pair = (cut(sounds.audio, bench.rate, start + FADE, stop - FADE) for sounds in (made, bench.coded))
-    return {"latents": bench.latent_distance(made, frames & free), **bench.audio_distances(*pair)}
+    return {**bench.latent_distances(made, frames & free), **bench.audio_distances(*pair)}
 
 
 def seams(bench: Bench, made: Sounds) -> Values:
@@ -65,20 +67,48 @@ def difference(one: Values, other: Values) -> Row:
 
 def second(bench: Bench) -> Rows:
     """Edit the middle second, and put other sounds into its place."""
-    found, edited = controls(bench), {}
+    bench.model.set_generation_params()
+    found: dict[str, Values] = {**bounds(bench), **controls(bench)}
+    edited = {}
     for choice in CHOICES["upper_codebooks"]:
         bench.model.set_generation_params(upper_codebooks=choice)
         edited[INPAINTED.format(choice)] = inpaint(bench)
         edited[PERIODIC.format(choice)] = periodic(bench)
     shown, hidden = ([name.format(choice) for name in (INPAINTED, PERIODIC)] for choice in CHOICES["upper_codebooks"])
     pairs = [*zip(hidden, shown, strict=True), *((shown[0], name) for name in (*found, shown[1])), (UNRELATED, BOUNDS[0])]
-    found |= edited
+    return rows_and_differences(found | edited, pairs)
+
+
+def second_by_preset(bench: Bench) -> Rows:
+    """Do the same with the preset for editing, by which the controls are generated too."""
+    bench.model.set_preset("edit")
+    found = controls(bench)
+    return rows_and_differences({**found, "inpainted": inpaint(bench)}, [("inpainted", name) for name in found])
+
+
+def rows_and_differences(found: dict[str, Values], pairs: tp.Iterable[tuple[str, str]]) -> Rows:
+    """Return a row for everything that was found, and for the difference of each pair."""
     return {**{name: summarise(values) for name, values in found.items()},
             **{f"{one} − {other}": difference(found[one], found[other]) for one, other in pairs}}
 
 
+def bounds(bench: Bench) -> dict[str, Values]:
+    """Put the real second into its own place: what an edit cannot reach."""
+    return _pasted(bench, {BOUNDS[0]: [bench.real] * len(bench.seeds), BOUNDS[1]: [bench.coded] * len(bench.seeds)})
+
+
 def controls(bench: Bench) -> dict[str, Values]:
-    """Put other sounds into the second, by hard cuts: what an edit has to be better than, and what it cannot reach."""
+    """Put other sounds into the second: what an edit has to be better than. Silence has latents only."""
+    frames = torch.zeros(bench.real.tokens.shape[-1], dtype=torch.bool)
+    start, stop = (round(at * bench.model.frame_rate) for at in middle(bench))
+    frames[start:stop] = True
+    silence = over_seeds([bench.silence()] * len(bench.seeds), lambda made: bench.latent_distances(made, frames))
+    return {SILENCE: silence, **_pasted(bench, {
+        CAPTION: bench.generate(with_text=True), NEITHER: bench.generate(with_text=False), UNRELATED: bench.unrelated()})}
+
+
+def _pasted(bench: Bench, sounds: dict[str, list[Sounds]]) -> dict[str, Values]:
+    """Score what is put into the second by hard cuts."""
     start, stop = (round(at * bench.rate) for at in middle(bench))
 
     def score(made: Sounds) -> Values:
@@ -87,12 +117,7 @@ def controls(bench: Bench) -> dict[str, Values]:
         pasted = Sounds(audio, made.tokens)
         return {**distances(bench, pasted, torch.ones(made.tokens.shape[-1], dtype=torch.bool)), **seams(bench, pasted)}
 
-    bench.model.set_generation_params()
-    every_seed = len(bench.seeds)
-    return {name: over_seeds(made, score) for name, made in (
-        (BOUNDS[0], [bench.real] * every_seed), (BOUNDS[1], [bench.coded] * every_seed),
-        ("caption without context", bench.generate(with_text=True)),
-        ("neither caption nor context", bench.generate(with_text=False)), (UNRELATED, bench.unrelated()))}
+    return {name: over_seeds(made, score) for name, made in sounds.items()}
 
 
 def inpaint(bench: Bench) -> Values:
@@ -125,7 +150,7 @@ def vary(bench: Bench) -> Rows:
 
     def score(made: Sounds) -> Values:
         whole = torch.ones(made.tokens.shape[-1], dtype=torch.bool)
-        return {"latents": bench.latent_distance(made, whole),
+        return {"latents": bench.latent_distances(made, whole)["latents"],
                 **bench.audio_distances(made.audio, bench.coded.audio),
                 "same_tokens": (made.tokens == bench.coded.tokens).double().mean((1, 2))}
 
@@ -160,16 +185,18 @@ def loop(bench: Bench) -> Rows:
             "loop, 1 s from both ends, where generated audio begins and ends": summarise(over_seeds(made, edges))}
 
 
-def long_clips(order: str, stride: float) -> tp.Callable[[Bench], Rows]:
+def long_clips(order: str, stride: float, with_text: bool = True) -> tp.Callable[[Bench], Rows]:
     """Return a unit that generates clips of 30 s, and compares their last window with their first."""
+    name = f"{order}, stride {stride:g}{'' if with_text else ', without a text'}"
+
     def unit(bench: Bench) -> Rows:
         bench = bench.first(fewer(len(bench.captions)))
         window = bench.model.max_duration
         bench.model.set_generation_params(duration=LONG, extend_stride=stride * window, window_order=order)
-        made = bench.generate(with_text=True)
+        made = bench.generate(with_text)
         first, last = ([Sounds(cut(sounds.audio, bench.rate, at, at + window), sounds.tokens) for sounds in made]
                        for at in (0.0, LONG - window))
-        return {f"{order}, stride {stride:g}": drift(bench, first, last)}
+        return {name: drift(bench, first, last)}
     return unit
 
 
@@ -205,6 +232,7 @@ def _equal(one: tp.Sequence[str], other: tp.Sequence[str]) -> torch.Tensor:
 
 #: Units of a measurement, in the order of the tables. `alternate` needs windows that overlap by less than half.
 UNITS: dict[str, tp.Callable[[Bench], Rows]] = {
-    "second": second, "vary": vary, "loop": loop, "independent": independent,
+    "second": second, "second by preset": second_by_preset, "vary": vary, "loop": loop, "independent": independent,
     **{f"long {order} {stride:g}": long_clips(order, stride) for order in ("forward", "alternate") for stride in STRIDES
-       if order == "forward" or stride > 0.5}}
+       if order == "forward" or stride > 0.5},
+    **{f"long {order} without text": long_clips(order, 0.6, with_text=False) for order in ORDERS}}
