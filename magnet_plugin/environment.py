@@ -139,9 +139,10 @@ def point_audiocraft_here() -> None:
 
 
 def quiet_libraries() -> None:
-    """Hide two messages that AudioCraft repeats: where Dora's folder is, and that torch renamed its weight normalization."""
+    """Hide what AudioCraft says to its developers: where Dora's folder is, old fixes, and torch's new names."""
     logging.getLogger("audiocraft.environment").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=r".*weight_norm`? is deprecated", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=r"Up to version 1\.0\.1, the _prepare_tokens_and_attributes")
 
 
 def ensure_ffmpeg() -> None:

@@ -2,11 +2,12 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
-from magnet_plugin.environment import atomic_write, dora_dir, flush_to_disk
+from magnet_plugin.environment import atomic_write, dora_dir, flush_to_disk, quiet_libraries
 
 
 def test_readers_see_the_old_file_or_the_complete_new_one(tmp_path: Path) -> None:
@@ -66,3 +67,16 @@ def test_the_folder_of_runs_is_found_without_audiocraft() -> None:
             "assert not {'torch', 'audiocraft'} & sys.modules.keys()")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.endswith("/audiocraft_runs\n"), done.stderr
+
+
+def test_messages_of_libraries_to_their_developers_are_hidden_and_others_are_not() -> None:
+    import torch
+    from audiocraft.solvers import musicgen
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        quiet_libraries()
+        torch.nn.utils.weight_norm(torch.nn.Linear(2, 2))
+        assert "Up to version 1.0.1, the _prepare_tokens_and_attributes" in Path(musicgen.__file__).read_text()
+        warnings.warn("Up to version 1.0.1, the _prepare_tokens_and_attributes was evaluated with", stacklevel=1)
+        warnings.warn("another", FutureWarning, stacklevel=1)
+    assert [str(one.message) for one in caught] == ["another"]

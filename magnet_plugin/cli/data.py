@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from pathlib import Path
 
 from ..data.scan import SCAN_SHARES
@@ -38,7 +39,7 @@ def run_scan(args: argparse.Namespace) -> int:
     from ..data import scan
     splits = dict(args.split) if args.split else SCAN_SHARES
     report = scan.scan(args.source, args.out, splits, args.seed, args.min_duration, args.group_by_folder,
-                       name_captions=args.captions == "names")
+                       progress=sys.stderr.isatty(), name_captions=args.captions == "names")
     print(report.summary())
     print(f"Next: magnet data check {shlex.quote(str(args.out))}")
     return 0

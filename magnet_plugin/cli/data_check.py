@@ -18,16 +18,24 @@ the shares of padding and silence, and what the captions are like; then what to 
 exit status is 1 if a run would fail or learn nothing from the captions, otherwise 0."""
 
 
+#: Options that describe the model and the run, and what `magnet inspect` calls them.
+SETTINGS = {"segment_duration": "segment (s)", "sample_rate": "sample rate (Hz)", "channels": "channels", "batch_size": ""}
+
+
 def add_check_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `magnet data check`."""
     parser.add_argument("source", type=Path, metavar="FOLDER_OR_MANIFEST",
                         help="output folder of `magnet data scan`, the folder of one manifest, or a folder or CSV file of "
                              "audio that was not scanned yet")
+    parser.add_argument("--model", metavar="NAME",
+                        help="model that is to be trained on the data: a release folder, a checkpoint, the name of a run or "
+                             "//bundled/NAME; sets the following three (default: the bundled model)")
     parser.add_argument("--segment-duration", type=number_above(0), metavar="SECONDS",
-                        help="dataset.segment_duration of the run (default: 5, as the bundled model)")
+                        help="dataset.segment_duration of the run (default: that of the model; 5)")
     parser.add_argument("--sample-rate", type=integer_from(1), metavar="HZ",
-                        help="sample rate of the model (default: 16000, as the bundled model)")
-    parser.add_argument("--channels", type=integer_from(1), metavar="N", help="channels of the model (default: 1)")
+                        help="sample_rate of the run (default: that of the model; 16000)")
+    parser.add_argument("--channels", type=integer_from(1), metavar="N",
+                        help="channels of the run (default: those of the model; 1)")
     parser.add_argument("--batch-size", type=integer_from(1), metavar="N",
                         help="dataset.batch_size of the run (default: 16, as solver=magnet/finetune)")
     parser.add_argument("--json", action="store_true", help="print the facts and the advice as JSON")
@@ -37,8 +45,8 @@ def add_check_arguments(parser: argparse.ArgumentParser) -> None:
 def run_check(args: argparse.Namespace) -> int:
     """Check a data set and print the report."""
     from ..data import advice, check
-    given = {name: getattr(args, name) for name in ("segment_duration", "sample_rate", "channels", "batch_size")}
-    target = check.Target(**{name: value for name, value in given.items() if value is not None})
+    target = check.Target(**{**settings_of(args.model), **{name: getattr(args, name) for name in SETTINGS
+                                                           if getattr(args, name) is not None}})
     splits = check.check(args.source, target, progress=sys.stderr.isatty())
     found = advice.advise(splits, target)
     if args.json:
@@ -47,6 +55,24 @@ def run_check(args: argparse.Namespace) -> int:
     else:
         print("\n".join([*table(splits), "", *captions(splits), "", *conclusions(found, splits, target)]))
     return 1 if any(one.needed for one in found) else 0
+
+
+def settings_of(model: str | None) -> dict[str, tp.Any]:
+    """Read the segment, sample rate and channels of a model; nothing without one.
+
+    Raises:
+        ValueError: the model does not exist, or states none of them.
+    """
+    if model is None:
+        return {}
+    from ..models.inspection import inspect, locate
+    from ..sweeps.runs import resolve_name
+    facts = inspect(locate(resolve_name(model)))["model"] or {}
+    found = {name: facts[key] for name, key in SETTINGS.items() if key in facts}
+    if not found:
+        raise ValueError(f"--model {model}: its files state no segment or sample rate; set --segment-duration and "
+                         "--sample-rate instead")
+    return found
 
 
 def table(splits: tp.Mapping[str, Split]) -> list[str]:
@@ -91,6 +117,6 @@ def conclusions(found: tp.Sequence[Advice], splits: tp.Mapping[str, Split], targ
     train = splits.get("train")
     if train is not None and train.files:
         lines.append(f"train has {train.total / target.segment_duration:.0f} segments of {target.segment_duration:g} s: one "
-                     f"pass are {train.total / target.segment_duration / target.batch_size:.1f} batches of "
+                     f"pass is {train.total / target.segment_duration / target.batch_size:.1f} batches of "
                      f"{target.batch_size}")
     return lines or ["Nothing has to be changed."]

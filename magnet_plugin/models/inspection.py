@@ -176,5 +176,6 @@ def licence_of(folder: Path) -> str | None:
             return str(facts.get("license_name") or facts["license"])
     if card.is_file():
         facts = json.loads(card.read_text(encoding="utf-8"))
-        return str(facts["licence"]) if isinstance(facts, dict) and facts.get("licence") else None
+        stated = facts.get("licence") if isinstance(facts, dict) else None
+        return " ".join(map(str, stated)) if isinstance(stated, list) else str(stated) if stated else None
     return None

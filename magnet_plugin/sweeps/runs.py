@@ -178,9 +178,14 @@ def resolve_name(name: str) -> str:
     Raises:
         ValueError: several runs have this label, or there is neither a run nor a file of this name.
     """
-    if "/" in name or not any(name in (run.name, run.signature) for run in find_runs()) and Path(name).exists():
+    if "/" in name:
         return name
-    return f"//sig/{find_run(name).signature}"
+    if Path(name).exists() and not any(name in (run.name, run.signature) for run in find_runs()):
+        return name
+    try:
+        return f"//sig/{find_run(name).signature}"
+    except ValueError as error:
+        raise ValueError(str(error) if Path(name).exists() else f"{error}; nor is there a file or folder {name}") from None
 
 
 def check_trained(source: str, folder: Path) -> None:

@@ -92,3 +92,16 @@ def test_help_shows_the_default_splits(capsys: pytest.CaptureFixture[str]) -> No
         run("scan", "--help")
     shown = re.findall(r"(\w+)=(0\.\d+)", capsys.readouterr().out)
     assert {name: float(share) for name, share in shown} == scan.SCAN_SHARES
+
+
+def test_check_reads_what_the_data_is_meant_for_from_a_model(tmp_path: Path, release_folder: Path,
+                                                             capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in" / "reel.wav", np.ones(8000) * 0.1, 8000)
+    run("check", tmp_path / "in", "--model", release_folder)
+    text = capsys.readouterr().out
+    assert "are shorter than 2 s" in text and "the model's 16000 Hz" in text       # those of the release folder
+    run("check", tmp_path / "in", "--model", release_folder, "--segment-duration", 4)
+    assert "are shorter than 4 s" in capsys.readouterr().out
+    assert run("check", tmp_path / "in", "--model", "./nothing") == 2
+    assert "./nothing does not exist here" in capsys.readouterr().err
