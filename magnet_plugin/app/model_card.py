@@ -6,15 +6,16 @@ import typing as tp
 from pathlib import Path
 
 from ..data.manifests import read_manifest
+from ..models.inspection import PLACEHOLDER
 from ..sweeps.records import Job, get_value
 from .fine_tuning import shorten
 
 CARD = "README.md"
-#: Stands where the licence belongs until the user states one.
-PLACEHOLDER = "FILL-IN"
 NO_LICENCE = f"license: other\nlicense_name: {PLACEHOLDER}"
 ASK = (f"Not stated yet. Whoever publishes this model states its licence here and in the first lines of this file, in place "
        f"of `{PLACEHOLDER}`: it depends on the training data and on the model that the training started from.")
+KINDS = {"transformer_lm_magnet": "A MAGNeT", "transformer_lm_hybrid_magnet": "A hybrid MAGNeT",
+         "transformer_lm": "An autoregressive language model (MusicGen)"}
 MOST_EPOCHS = 12            # rows of the table of losses
 
 
@@ -54,8 +55,8 @@ def card_of(name: str, facts: tp.Mapping[str, tp.Any], job: Job | None, cfg: tp.
     codec = "lm_model" not in cfg
     head = ["---", NO_LICENCE, "library_name: audiocraft", *([] if codec else ["pipeline_tag: text-to-audio"]),
             "tags: [magnet, audiocraft]", "---", "", f"# {name}", "",
-            f"A {'codec' if codec else model.get('language model', 'model')} of AudioCraft, exported by the MAGNeT plugin.",
-            ""]
+            f"{'A codec' if codec else KINDS.get(model['language model'], 'A language model')} in AudioCraft's format, exported "
+            "by the MAGNeT plugin.", ""]
     sections = {"Licence": [ASK], "Use": [] if codec else use(name), "Model": table(model), "Training": training(job),
                 "Loss (nats per token)": losses(job), "Data": data(cfg), "Files": files(facts)}
     for title, lines in sections.items():

@@ -4,6 +4,7 @@ import typing as tp
 from pathlib import Path
 
 from .deferred_imports import defer_imports
+from .inspect import size_of
 
 
 def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     release = export_release(source, args.out, args.half, args.license)
     print(f"Exported {args.source} to {release.folder}{' in float16' if args.half else ''}:")
     for path in release.files:
-        print(f"  {path.name:<34} {path.stat().st_size / 1e6:8.2f} MB")
+        print(f"  {path.name:<34} {size_of(path.stat().st_size):>10}")
     print("The weights were read again from both formats and equal those of the source.")
     if not release.new_card:
         print("README.md existed and was kept. To have it written again, delete it first.")

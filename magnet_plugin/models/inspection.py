@@ -32,6 +32,8 @@ SUMMARY = {"solver": "solver", "language model": "lm_model", "continued from": "
            "context (frames)": "transformer_lm.subcodes_context", "span (frames)": "masking.span_len"}
 CODEC_SUMMARY = {"solver": "solver", "sample rate (Hz)": "sample_rate", "channels": "channels",
                  "autoencoder": "encodec.autoencoder", "codebooks": "rvq.n_q", "entries": "rvq.bins"}
+#: Stands in a model card where the licence belongs, until the user states one.
+PLACEHOLDER = "FILL-IN"
 Facts = dict[str, tp.Any]
 
 
@@ -172,8 +174,9 @@ def licence_of(folder: Path) -> str | None:
             facts = yaml.safe_load(found[1])
         except yaml.YAMLError:
             facts = None
-        if isinstance(facts, dict) and facts.get("license"):
-            return str(facts.get("license_name") or facts["license"])
+        stated = (facts.get("license_name") or facts.get("license")) if isinstance(facts, dict) else None
+        if stated:
+            return None if stated == PLACEHOLDER else str(stated)
     if card.is_file():
         facts = json.loads(card.read_text(encoding="utf-8"))
         stated = facts.get("licence") if isinstance(facts, dict) else None

@@ -25,7 +25,7 @@ def test_a_run_is_exported_by_its_name_and_inspected(runs: Path, tmp_path: Path,
     assert "Exported mine to out:" in text and "state_dict.safetensors" in text and "README.md" in text
     assert cli.main(["inspect", "out"]) == 0
     text = capsys.readouterr().out
-    assert "safe to load       yes" in text and "FILL-IN" in text and "description (words)" in text
+    assert "safe to load       yes" in text and "licence            not stated" in text and "description (words)" in text
     assert "compression_state_dict.bin: codec: release" in text
     assert cli.main(["inspect", "mine", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["files"][0]["epochs"] == 3
