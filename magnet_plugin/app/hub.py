@@ -5,8 +5,6 @@ import re
 import typing as tp
 from pathlib import Path
 
-from .model_card import CARD, has_licence
-
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN to a token of https://huggingface.co/settings/tokens that may write"
 #: The client of the hub and what it sends requests with, by version.
 LIBRARIES = ("huggingface_hub", "httpx", "httpcore", "requests")
@@ -39,6 +37,7 @@ def push(folder: Path, repo: str, private: bool) -> str:
     """
     from huggingface_hub import HfApi
 
+    from .model_card import CARD, has_licence
     from .release import FILES
     if not has_licence((folder / CARD).read_text(encoding="utf-8")):
         raise ValueError(f"{folder / CARD} states no licence, and a model is not published without one; give --license ID, "

@@ -20,7 +20,8 @@ def test_the_card_states_what_the_run_holds_and_no_path(run: Path, tmp_path: Pat
     release = export_release(str(run), tmp_path / "mine")
     assert [path.name for path in release.files] == list(FILES) and release.new_card
     card = (tmp_path / "mine" / "README.md").read_text()
-    for line in ("# mine", "A MAGNeT in AudioCraft's format", "| epochs | 3 of 3 |", "| updates | 15 |", "| measured on | A Chip |", "| train | 3 | 1.5 |",
+    for line in ("# mine", "A MAGNeT in AudioCraft's format",
+                 "| epochs | 3 of 3 |", "| updates | 15 |", "| measured on | A Chip |", "| train | 3 | 1.5 |",
                  "| valid | 1 | 0.5 |", "| 1 | 5.5000 | 5.0000 |", "| 2 | 3.5000 | 3.0000 |",
                  "The weights are those of epoch 2, which has the lowest validation loss.", "| codebooks | 4 |",
                  "| conditioners | description (words) |", "| segment (s) | 2 |", "| clips in a batch | 4 |"):
