@@ -50,7 +50,8 @@ def test_the_folder_of_runs_is_audiocrafts(tmp_path: Path, monkeypatch: pytest.M
     import magnet_plugin
     magnet_plugin.register()
     try:
-        for text in (None, *(f"default: {{dora_dir: {one}}}\naws: {{dora_dir: one}}\n" for one in ("one", "two"))):
+        folders = [("one", "one"), ("one", "two"), ("two", "one")]
+        for text in (None, *(f"default: {{dora_dir: {one}}}\naws: {{dora_dir: {two}}}\n" for one, two in folders)):
             if text is not None:
                 (tmp_path / "team.yaml").write_text(text)
                 monkeypatch.setenv("AUDIOCRAFT_CONFIG", str(tmp_path / "team.yaml"))

@@ -53,7 +53,7 @@ def card_of(name: str, facts: tp.Mapping[str, tp.Any], job: Job | None, cfg: tp.
     """Write the text of a card, with the placeholder for the licence."""
     model = facts["model"] or {}
     codec = "lm_model" not in cfg
-    kind = "A codec" if codec else KINDS.get(model.get("language model"), "A language model")
+    kind = "A codec" if codec else KINDS.get(str(model.get("language model")), "A language model")
     head = ["---", NO_LICENCE, "library_name: audiocraft", *([] if codec else ["pipeline_tag: text-to-audio"]),
             "tags: [magnet, audiocraft]", "---", "", f"# {name}", "",
             f"{kind} in AudioCraft's format, exported by the MAGNeT plugin.", ""]
