@@ -21,7 +21,7 @@ def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
     """Add `magnet evaluate`."""
     one = commands.add_parser("evaluate", parents=[common], help="score a model on held-out captions", description=(
         "Generate clips from held-out captions and score them by judges that the model was not trained against, with 95% "
-        "intervals over clips and seeds. The same judges score the real clips, and the real clips after encoding and "
+        "intervals over clips and seeds. The same judges score real clips, and the held-out clips after encoding and "
         "decoding, which bound what a model can reach. Prints a Markdown table."))
     one.add_argument("names", nargs="+", metavar="MODEL", help="models on one codec: //bundled/NAME, //sig/SIGNATURE, "
                      "release folders or names on the hub; MAGNeT, MusicGen or AudioGen")
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     record = records.new_record("evaluate")
     models = {name: load(name, model_options.params(args)) for name in args.names}
     codec = next(iter(models.values())).compression_model
-    say("Judging the real clips …")
+    say("Judging real clips …")
     evaluation = Evaluation(codec, folk_splits(args.data), args.clips, args.metrics)
     rows = evaluation.bounds()
     for name, model in models.items():
@@ -94,7 +94,10 @@ def load(name: str, params: tp.Mapping[str, tp.Any]) -> tp.Any:
 def table(rows: tp.Mapping[str, tp.Mapping[str, tp.Sequence[float]]]) -> str:
     """Return the scores as a Markdown table."""
     from ..bench.markdown import markdown
-    columns = [name for name in HEADS if name in next(iter(rows.values()))]
-    return markdown(["", *(HEADS[name] for name in columns)], [
-        [row, *(f"{scores[name][0]:.3g} [{scores[name][1]:.3g}, {scores[name][2]:.3g}]" for name in columns)]
-        for row, scores in rows.items()])
+    columns = [name for name in HEADS if any(name in scores for scores in rows.values())]
+
+    def cell(interval: tp.Sequence[float] | None) -> str:
+        return "–" if interval is None else f"{interval[0]:.3g} [{interval[1]:.3g}, {interval[2]:.3g}]"
+
+    return markdown(["", *(HEADS[name] for name in columns)],
+                    [[row, *(cell(scores.get(name)) for name in columns)] for row, scores in rows.items()])

@@ -1,6 +1,6 @@
 """Evaluation of a model on held-out captions, by judges that it was not trained against, with 95% intervals.
 
-Every judge is also applied to the real clips and to the real clips after encoding and decoding: what it says of them bounds
+Every judge is also applied to real clips and to the held-out clips after encoding and decoding: what it says of them bounds
 what it can say of a model.
 """
 from __future__ import annotations
@@ -22,6 +22,7 @@ from .melody import melody
 from .notes import NoteTranscriber
 
 METRICS = ("instruments", "frechet", "kernel", "melody")
+DISTANCES = ("frechet", "kernel")         # between sets of clips; the others look at each clip by itself
 BATCH = 8
 Audio = tp.Sequence[torch.Tensor]               # batches [B, 1, samples]
 Scores = dict[str, list[float]]                 # value, and the ends of its interval
@@ -47,7 +48,7 @@ class Evaluation:
         unknown = [name for name in metrics if name not in METRICS]
         if unknown or not metrics:
             raise ValueError(f"metrics={list(metrics)}: choose from {', '.join(METRICS)}")
-        self.codec, self.metrics = codec, metrics
+        self.codec, self.metrics, self.splits = codec, metrics, splits
         self.transcriber = NoteTranscriber() if "melody" in metrics else None
         self.heldout = read_clips(splits[1], clips)
         if len(self.heldout) < 3:
@@ -62,9 +63,17 @@ class Evaluation:
         self.real = ClipEmbeddings(self.audio, codec, self.classifier, metrics)
 
     def bounds(self) -> dict[str, Scores]:
-        """Judge the real clips, and the real clips after encoding and decoding."""
+        """Judge real clips.
+
+        Returns:
+            `held-out clips` themselves, by the judges that look at each clip; the distances from them to as many `training
+            clips`; and the held-out clips `through the codec`.
+        """
+        alone, distances = ([name for name in self.metrics if (name in DISTANCES) == far] for far in (False, True))
         coded = [reconstruct(self.codec, wav) for wav in self.audio]
-        return {"real clips": self.judge([self.audio]), "through the codec": self.judge([coded])}
+        others = [wav for _, wav in batches(read_clips(self.splits[0], len(self.captions)), self.codec.sample_rate, BATCH)]
+        return {"held-out clips": self.judge([self.audio], alone), "training clips": self.judge([others], distances),
+                "through the codec": self.judge([coded])}
 
     def evaluate(self, model: tp.Any, seeds: tp.Iterable[int], log: Log = lambda text: None) -> Scores:
         """Generate all captions with each seed, and judge the clips.
@@ -82,22 +91,23 @@ class Evaluation:
             made.append([wav.float().cpu().mean(1, keepdim=True) for wav in clips])
         return self.judge(made)
 
-    def judge(self, made: tp.Sequence[Audio]) -> Scores:
-        """Judge clips in the order of the captions, by one or more seeds."""
-        found = [ClipEmbeddings(audio, self.codec, self.classifier, self.metrics) for audio in made]
+    def judge(self, made: tp.Sequence[Audio], metrics: tp.Optional[tp.Sequence[str]] = None) -> Scores:
+        """Judge clips in the order of the captions, by one or more seeds, with all metrics or with some."""
+        metrics = self.metrics if metrics is None else metrics
+        found = [ClipEmbeddings(audio, self.codec, self.classifier, metrics) for audio in made]
         scores: Scores = {}
-        if "instruments" in self.metrics:
+        if "instruments" in metrics:
             correct = [[float(one == other) for one, other in zip(seed.instruments, self.instruments, strict=True)]
                        for seed in found]
             scores["instruments"] = mean_interval(torch.tensor(correct))
-        if "melody" in self.metrics:
+        if "melody" in metrics:
             rows = [self._melodies(audio) for audio in made]
             scores |= {name: mean_interval(torch.tensor([[row[name] for row in seed] for seed in rows])) for name in MELODY}
-        if "frechet" in self.metrics:
+        if "frechet" in metrics:
             scores["frechet"] = jackknife(lambda kept: sum(
                 frechet_distance(seed.gaussian(kept), self.real.gaussian(kept)) for seed in found) / len(found),
                 len(self.captions), correct=True)
-        if "kernel" in self.metrics:
+        if "kernel" in metrics:
             for space in ("codec", "timbre"):
                 distance = KernelDistance(torch.stack([seed.points[space] for seed in found]), self.real.points[space])
                 scores[f"kernel_{space}"] = jackknife(distance, len(self.captions))
