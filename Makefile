@@ -39,7 +39,7 @@ test: install
 	OMP_NUM_THREADS=1 $(PYTEST) -m "not gpu and not integ and not slurm" -n $(WORKERS) --dist loadfile
 
 test-integ: install
-	$(PYTEST) -m "integ and not gpu and not slurm"
+	OMP_NUM_THREADS=1 $(PYTEST) -m "integ and not gpu and not slurm" -n $(WORKERS) --dist loadfile
 
 # The tests skip, with the reason, where SLURM's packages are missing and cannot be installed.
 slurm-packages:

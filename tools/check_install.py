@@ -106,8 +106,8 @@ def check(version: str, installer: str, source: str) -> dict[str, tp.Any]:
 def table(record: dict[str, tp.Any]) -> str:
     """Return the table of a record as Markdown."""
     lines = ["# Installation in new environments", "",
-             f"`{record['command']}`, {record['date']}, commit {record['commit']}. *Works*: README's install commands, `magnet "
-             "doctor` without a problem, `magnet generate` and `magnet inpaint`.", "",
+             f"`{record['command']}`, {record['date']}, commit {record['commit']}. *Works*: README's install commands, "
+             "`magnet doctor` without a problem, `magnet generate` and `magnet inpaint`.", "",
              "| Python | installer | from | result | seconds to install | torch | xformers | audiocraft |",
              "| --- | --- | --- | --- | ---: | --- | --- | --- |"]
     for row in record["rows"]:
@@ -126,8 +126,9 @@ def main() -> int:
     parser.add_argument("--from", dest="source", choices=SOURCES, action="append")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results")
     args = parser.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, text=True, capture_output=True).stdout.strip()
-    record: dict[str, tp.Any] = {"command": " ".join(["python -m tools.check_install", *sys.argv[1:]]), "commit": commit,
+    head = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, text=True, capture_output=True).stdout
+    command = " ".join(["python -m tools.check_install", *sys.argv[1:]])
+    record: dict[str, tp.Any] = {"command": command, "commit": head.strip(),
                                  "date": datetime.date.today().isoformat(), "rows": []}
     for combination in itertools.product(args.python or PYTHONS, args.installer or INSTALLERS, args.source or SOURCES):
         row = check(*combination)
