@@ -29,7 +29,7 @@ setup(
     package_dir={"magnet_plugin": "magnet_plugin",
                  **{f"magnet_plugin.{name.replace('/', '.')}": name for name in CONFIG},
                  **{f"magnet_plugin.{name}": folder for name, folder in GRIDS.items()}},
-    package_data={"": ["*.yaml", "*.html"], "magnet_plugin.models": ["bundled/*/*"]},
+    package_data={"": ["*.yaml", "*.html", "*.js", "*.css", "*.txt"], "magnet_plugin.models": ["bundled/*/*"]},
     # AudioCraft 1.3.0 pins packages that no longer install (torch 2.1, av 11), and tinysoundfont requires PyAudio, a source
     # build that needs PortAudio's headers, for playback only. Both are therefore installed with --no-deps (see README.md),
     # and what AudioCraft imports is listed here. The floors are versions that work; tests/test_packaging.py gives reasons.

@@ -18,6 +18,7 @@ from magnet_plugin import environment
 ROOT = Path(__file__).parents[1]
 #: Installed with --no-deps, because their own requirements cannot be installed.
 WITH_TORCH = {"triton"}      # Comes with CUDA builds of torch; `engine.jit` does without it.
+WITH_GRADIO = {"fastapi", "starlette", "uvicorn"}       # What Gradio's own server is made of.
 WITHOUT_DEPENDENCIES = {"audiocraft", "tinysoundfont", "basic-pitch"}
 #: Imports of AudioCraft, at the top of a module, that nothing here uses.
 UNUSED = {"xformers.profiler"}
@@ -89,7 +90,7 @@ def test_every_import_is_a_requirement(arguments: dict[str, tp.Any], required: d
     distributions = importlib.metadata.packages_distributions()
     for name, path in names.items():
         homes = {canonicalize_name(home) for home in distributions.get(name, [name])}
-        provided = set(required) | extras | WITHOUT_DEPENDENCIES | WITH_TORCH
+        provided = set(required) | extras | WITHOUT_DEPENDENCIES | WITH_TORCH | WITH_GRADIO
         assert homes & provided, f"{path} imports {name}, which setup.py does not require"
     assert not WITHOUT_DEPENDENCIES & set(required)
 

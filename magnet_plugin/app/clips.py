@@ -4,6 +4,7 @@ The audio file holds the settings too, in its comment.
 """
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -15,6 +16,7 @@ from ..environment import atomic_write
 
 if tp.TYPE_CHECKING:
     import numpy as np
+    import torch
 
 logger = logging.getLogger(__name__)
 PEAK = 0.99             # of full scale; louder clips are scaled down to it, not clipped
@@ -117,6 +119,11 @@ def _write_audio(path: Path, wav: np.ndarray, sample_rate: int, comment: str, su
         except soundfile.LibsndfileError as error:
             raise ValueError(f"{path.name}: {name} files cannot hold {wav.shape[1]} channels at {sample_rate} Hz, or this "
                              "libsndfile does not write them; choose another format, such as WAV") from error
+
+
+def digest(tokens: torch.Tensor) -> str:
+    """Return a short digest of tokens [1, K, T]: equal clips have the same one."""
+    return hashlib.blake2b(tokens.cpu().contiguous().numpy().astype("<i8").tobytes(), digest_size=8).hexdigest()
 
 
 def from_numpy(value: tp.Any) -> tp.Any:

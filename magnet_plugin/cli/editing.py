@@ -9,6 +9,7 @@ import time
 import typing as tp
 from pathlib import Path
 
+from ..app import clips
 from ..models.wishes import add_wishes
 from . import captions, model_options, output, recorded, recordings
 from .deferred_imports import defer_imports
@@ -127,7 +128,7 @@ def edit_one(model: MAGNeT, args: argparse.Namespace, recording: recordings.Reco
     took = time.perf_counter() - started
     metadata = {"command": args.command, "source": str(args.audio), "text": args.text, "bpm": args.bpm, "key": args.key,
                 "negative": args.negative, "seed": seed, "arguments": plan.arguments, "spans": edit.spans[0],
-                "tokens": output.digest(edit.tokens), "took_seconds": round(took, 3), "plugin": __version__,
+                "tokens": clips.digest(edit.tokens), "took_seconds": round(took, 3), "plugin": __version__,
                 "settings": edit.settings}
     subtype = recording.subtype if recording.subtype in recordings.LOSSLESS else None
     output.save(args, f"{args.audio.stem} {plan.method}", edit.audio[0].float().cpu().numpy(), edit.sample_rate, metadata,

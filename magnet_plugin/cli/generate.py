@@ -9,6 +9,7 @@ import time
 import typing as tp
 from pathlib import Path
 
+from ..app import clips
 from ..models.wishes import add_wishes
 from . import captions, model_options, output, recorded, recordings
 from .errors import out_of_memory_during
@@ -150,7 +151,7 @@ def generate_one(model: MAGNeT, args: argparse.Namespace, request: Request, seed
     took = time.perf_counter() - started
     metadata: dict[str, tp.Any] = {
         "command": "generate", "text": text, **wishes, "negative": negative, "timed": args.timed or None, "seed": seed,
-        "tokens": output.digest(tokens), "took_seconds": round(took, 3), "plugin": __version__,
+        "tokens": clips.digest(tokens), "took_seconds": round(took, 3), "plugin": __version__,
         "settings": settings(model)}
     if prompt is not None:
         metadata["continued_from"] = {"file": str(prompt.path), "seconds": prompt.seconds}

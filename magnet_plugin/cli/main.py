@@ -10,6 +10,7 @@ import sys
 import warnings
 
 from . import (
+    app,
     bench,
     completion,
     data,
@@ -40,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
                                   description="MAGNeT for AudioCraft: text to music by masked decoding.",
                                   epilog="To train a model: dora -P magnet_plugin run solver=magnet")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (generate, inpaint, extend, vary, loop, data, runs, evaluate, export, inspect,
+    for module in (generate, app, inpaint, extend, vary, loop, data, runs, evaluate, export, inspect,
                    doctor, bench, grid_report, demo, completion):
         module.add_parser(commands, common)
     return top

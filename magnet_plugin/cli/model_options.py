@@ -41,10 +41,7 @@ def add_model(one: argparse.ArgumentParser, preset: str = "--preset", default: s
         default: the preset that the command uses by itself.
     """
     one.set_defaults(default_preset=default)
-    one.add_argument("--model", metavar="NAME",
-                     help="//bundled/NAME, //sig/SIGNATURE, a release folder, or the name of a model on Hugging Face "
-                          f"(default: {MODEL})")
-    one.add_argument("--device", metavar="DEVICE", help=f"{DEVICE_HELP}; mps, an Apple GPU, is experimental")
+    add_name_and_device(one)
     one.add_argument("--seed", type=int, metavar="N",
                      help="seed of the first clip; later clips use N+1, N+2, … (default: random, and printed)")
     one.add_argument("--n", type=integer_from(1), default=1, metavar="N", help="number of variations of each clip, which "
@@ -55,6 +52,14 @@ def add_model(one: argparse.ArgumentParser, preset: str = "--preset", default: s
                      "random, and with weaker guidance (edit); options that are given have priority (default: "
                      f"{default or 'the defaults below'})")
     add_settings(one)
+
+
+def add_name_and_device(one: argparse.ArgumentParser) -> None:
+    """Add the model and its device."""
+    one.add_argument("--model", metavar="NAME",
+                     help="//bundled/NAME, //sig/SIGNATURE, a release folder, or the name of a model on Hugging Face "
+                          f"(default: {MODEL})")
+    one.add_argument("--device", metavar="DEVICE", help=f"{DEVICE_HELP}; mps, an Apple GPU, is experimental")
 
 
 def add_decoding(one: argparse.ArgumentParser) -> None:
@@ -120,9 +125,14 @@ def check(args: argparse.Namespace) -> None:
     """
     clip_settings.check({**args.base, **params(args)})
     args.model = args.model or MODEL
-    local = args.model.startswith(("/", "./", "../")) and not args.model.startswith("//")
-    if local and not Path(args.model).exists():
-        raise ValueError(f"--model {args.model}: no such file or folder; give a release folder or the name of a model")
+    check_exists(args.model)
+
+
+def check_exists(name: str) -> None:
+    """Raise ValueError if a model is given as a path that does not exist."""
+    local = name.startswith(("/", "./", "../")) and not name.startswith("//")
+    if local and not Path(name).exists():
+        raise ValueError(f"--model {name}: no such file or folder; give a release folder or the name of a model")
 
 
 def first_seed(args: argparse.Namespace) -> int:
@@ -136,17 +146,26 @@ def load(args: argparse.Namespace) -> MAGNeT:
     Raises:
         ValueError: there is no such model or device, or the options are invalid.
     """
-    device = get_device(args.device)
-    say(f"Loading {args.model} …")
+    model = load_model(args.model, args.device)
+    model.set_generation_params(**arguments(args, model))
+    return model
+
+
+def load_model(name: str, device_name: str | None) -> MAGNeT:
+    """Load a model, see `--model` and `--device`.
+
+    Raises:
+        ValueError: there is no such model or device.
+    """
+    device = get_device(device_name)
+    say(f"Loading {name} …")
     defer_imports()
     from .. import MAGNeT
     try:
-        model = MAGNeT.get_pretrained(args.model, device=device)
+        return MAGNeT.get_pretrained(name, device=device)
     except OSError as error:                        # The hub's client does not name the model.
-        raise ValueError(f"--model {args.model} cannot be loaded; check the name and the network, or give a local "
+        raise ValueError(f"--model {name} cannot be loaded; check the name and the network, or give a local "
                          "folder") from error
-    model.set_generation_params(**arguments(args, model))
-    return model
 
 
 def arguments(args: argparse.Namespace, model: MAGNeT) -> dict[str, tp.Any]:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 import typing as tp
@@ -12,7 +11,6 @@ from ..app import clips
 
 if tp.TYPE_CHECKING:
     import numpy as np
-    import torch
 
 
 def add_output(one: argparse.ArgumentParser) -> None:
@@ -80,11 +78,6 @@ def save(args: argparse.Namespace, name: str, wav: np.ndarray, sample_rate: int,
         draw_spectrogram(path.with_suffix(".png"), wav, sample_rate)
     print(json.dumps({**files, **metadata, "gain": gain}, default=clips.from_numpy) if args.json else path, flush=True)
     return path
-
-
-def digest(tokens: torch.Tensor) -> str:
-    """Return a short digest of tokens [1, K, T]: equal clips have the same one."""
-    return hashlib.blake2b(tokens.cpu().contiguous().numpy().astype("<i8").tobytes(), digest_size=8).hexdigest()
 
 
 def names_file(out: Path) -> bool:

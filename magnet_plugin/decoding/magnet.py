@@ -17,6 +17,7 @@ from .span_masker import SpanMasker, SpanRule
 from .steps import Step, stages_of
 
 Callback = tp.Callable[[int, int], None]
+OnStep = tp.Callable[[Step, torch.Tensor], None]
 
 
 class NonFiniteLogits(FloatingPointError):
@@ -41,7 +42,8 @@ class Predict(tp.Protocol):
 
 def decode(predict: Predict, known: KnownTokens, options: GenerationOptions, *, mask_id: int, span_len: int,
            random: RandomSource = GLOBAL, callback: tp.Optional[Callback] = None,
-           describe: tp.Callable[[], str] = lambda: "", rescoring: NoRescoring = NO_RESCORING) -> torch.Tensor:
+           describe: tp.Callable[[], str] = lambda: "", rescoring: NoRescoring = NO_RESCORING,
+           on_step: tp.Optional[OnStep] = None) -> torch.Tensor:
     """Fill in all tokens that are not known.
 
     Args:
@@ -54,6 +56,7 @@ def decode(predict: Predict, known: KnownTokens, options: GenerationOptions, *, 
         callback: called with (steps done, steps in all) after each step.
         describe: returns the dtype and backend for the error message about non-finite logits.
         rescoring: how a second model rescores candidates; by default, not at all.
+        on_step: called after each step with (step, the frames of its codebook that were masked in it, Bool [B, T]).
     Returns:
         Tokens, Long [B, K, T], none of them `mask_id`.
     Raises:
@@ -77,6 +80,8 @@ def decode(predict: Predict, known: KnownTokens, options: GenerationOptions, *, 
             tokens = candidate.tokens
             finite.append(candidate.finite)
             done += 1
+            if on_step is not None:
+                on_step(step, candidate.masked)
             if callback is not None:
                 callback(done, total)
         check_finite(finite, f"stage {k}, step", "max_cfg_coef", describe)

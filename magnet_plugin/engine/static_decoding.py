@@ -11,7 +11,7 @@ import weakref
 import torch
 
 from ..decoding.known_tokens import KnownTokens
-from ..decoding.magnet import Callback, choose_tokens, non_finite, shown
+from ..decoding.magnet import Callback, OnStep, choose_tokens, non_finite, shown
 from ..decoding.options import GenerationOptions
 from ..decoding.random_source import GLOBAL, RandomSource
 from ..decoding.rescoring import NO_RESCORING, NoRescoring
@@ -143,7 +143,8 @@ class StaticDecoder:
 
 def decode(session: Session, known: KnownTokens, options: GenerationOptions, *, has_text: bool, mask_id: int, span_len: int,
            random: RandomSource = GLOBAL, callback: tp.Optional[Callback] = None,
-           describe: tp.Callable[[], str] = lambda: "", rescoring: NoRescoring = NO_RESCORING) -> torch.Tensor:
+           describe: tp.Callable[[], str] = lambda: "", rescoring: NoRescoring = NO_RESCORING,
+           on_step: tp.Optional[OnStep] = None) -> torch.Tensor:
     """Fill in all tokens that are not known, as `decoding.magnet.decode` does, by the engine's forward pass.
 
     Args:
@@ -171,6 +172,8 @@ def decode(session: Session, known: KnownTokens, options: GenerationOptions, *, 
         for step, branches in zip(stage.steps, plan[stage.first:]):
             decoder.step(step, branches, rescoring, sampler)
             done += 1
+            if on_step is not None:
+                on_step(step, decoder.stages[step.stage].masked.clone())
             if callback is not None:
                 callback(done, total)
         bad = int(decoder.tables.first_bad)             # The only synchronization of a stage.

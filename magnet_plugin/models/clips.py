@@ -6,8 +6,9 @@ import typing as tp
 import torch
 
 from ..decoding.known_tokens import KnownTokens
-from ..decoding.magnet import Callback
+from ..decoding.magnet import Callback, OnStep
 from ..decoding.random_source import place_seeds
+from ..decoding.steps import Step
 from ..decoding.windows import AUTO, Window, decode_windows, plan_windows
 from .generation import frames
 from .progress import Progress
@@ -27,18 +28,39 @@ class _Group:
         windows: their windows, in the order of decoding.
         rows: their numbers in the batch.
         known, texts, seeds: their part of the batch.
+        batch: number of samples of the whole batch.
     """
     windows: tuple[Window, ...]
     rows: list[int]
     known: KnownTokens
     texts: Texts
     seeds: Seeds
+    batch: int
+
+    def observer(self, window: Window, on_step: tp.Optional[OnStep]) -> tp.Optional[OnStep]:
+        """Return the callback of a window's steps, which places their masks in the whole batch and clip."""
+        if on_step is None:
+            return None
+
+        def report(step: Step, masked: torch.Tensor) -> None:
+            whole = masked.new_zeros(self.batch, self.known.tokens.shape[-1])
+            whole[self.rows, window.start:window.stop] = masked
+            on_step(step, whole)
+
+        return report
 
 
 class ClipModel(ConfigurableModel):
-    """A model that fills in clips of any length; `progress_label` is what its progress bar is called."""
+    """A model that fills in clips of any length.
+
+    Attributes:
+        progress_label: what its progress bar is called.
+        on_step: if set, called after each step of parallel decoding with (step, the frames of its codebook that were masked
+            in it, Bool [B, T] of the whole clip).
+    """
 
     progress_label = "MAGNeT"
+    on_step: tp.Optional[OnStep] = None
 
     def _fill(self, known: KnownTokens, texts: Texts, seeds: Seeds, progress: bool, *,
               prompt_frames: tp.Optional[int] = None, on_tokens: OnTokens = lambda tokens, final: None) -> torch.Tensor:
@@ -76,7 +98,8 @@ class ClipModel(ConfigurableModel):
                         known.tokens.shape[-1] / self.frame_rate, most, self.max_duration, overlap / self.frame_rate,
                         self.extend_stride, " and ".join(sorted(set(orders))))
         return [_Group(windows, own, KnownTokens(known.tokens[own], known.known[own]), texts.of(own),
-                       None if seeds is None else [seeds[row] for row in own]) for windows, own in rows.items()]
+                       None if seeds is None else [seeds[row] for row in own], len(known.tokens))
+                for windows, own in rows.items()]
 
     def _order(self, known: torch.Tensor, texts: Texts, overlap: int) -> str:
         """Return the order of windows of one sample: that of the settings, or, by default, the one that drifts less.
@@ -110,7 +133,7 @@ class ClipModel(ConfigurableModel):
             counts = self._counts(part, where.get("prompt_frames", 0) + given)
             return self.lm.generate(conditions=conditions, num_samples=len(part.tokens), rescorer=self._rescorer,
                                     negative=texts.negative_conditions() if conditions else (),
-                                    callback=bar.part(remaining, counts),
+                                    callback=bar.part(remaining, counts), on_step=group.observer(window, self.on_step),
                                     seed=place_seeds(group.seeds, window.start), **where, **self.generation_params)
 
         return decode_windows(group.known, group.windows, fill, on_tokens)

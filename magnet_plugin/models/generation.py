@@ -9,7 +9,7 @@ import torch
 from audiocraft.modules.conditioners import ConditioningAttributes
 
 from ..decoding.known_tokens import KnownTokens
-from ..decoding.magnet import Callback
+from ..decoding.magnet import Callback, OnStep
 from ..decoding.options import GenerationOptions, PromptOptions
 from ..decoding.random_source import RandomSource
 from ..decoding.rescoring import NoRescoring
@@ -50,6 +50,7 @@ class Generation:
         random: source of randomness.
         callback: called with (steps done, steps in all).
         rescoring: the rescorer's part.
+        on_step: called with (step, its masked frames), see `decoding.magnet.decode`.
     """
     known: KnownTokens
     conditions: list[ConditioningAttributes]
@@ -60,6 +61,7 @@ class Generation:
     random: RandomSource
     callback: tp.Optional[Callback]
     rescoring: NoRescoring
+    on_step: tp.Optional[OnStep] = None
 
     @property
     def batch(self) -> int:

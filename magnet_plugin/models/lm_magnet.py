@@ -8,7 +8,7 @@ from audiocraft.modules.conditioners import ConditioningAttributes
 from torch import nn
 
 from ..decoding.known_tokens import KnownTokens
-from ..decoding.magnet import Callback
+from ..decoding.magnet import Callback, OnStep
 from ..decoding.option_types import whole
 from ..decoding.options import GenerationOptions, PromptOptions
 from ..decoding.random_source import RandomSource, Seed, sample_seeds
@@ -139,6 +139,7 @@ class MagnetLMModel(LMModel):
                  negative: tp.Sequence[ConditioningAttributes] = (),
                  callback: tp.Optional[Callback] = None, cfg_coef: None = None, two_step_cfg: None = None,
                  remove_prompts: bool = False, check: bool = False, rescorer: tp.Optional[Rescorer] = None,
+                 on_step: tp.Optional[OnStep] = None,
                  **options: tp.Any) -> torch.Tensor:
         """Decode tokens from a text, a prompt, known tokens, or nothing. Threads that share a model take turns.
 
@@ -155,6 +156,7 @@ class MagnetLMModel(LMModel):
             remove_prompts: remove the prompt's frames from the result.
             check: ignored; AudioCraft's `LMModel.generate` has this argument.
             rescorer: the model used if `rescorer_weight` is below 1 (see `magnet_plugin.models.rescorers`).
+            on_step: called after each parallel step with (step, its masked frames Bool [B, T]).
             **options: fields of `GenerationOptions`.
         Returns:
             Long [B, K, T].
@@ -174,7 +176,8 @@ class MagnetLMModel(LMModel):
         with lock_of(self):
             rescoring = Rescoring.of(rescorer, settings, conditions, len(known.tokens))
             tokens = self.decode(Generation(known, list(conditions), list(negative), settings, prompt_options,
-                                            0 if prompt is None else prompt.shape[-1], random, callback, rescoring))
+                                            0 if prompt is None else prompt.shape[-1], random, callback, rescoring,
+                                            on_step))
         return tokens[..., prompt.shape[-1]:] if remove_prompts and prompt is not None else tokens
 
     def read_options(self, options: dict[str, tp.Any]) -> tuple[GenerationOptions, PromptOptions]:
@@ -191,7 +194,8 @@ class MagnetLMModel(LMModel):
         """Decode with this model's mask token and spans; `callback` replaces that of the generation."""
         return decode(predict, known, generation.options, mask_id=self.special_token_id, span_len=self.span_len,
                       random=generation.random, callback=callback or generation.callback,
-                      describe=lambda: self.describe() + generation.rescoring.note, rescoring=generation.rescoring)
+                      describe=lambda: self.describe() + generation.rescoring.note, rescoring=generation.rescoring,
+                      on_step=generation.on_step)
 
     def position_embeddings(self, length: int) -> torch.Tensor:
         """What is added to the embeddings of frames 0 to length - 1, float32 [T, dim]."""

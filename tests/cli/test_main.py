@@ -21,7 +21,8 @@ def test_help_imports_nothing_heavy(args):
 
 
 def test_every_command_parses_its_arguments():
-    commands = {"generate": ["x"], "inpaint": ["x.wav", "--span", "1", "2"], "extend": ["x.wav", "--after", "1"],
+    commands = {"app": ["--port", "0"],
+                "generate": ["x"], "inpaint": ["x.wav", "--span", "1", "2"], "extend": ["x.wav", "--after", "1"],
                 "vary": ["x.wav", "--preset", "small"], "loop": ["x.wav"], "export": ["x", "--out", "y"], "doctor": [],
                 "demo": [], "data": ["folk", "--out", "x"], "bench": ["table"], "grid-report": ["magnet.ablate_span"],
                 "completion": ["bash"], "runs": [],

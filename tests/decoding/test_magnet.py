@@ -181,3 +181,24 @@ def test_the_error_about_non_finite_logits_names_stage_step_dtype_and_backend() 
     with pytest.raises(NonFiniteLogits, match=r"stage 1, step 1 \(dtype float16, attention backend auto\)"):
         decode(Oracle(broken), nothing_known(1, 9), GenerationOptions(decoding_steps=STEPS), mask_id=CARD, span_len=3,
                describe=lambda: "(dtype float16, attention backend auto)")
+
+
+def test_steps_are_reported_with_the_frames_that_they_mask() -> None:
+    known = torch.zeros(2, K, 20, dtype=torch.bool)
+    known[:, :, 5:9] = True
+    reported: list[tuple[int, int, torch.Tensor]] = []
+    seen: list[tuple[int, torch.Tensor]] = []
+    predict = random_logits(2, 20)
+
+    def watch(tokens: torch.Tensor, stage: int, scale: float) -> torch.Tensor:
+        seen.append((stage, tokens[:, stage] == CARD))
+        return predict(tokens, stage, scale)
+
+    clip, options = KnownTokens(torch.full((2, K, 20), 7), known), GenerationOptions(decoding_steps=STEPS)
+    decode(Oracle(watch), clip, options, mask_id=CARD, span_len=3,
+           on_step=lambda step, masked: reported.append((step.stage, step.index, masked)))
+    assert [(stage, index) for stage, index, _ in reported] == [
+        (stage, index) for stage, count in enumerate(STEPS) for index in range(count)]
+    for (stage, index, masked), (asked, hidden) in zip(reported, seen):
+        assert stage == asked and torch.equal(masked, hidden), (stage, index)
+        assert not (masked & known[:, stage]).any()

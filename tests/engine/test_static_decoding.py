@@ -188,3 +188,12 @@ def test_a_captured_step_is_one_replay_and_launches_nothing_else(with_triton: bo
             for step, branches in zip(steps, ("both", "conditional")):
                 decoder.step(step, branches, NO_RESCORING, decoder.kind.sampler)
     assert graphs.count == 2 and not launches.kernels
+
+
+def test_reported_masks_equal_those_of_the_decoding_loop(model: tp.Any) -> None:
+    reported: dict[bool, list[tuple[int, int, torch.Tensor]]] = {False: [], True: []}
+    for static, found in reported.items():
+        tokens(model, static, on_step=lambda step, masked, found=found: found.append((step.stage, step.index, masked)))
+    assert len(reported[True]) == len(reported[False]) == sum(STEPS)
+    for (stage, index, masked), (expected_stage, expected_index, expected) in zip(reported[True], reported[False]):
+        assert (stage, index) == (expected_stage, expected_index) and torch.equal(masked, expected), (stage, index)

@@ -274,3 +274,17 @@ def test_windows_are_settings_that_are_recorded() -> None:
 def test_invalid_windows_are_refused(models: dict[str, MAGNeT], params: dict[str, tp.Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         models["lean"].set_generation_params(**FEW, **params)
+
+
+def test_steps_are_reported_in_the_place_of_their_window() -> None:
+    model = toy_magnet("plain").with_generation_params(**FEW, duration=2.0)
+    assert model.window_frames < round(2.0 * FRAMES)
+    found: list[tuple[tp.Any, torch.Tensor]] = []
+    model.on_step = lambda step, masked: found.append((step, masked))
+    _, tokens = model.generate(TEXTS, seed=3, return_tokens=True)
+    firsts = [masked for step, masked in found if step.index == 0]
+    assert all(masked.shape == (len(TEXTS), tokens.shape[-1]) for masked in firsts)
+    counts = torch.stack(firsts).sum(dim=0)                 # How often the first step of a codebook masks each frame.
+    assert (counts == ToyCodec.K).all()                     # Once per codebook: in the window that fills it in.
+    model.on_step = None
+    assert torch.equal(model.generate(TEXTS, seed=3, return_tokens=True)[1], tokens)

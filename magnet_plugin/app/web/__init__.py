@@ -1,0 +1,1 @@
+"""The page of `magnet app`: generate, edit, compare and download clips in a browser."""
