@@ -108,6 +108,7 @@ def build(gr: tp.Any, studio: Studio) -> tuple[Fields, dict[str, tp.Any]]:
                    js_on_load=mount("maskView"))
     own = {"method": method, "regions": regions, "before": before, "after": after, "variation": variation,
            "strength": strength, "seam": seam, "text": text, "count": count}
-    fields = decoding_fields(gr, "edit", own, action="Replace the marked regions")
+    fields = decoding_fields(gr, "edit", own, action="Replace the marked regions",
+                             best=("Best for editing", "edit"))
     return fields, {"upload": upload, "editor": editor, "mask": mask, "rows": {"extend": extending, "vary": varying,
                                                                               "loop": looping}}

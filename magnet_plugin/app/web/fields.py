@@ -3,7 +3,7 @@ import typing as tp
 
 from .requests import FROM_FILE
 
-PRESETS = (("Best known quality", "best"), ("The paper's settings", "paper"), ("Fast: half the steps", "fast"),
+PRESETS = (("The paper's settings", "paper"), ("Fast: half the steps", "fast"),
            ("Draft: a quarter of the steps", "draft"), ("From a loaded clip", FROM_FILE))
 
 
@@ -23,10 +23,10 @@ class Fields(tp.NamedTuple):
     message: tp.Any
 
 
-def decoding_fields(gr: tp.Any, tab: str, own: dict[str, tp.Any], action: str) -> Fields:
-    """Build the fields below a tab's own ones."""
-    with gr.Row():
-        preset = gr.Dropdown(list(PRESETS), value="best", label="Quality", elem_id=f"mg-{tab}-preset", filterable=False,
+def decoding_fields(gr: tp.Any, tab: str, own: dict[str, tp.Any], action: str, best: tuple[str, str]) -> Fields:
+    """Build the fields below a tab's own ones; `best` is its default preset, a label and a name."""
+    with gr.Row(elem_classes="mg-choices"):
+        preset = gr.Dropdown([best, *PRESETS], value=best[1], label="Quality", elem_id=f"mg-{tab}-preset", filterable=False,
                              min_width=180)
         seed = gr.Number(value=1, precision=0, minimum=0, label="Seed", elem_id=f"mg-{tab}-seed", min_width=120)
         locked = gr.Checkbox(value=False, label="Keep this seed", elem_id=f"mg-{tab}-locked", min_width=140,

@@ -63,7 +63,8 @@ def build(gr: tp.Any, studio: Studio) -> Fields:
                              info=f"Beyond {model.max_duration:g} s, clips are made in windows and appear as they grow.")
         count = gr.Slider(1, min(4, limits.max_clips), value=2, step=1, label="Candidates per text", elem_id="mg-count",
                           buttons=[], info="They differ in their seed.")
-    return decoding_fields(gr, "generate", {"text": text, "duration": duration, "count": count}, action="Generate")
+    return decoding_fields(gr, "generate", {"text": text, "duration": duration, "count": count}, action="Generate",
+                           best=("Best known quality", "best"))
 
 
 def read(values: tp.Mapping[str, tp.Any]) -> dict[str, tp.Any]:

@@ -45,7 +45,7 @@ class _Attempt:
         if time.monotonic() - self._shown > LIVE:
             self._shown = time.monotonic()
             self.job.part = {**self.job.part, "frames": masked.shape[-1], "codebooks": self.model.lm.n_q,
-                             "step": self.recorder.steps[-1]}
+                             "frame_rate": float(self.model.frame_rate), "step": self.recorder.steps[-1]}
 
     @property
     def took(self) -> float:

@@ -7,7 +7,7 @@ import math
 import random
 import typing as tp
 
-from ...decoding.presets import STEPS
+from ...decoding.presets import NAMES
 from .. import clip_settings
 from .limits import Limits
 
@@ -23,7 +23,7 @@ class Decoding:
     """Settings of decoding.
 
     Attributes:
-        preset: one of `STEPS`, or `FROM_FILE`.
+        preset: one of `presets.NAMES`, or `FROM_FILE`.
         loaded: arguments of `set_generation_params` from a file.
         changes: arguments that the visitor has given.
     """
@@ -38,7 +38,7 @@ class Decoding:
         Raises:
             ValueError: a value is invalid.
         """
-        if preset not in (*STEPS, FROM_FILE):
+        if preset not in (*NAMES, FROM_FILE):
             raise ValueError(f"there is no preset {preset!r}; choose one of the list")
         if preset == FROM_FILE and not loaded:
             raise ValueError("no settings have been loaded; load them from a clip, or choose another preset")

@@ -62,8 +62,8 @@
     };
     watch("value", show);
     show();
-    document.addEventListener("change", (event) => {
-      if (regions && event.target.closest?.(`#${FIELD}`)) place(event.target.value);
+    document.addEventListener("input", (event) => {             // Somebody types; what `write` does is no key press.
+      if (regions && event.isTrusted && event.target.closest?.(`#${FIELD}`)) place(event.target.value);
     });
   };
 })();

@@ -149,7 +149,7 @@
       if (pending.frames !== length) { steps.length = 0; length = pending.frames; }
       steps.push(pending.step);
       const known = Array.from({ length: pending.codebooks }, () => []);
-      draw(canvas, { codebooks: pending.codebooks, frames: length, frame_rate: length / (pending.length || length), known,
+      draw(canvas, { codebooks: pending.codebooks, frames: length, frame_rate: pending.frame_rate, known,
         steps }, steps.length - 1);
     };
   };

@@ -24,7 +24,7 @@
         app.make("a", { class: "mg-action", href: take.audio, download: `magnet-${take.id}.wav`, "data-do": "download",
           title: "The audio, with its settings inside" }, "Download"),
         app.make("a", { class: "mg-action", href: take.settings, download: `magnet-${take.id}.json`,
-          title: "The settings alone" }, "Settings")));
+          title: "The settings alone, as JSON" }, "JSON")));
     let surfer = null;
     return {
       node,
