@@ -1,4 +1,5 @@
 """The package as users install it: a wheel in a new environment, and the README's commands."""
+import os
 import re
 import subprocess
 import sys
@@ -79,6 +80,17 @@ def test_the_readmes_python_runs_with_the_bundled_model(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", bundled], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert list(tmp_path.glob("*.wav"))
+
+
+def test_the_readmes_commands_generate_and_edit_as_pasted(tmp_path: Path) -> None:
+    """In their order, in one folder; those that download a model are left out."""
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    script = "".join(block for block in blocks if "magnet generate --texts" in block or "magnet inpaint" in block)
+    assert len(re.findall("^magnet ", script, re.M)) >= 8 and "facebook/" not in script
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "edited.wav").exists() and len(list((tmp_path / "outputs").glob("*.flac"))) >= 4
 
 
 def test_the_readmes_training_command_runs(tmp_path: Path) -> None:
