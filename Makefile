@@ -8,13 +8,14 @@ PYTEST := $(BIN)/python -m pytest
 # Processes that share the quick tests. Two fit two cores; each imports AudioCraft once and needs about 2 GB of memory.
 WORKERS ?= 2
 
-.PHONY: help install test test-integ test-gpu test-slurm slurm-packages results demo docs lint zoo clean
+.PHONY: help install test test-integ test-browser chromium test-gpu test-slurm slurm-packages results demo docs lint zoo clean
 
 help:
 	@echo "make install     create .venv with the plugin and the tools for development"
 	@echo "make demo        train for a minute, generate four clips and write demo/index.html"
 	@echo "make test        run the quick tests (a few minutes on two cores)"
 	@echo "make test-integ  run the slow tests: Dora runs, several ranks, grids, installation (about half an hour)"
+	@echo "make test-browser  run the tests of magnet app in Chromium (as root on Debian, installs it; a few minutes)"
 	@echo "make test-gpu    run the tests that need a GPU"
 	@echo "make test-slurm  run jobs in a temporary SLURM on this host (as root on Debian; installs SLURM's packages)"
 	@echo "make results     run the tiny span grid in that SLURM and write its report to docs/results"
@@ -36,10 +37,18 @@ $(READY): setup.py requirements/constraints.txt
 
 # One thread per process: several processes with a thread per core each would slow each other down.
 test: install
-	OMP_NUM_THREADS=1 $(PYTEST) -m "not gpu and not integ and not slurm" -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 $(PYTEST) -m "not gpu and not integ and not slurm and not browser" -n $(WORKERS) --dist loadfile
 
 test-integ: install
 	OMP_NUM_THREADS=1 $(PYTEST) -m "integ and not gpu and not slurm" -n $(WORKERS) --dist loadfile
+
+# The tests skip, with the reason, where there is no Chromium.
+chromium:
+	@if [ "$$(id -u)" = 0 ] && [ -f /etc/debian_version ] && ! test -x /usr/bin/chromium; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; fi
+
+test-browser: install chromium
+	$(PYTEST) -m browser -rs tests/app
 
 # The tests skip, with the reason, where SLURM's packages are missing and cannot be installed.
 slurm-packages:

@@ -11,8 +11,8 @@ import pytest
 
 from .helpers.bare_machine import bare
 
-#: Suites that use the machine as it is: a real SLURM, and a GPU with its driver and compilers.
-REAL = ("gpu", "slurm")
+#: Suites that use the machine as it is: a real SLURM, a browser, and a GPU with its driver and compilers.
+REAL = ("gpu", "slurm", "browser")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -52,7 +52,7 @@ def read_recording(path: Path, limits: Limits, name: tp.Optional[str] = None) ->
     try:
         with soundfile.SoundFile(path) as file:
             rate, channels = file.samplerate, file.channels
-            if not 1000 <= rate <= 400_000 or channels > 8:
+            if not 100 <= rate <= 400_000 or channels > 8:
                 raise ValueError(f"{name} has {channels} channels at {rate} Hz; give mono or stereo at 8 to 192 kHz")
             most = int(limits.max_seconds * rate)
             wav = file.read(most + rate // 20 + 1, dtype="float32", always_2d=True).T     # A twentieth of a second of grace.
