@@ -79,7 +79,7 @@ def build(gr: tp.Any, studio: Studio) -> tuple[Fields, dict[str, tp.Any]]:
     """Build the tab; returns its fields, and the components that only this tab has."""
     upload = gr.File(label=f"A recording: WAV, FLAC, OGG or MP3, up to {studio.limits.max_seconds:g} s and "
                            f"{studio.limits.max_upload_mb:g} MB", file_types=[".wav", ".flac", ".ogg", ".mp3"],
-                     elem_id="mg-upload", height=120)
+                     elem_id="mg-upload", height=150)
     editor = gr.HTML(editor_view(None, "inpaint"), html_template='<div class="mg-editor"></div>', elem_id="mg-editor",
                      js_on_load=mount("editor"),
                      apply_default_css=False)

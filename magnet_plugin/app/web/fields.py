@@ -45,8 +45,8 @@ def decoding_fields(gr: tp.Any, tab: str, own: dict[str, tp.Any], action: str, b
                                size="sm", variant="secondary", elem_id=f"mg-{tab}-load")
     loaded = gr.State(None)
     with gr.Row(elem_classes="mg-actions"):
-        run = gr.Button(action, variant="primary", elem_id=f"mg-{tab}-run", scale=3)
-        cancel = gr.Button("Cancel", variant="stop", elem_id=f"mg-{tab}-cancel", scale=1, interactive=False)
+        run = gr.Button(action, variant="primary", elem_id=f"mg-{tab}-run", scale=3, min_width=140)
+        cancel = gr.Button("Cancel", variant="stop", elem_id=f"mg-{tab}-cancel", scale=1, min_width=90, interactive=False)
     message = gr.HTML("", elem_id=f"mg-{tab}-message", elem_classes="mg-messages")
     inputs = {**own, "negative": negative, "seed": seed, "locked": locked, "preset": preset, "loaded": loaded,
               "temperature": temperature, "guidance": guidance, "top_p": top_p}

@@ -59,10 +59,10 @@ def build(gr: tp.Any, studio: Studio) -> Fields:
                       info="Each line is a clip of its own. Ctrl+Enter generates.")
     with gr.Row():
         duration = gr.Slider(0.5, limits.max_seconds, value=min(model.max_duration, limits.max_seconds), step=0.5,
-                             label="Length in seconds", elem_id="mg-duration", buttons=[],
+                             label="Length in seconds", elem_id="mg-duration", buttons=[], min_width=280,
                              info=f"Beyond {model.max_duration:g} s, clips are made in windows and appear as they grow.")
         count = gr.Slider(1, min(4, limits.max_clips), value=2, step=1, label="Candidates per text", elem_id="mg-count",
-                          buttons=[], info="They differ in their seed.")
+                          buttons=[], min_width=280, info="They differ in their seed.")
     return decoding_fields(gr, "generate", {"text": text, "duration": duration, "count": count}, action="Generate",
                            best=("Best known quality", "best"))
 

@@ -4,6 +4,7 @@ document.addEventListener("keydown", (event) => {
   const shown = [...document.querySelectorAll("#mg-generate-run, #mg-edit-run")].find((button) => button.offsetParent);
   if (!shown || shown.disabled) return;
   event.preventDefault();
-  event.target.dispatchEvent(new Event("change", { bubbles: true }));
+  event.stopPropagation();                                      // Enter would also switch a checkbox.
+  if (event.target.type === "number") event.target.blur();      // Such fields take their value when they are left.
   setTimeout(() => shown.click(), 30);
 }, true);
