@@ -46,14 +46,14 @@ def add_parser(commands: tp.Any, common: argparse.ArgumentParser, name: str, tex
     return one
 
 
-def add_options(one: argparse.ArgumentParser, preset: str = "--preset", default: str | None = None) -> None:
-    """Add the options that all commands share; see `model_options.add_model` for `preset` and `default`."""
+def add_options(one: argparse.ArgumentParser, preset: str = "--preset") -> None:
+    """Add the options that all commands share; `preset` is the name of the one for decoding options."""
     one.add_argument("--text", metavar="TEXT", help="description of the music (default: no text)")
     one.add_argument("--negative", metavar="TEXT", help="description of what the music should not be; needs --text")
     captions.add_options(one)
     one.add_argument("--show-mask", action="store_true", help="print which tokens are kept (█ all, ▒ some, · none), and "
                                                               "exit before the language model is loaded")
-    model_options.add_model(one, preset, default)
+    model_options.add_model(one, preset)
     output.add_output(one)
     model_options.add_decoding(one)
     model_options.add_auxiliary(one, prompt=False)

@@ -16,7 +16,7 @@ def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
                              "Generate spans of a recording anew, all in one pass.")
     one.add_argument("--span", nargs=2, type=float, action="append", metavar=("START", "END"),
                      help="span to generate, in seconds; may be repeated. Spans are widened to whole frames of the codec")
-    editing.add_options(one, default="edit")
+    editing.add_options(one)
     one.set_defaults(run=run)
 
 

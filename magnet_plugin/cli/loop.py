@@ -19,7 +19,7 @@ def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
                              "anew. The result is as long as the recording.")
     one.add_argument("--seam", type=float, metavar="SECONDS", help="length to generate, half of it at the end "
                      f"and half at the start; at most half of the recording (default: {SEAM:g})")
-    editing.add_options(one, default="edit")
+    editing.add_options(one)
     one.set_defaults(run=run)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..app import clip_settings
 from ..decoding.options import CHOICES, GenerationOptions
-from ..decoding.presets import EDIT, NAMES
+from ..decoding.presets import NAMES
 from ..decoding.rescoring_options import DEFAULT_WEIGHT
 from .deferred_imports import defer_imports
 from .device import HELP as DEVICE_HELP
@@ -32,15 +32,8 @@ PARAMS = ("temperature", "top_p", "top_k", "max_cfg_coef", "min_cfg_coef", "deco
 FIELDS = {field.name: field for field in dataclasses.fields(GenerationOptions)}
 
 
-def add_model(one: argparse.ArgumentParser, preset: str = "--preset", default: str | None = None) -> None:
-    """Add the model, its device, seeds and what sets many options at once.
-
-    Args:
-        one: the command's parser.
-        preset: name of the option for a preset.
-        default: the preset that the command uses by itself.
-    """
-    one.set_defaults(default_preset=default)
+def add_model(one: argparse.ArgumentParser, preset: str = "--preset") -> None:
+    """Add the model, its device, seeds and what sets many options at once; `preset` is the name of the preset's option."""
     add_name_and_device(one)
     one.add_argument("--seed", type=int, metavar="N",
                      help="seed of the first clip; later clips use N+1, N+2, … (default: random, and printed)")
@@ -48,9 +41,8 @@ def add_model(one: argparse.ArgumentParser, preset: str = "--preset", default: s
                      "have different seeds (default: %(default)s)")
     one.add_argument(preset, dest="decoding_preset", choices=NAMES, help="decoding options: those of the paper for this "
                      "kind of model (paper), with half (fast) or a quarter (draft) of its decoding steps, the best ones "
-                     "that are known, which are those of the paper (best), or those for filling in a recording: less "
-                     "random, and with weaker guidance (edit); options that are given have priority (default: "
-                     f"{default or 'the defaults below'})")
+                     "that are known, which are those of the paper (best), or a lower temperature and weaker guidance, "
+                     "for filling in a recording (edit); options that are given have priority")
     add_settings(one)
 
 
@@ -63,13 +55,12 @@ def add_name_and_device(one: argparse.ArgumentParser) -> None:
 
 
 def add_decoding(one: argparse.ArgumentParser) -> None:
-    """Add the options of `GenerationOptions`, with its types, choices and defaults, after those of `add_model`."""
-    preset = EDIT if one.get_default("default_preset") == "edit" else {}
+    """Add the options of `GenerationOptions`, with its types, choices and defaults."""
     group = one.add_argument_group("decoding options")
 
     def add(option: str, text: str, field: str = "", metavar: str | None = None) -> None:
         name = field or option.removeprefix("--").replace("-", "_")
-        default = preset.get(name, FIELDS[name].default)
+        default = FIELDS[name].default
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         group.add_argument(option, type=steps if isinstance(default, tuple) else type(default), metavar=metavar,
                            choices=CHOICES.get(name), help=f"{text} (default: {shown})")
@@ -170,5 +161,5 @@ def load_model(name: str, device_name: str | None) -> MAGNeT:
 
 def arguments(args: argparse.Namespace, model: MAGNeT) -> dict[str, tp.Any]:
     """Return the arguments of `set_generation_params` that the options stand for."""
-    name = args.decoding_preset or (None if args.base else args.default_preset)
-    return {**args.base, **(model.preset_arguments(name) if name else {}), **params(args)}
+    preset = model.preset_arguments(args.decoding_preset) if args.decoding_preset else {}
+    return {**args.base, **preset, **params(args)}

@@ -8,8 +8,8 @@ from .options import default_steps, preset
 
 #: Share of the paper's decoding steps. `best` is the paper's settings until others are measured to be better.
 STEPS = {"paper": 1.0, "best": 1.0, "fast": 0.5, "draft": 0.25}
-#: Settings of `edit` that differ from the paper's. What an edit should sound like is in the recording; sampling that is less
-#: random, and guidance that is weaker, come nearer to it (docs/results/bench.md).
+#: Settings of `edit` that differ from the paper's: less random, and less led by the text. Editing methods do not use them
+#: by default, because what they fill in is then nearer to the real sound only in codec latents (docs/results/bench.md).
 EDIT = {"temp": 1.0, "max_cfg_coef": 3.0}
 NAMES = (*STEPS, "edit")
 LONG = 20.0         # seconds from which a model counts as one of the paper's for 30 seconds

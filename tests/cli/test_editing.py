@@ -186,24 +186,14 @@ def test_mask_that_is_shown_is_the_one_that_is_used(command, options, rolled, re
     assert 0 < known.float().mean() < 1
 
 
-@pytest.mark.parametrize("given, recorded, used", [
-    ("inpaint x.wav", {}, {"preset": "edit"}), ("loop x.wav", {}, {"preset": "edit"}),
-    ("inpaint x.wav --preset fast", {}, {"preset": "fast"}),
-    ("inpaint x.wav --settings x.json", {"temperature": 2.0}, {"temperature": 2.0}),
-    ("extend x.wav", {}, {}), ("vary x.wav --decoding-preset edit", {}, {"preset": "edit"})])
-def test_inpainting_has_the_preset_for_editing_by_default(given, recorded, used):
+@pytest.mark.parametrize("given, used", [
+    ("inpaint x.wav", {"temperature": 2.0}), ("inpaint x.wav --preset edit", {"temperature": 1.0}),
+    ("vary x.wav --decoding-preset edit --temperature 3", {"temperature": 3.0})])
+def test_a_preset_comes_before_the_settings_of_a_file_and_after_options(given, used):
     args = main.parser().parse_args(given.split())
-    args.base = recorded
-    named = types.SimpleNamespace(preset_arguments=lambda name: {"preset": name})
+    args.base = {"temperature": 2.0}
+    named = types.SimpleNamespace(preset_arguments=lambda name: {"edit": {"temperature": 1.0}}[name])
     assert model_options.arguments(args, named) == used
-
-
-def test_help_shows_the_defaults_of_the_command(capsys):
-    for command, temperature in (("inpaint", "1.0"), ("extend", "3.0")):
-        with pytest.raises(SystemExit):
-            main.main([command, "--help"])
-        said = " ".join(capsys.readouterr().out.split())
-        assert f"at the start of each stage, above 0 (default: {temperature})" in said
 
 
 def test_presets_are_those_of_the_masks():

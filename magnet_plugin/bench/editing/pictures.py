@@ -24,8 +24,10 @@ MARK = "#ffffff"
 FORMAT = "ogg"
 Spans = tp.Sequence[tuple[float, float]]
 Panel = tuple[str, torch.Tensor, Spans]     # title, audio [C, samples], and spans to mark
-MASKS: tuple[Keep, ...] = (keep.prefix(1.0) | keep.suffix(1.0), keep.every(10, width=2), keep.codebooks(2),
-                           keep.onsets(), keep.beats(), keep.strength(0.4), keep.PRESETS["beat"])
+MASKS: tuple[Keep, ...] = (
+    keep.outside([(2.0, 3.0)]), keep.prefix(1.0) | keep.suffix(1.0), keep.every(10, width=2),
+    keep.every(10, width=2).dropout(0.5), keep.codebooks(2), keep.onsets(), keep.beats(), keep.strength(0.4),
+    keep.prefix(1.0) | keep.every(8) & keep.codebooks(2))
 
 
 def draw_all(split: Path, folder: Path, number: int = 0) -> list[Path]:
@@ -49,7 +51,8 @@ def draw_all(split: Path, folder: Path, number: int = 0) -> list[Path]:
         made[name], sounds[name] = draw_panels(panels, model.sample_rate), panels[-1][1]
     about = Clip(model.lm.n_q, round(wav.shape[-1] / model.sample_rate * model.frame_rate), float(model.frame_rate), 1,
                  wav[None], model.sample_rate)
-    made |= {"masks": draw_masks(MASKS, about), "windows": draw_windows(model.window_frames, float(model.frame_rate), 17.0)}
+    made |= {"masks": draw_masks(MASKS, about), "presets": draw_masks(tuple(keep.PRESETS.values()), about),
+             "windows": draw_windows(model.window_frames, float(model.frame_rate), 17.0)}
     sounds["loop"] = sounds["loop"].repeat(1, 2)
     for name, sound in sounds.items():
         soundfile.write(folder / f"{name}.{FORMAT}", sound.cpu().numpy().T, model.sample_rate)
@@ -58,8 +61,7 @@ def draw_all(split: Path, folder: Path, number: int = 0) -> list[Path]:
 
 
 def edits(model: tp.Any, wav: torch.Tensor, text: str) -> tp.Iterator[tuple[str, list[Panel]]]:
-    """Edit a clip [C, samples] by each method, with the settings of its command; yield the name of a picture and its panels.
-    """
+    """Edit a clip [C, samples] by each method, what is filled in by the preset for it; yield a picture's name and panels."""
     rate, texts = model.sample_rate, [text]
 
     def panel(title: str, made: tp.Any) -> Panel:
