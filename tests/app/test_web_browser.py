@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from magnet_plugin.app.web import server
+from magnet_plugin.app.web.jobs import Cancelled
 from magnet_plugin.app.web.limits import Limits
 from magnet_plugin.app.web.studio import Studio
 
@@ -22,11 +23,15 @@ WAIT = 60_000           # milliseconds; two busy cores
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> tp.Iterator[str]:
-    """The address of a running app."""
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
     from magnet_plugin import MAGNeT
     model = MAGNeT.get_pretrained("//bundled/magnet-16khz", device="cpu")
-    studio = Studio(model, Limits(max_seconds=60, max_upload_mb=1), tmp_path_factory.mktemp("app") / "files")
+    return Studio(model, Limits(max_seconds=60, max_upload_mb=1), tmp_path_factory.mktemp("app") / "files")
+
+
+@pytest.fixture(scope="module")
+def address(studio: Studio) -> tp.Iterator[str]:
+    """The address of a running app."""
     with server.bind("127.0.0.1", 0) as listening, server.running(studio, listening, "127.0.0.1") as running:
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
@@ -261,3 +266,15 @@ def test_a_phone_shows_everything_without_scrolling_sideways(new_page: tp.Callab
         page.wait_for_timeout(400)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.evaluate("document.body.classList.contains('dark')") == (scheme == "dark")
+
+
+def test_leaving_the_page_ends_its_work(new_page: tp.Callable[..., tp.Any], studio: Studio) -> None:
+    page = new_page()
+    choose(page, "#mg-generate-preset", "The paper's settings")
+    fill(page, "#mg-duration", 60)
+    fill(page, "#mg-count", 4)
+    page.click("#mg-generate-run")
+    page.wait_for_function("/step \\d+ of \\d+/.test(document.querySelector('.mg-pending')?.textContent)")
+    (job,) = studio.queue._jobs
+    page.context.close()
+    assert job.finished.wait(60) and isinstance(job.error, Cancelled)

@@ -1,11 +1,13 @@
 """From requests to the files of clips, with a model of random weights."""
 import functools
+import gc
 import json
 import threading
 import typing as tp
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 import torch
@@ -172,3 +174,17 @@ def test_messages_are_escaped_and_faults_are_not_bare_errors(caplog: pytest.LogC
     done = threading.Event()
     job = Job(lambda job: done.set())
     assert "Waiting: 2 requests of others" in views.waiting(2, job) and "Starting" in views.waiting(0, job)
+
+
+@pytest.mark.integ
+def test_memory_and_files_stay_within_bounds_over_500_requests(studio: Studio, visitor: Visitor) -> None:
+    process, sizes = psutil.Process(), list[float]()
+    for number in range(500):
+        generate(studio, visitor, seed=number, text=f"a reel {number}")
+        if number in (99, 299, 499):
+            gc.collect()
+            sizes.append(process.memory_info().rss / 1e6)
+    assert len(visitor.takes) == studio.limits.max_kept
+    assert len(list(visitor.folder.iterdir())) == 4 * studio.limits.max_kept
+    print(f"resident memory after 100, 300 and 500 requests: {[round(size) for size in sizes]} MB")
+    assert sizes[2] - sizes[0] < 40

@@ -51,7 +51,7 @@ class Visitor:
     def __init__(self, root: Path, max_kept: int) -> None:
         self.token = secrets.token_urlsafe(18)
         self.folder, self.max_kept = root / self.token, max_kept
-        self.folder.mkdir(parents=True)
+        self.folder.mkdir()
         self.takes: list[Take] = []
         self.source: tp.Optional[Recording] = None
         self.job: tp.Optional[Job] = None
@@ -122,6 +122,7 @@ class Visitors:
     def __init__(self, root: Path, max_kept: int) -> None:
         self.root, self._max_kept = root, max_kept
         self._open: dict[str, Visitor] = {}
+        root.mkdir(parents=True, exist_ok=True)
 
     def __len__(self) -> int:
         return len(self._open)
