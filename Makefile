@@ -8,7 +8,11 @@ PYTEST := $(BIN)/python -m pytest
 # Processes that share the quick tests. Two fit two cores; each imports AudioCraft once and needs about 2 GB of memory.
 WORKERS ?= 2
 
-.PHONY: help install test test-integ test-browser chromium test-gpu test-slurm slurm-packages results demo docs lint zoo clean
+# Rounds of faults, and the folder that their table is written to; none if empty.
+FAULT_ROUNDS ?= 500
+FAULT_REPORT ?= docs/results
+
+.PHONY: help install test test-integ test-browser chromium test-gpu test-slurm test-faults slurm-packages results demo docs lint zoo clean
 
 help:
 	@echo "make install     create .venv with the plugin and the tools for development"
@@ -18,6 +22,7 @@ help:
 	@echo "make test-browser  run the tests of magnet app in Chromium (as root on Debian, installs it; a few minutes)"
 	@echo "make test-gpu    run the tests that need a GPU"
 	@echo "make test-slurm  run jobs in a temporary SLURM on this host (as root on Debian; installs SLURM's packages)"
+	@echo "make test-faults kill trainings and fill disks, $(FAULT_ROUNDS) rounds, and write the table to docs/results"
 	@echo "make results     run the tiny span grid in that SLURM and write its report to docs/results"
 	@echo "make docs        write the documentation site to site/"
 	@echo "make lint        check style and types with ruff and mypy"
@@ -37,10 +42,10 @@ $(READY): setup.py requirements/constraints.txt
 
 # One thread per process: several processes with a thread per core each would slow each other down.
 test: install
-	OMP_NUM_THREADS=1 $(PYTEST) -m "not gpu and not integ and not slurm and not browser" -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 $(PYTEST) -m "not gpu and not integ and not slurm and not browser and not faults" -n $(WORKERS) --dist loadfile
 
 test-integ: install
-	OMP_NUM_THREADS=1 $(PYTEST) -m "integ and not gpu and not slurm" -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 $(PYTEST) -m "integ and not gpu and not slurm and not faults" -n $(WORKERS) --dist loadfile
 
 # The tests skip, with the reason, where there is no Chromium.
 chromium:
@@ -65,6 +70,9 @@ results: install slurm-packages
 
 test-gpu: install
 	$(PYTEST) -m gpu -rs
+
+test-faults: install
+	OMP_NUM_THREADS=1 MAGNET_FAULT_ROUNDS=$(FAULT_ROUNDS) MAGNET_REPORTS=$(FAULT_REPORT) $(PYTEST) -m faults tests/faults
 
 demo: install
 	$(BIN)/magnet demo --out demo

@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import os
 import random
+import sys
 import typing as tp
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import numpy as np
 import omegaconf
 import torch
 from dora import XP, get_xp, git_save, hydra_main
-from dora.log import fatal
+from dora.log import fatal, simple_log
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
@@ -26,8 +27,10 @@ from .data.manifests import SPLITS
 from .data.preflight import check_datasource
 from .distributed import process_groups
 from .distributed.monitoring import monitored
+from .distributed.reduction import max_over_ranks
 from .metrics.machine import made_with
 from .sweeps import records, runs, slurm, slurm_config
+from .sweeps.holding import holding
 
 environment.quiet_libraries()
 registry.register()         # Dora imports only this module, and composes the config on import (`hydra_main` below)
@@ -166,6 +169,26 @@ def check_start(cfg: DictConfig) -> None:
         runs.check_trained(str(cfg.continue_from), main.dora.dir)
 
 
+@contextlib.contextmanager
+def held(cfg: DictConfig) -> tp.Iterator[None]:
+    """Hold the run within the context; end all ranks with one line if another process holds it.
+
+    A stage in place only reads the run's checkpoint, so that it may run next to the training.
+    """
+    refusal = ""
+    with contextlib.ExitStack() as stack:
+        if flashy.distrib.is_rank_zero() and not (cfg.show or cfg.execute_inplace):
+            try:
+                stack.enter_context(holding(get_xp().folder))
+            except ValueError as error:
+                refusal = str(error)
+        if max_over_ranks(int(bool(refusal))):
+            if refusal:
+                simple_log("FATAL:", refusal)
+            sys.exit(1)
+        yield
+
+
 @hydra_main(config_path=os.path.relpath(environment.config_dir(), Path(__file__).resolve().parent),
             config_name="config", version_base="1.3")
 def main(cfg: DictConfig) -> tp.Any:
@@ -180,8 +203,7 @@ def main(cfg: DictConfig) -> tp.Any:
     timeout = process_groups.check_timeout(cfg.distrib.timeout)
     slurm_config.set_master_port()
     process_groups.init(timeout, force=cfg.fsdp.use)
-    held = runs.holding(get_xp().folder) if flashy.distrib.is_rank_zero() else contextlib.nullcontext()
-    with monitored(timeout, get_xp().folder, name), held:
+    with held(cfg), monitored(timeout, get_xp().folder, name):
         return execute(cfg)
 
 

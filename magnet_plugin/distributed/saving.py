@@ -3,6 +3,7 @@
 The checkpoint before the last one stays beside it, for the case that the last one cannot be read.
 """
 import logging
+import shutil
 import typing as tp
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import torch
 from ..environment import flush_to_disk
 
 logger = logging.getLogger(__name__)
+#: The checkpoint of which the one before it is kept; those of single epochs, and within an epoch, have other names.
+KEPT = "checkpoint.th"
 
 
 def save_checkpoint(state: tp.Any, checkpoint_path: Path, is_sharded: bool = False) -> None:
@@ -24,6 +27,8 @@ def save_checkpoint(state: tp.Any, checkpoint_path: Path, is_sharded: bool = Fal
         state: what to save.
         checkpoint_path: file of this rank.
         is_sharded: whether each rank saves a file of its own; then all ranks call this together.
+    Raises:
+        OSError: the disk is full or fails. The previous checkpoint is unchanged, and nothing else is left.
     """
     def wait_for_ranks() -> None:
         if is_sharded:
@@ -33,14 +38,13 @@ def save_checkpoint(state: tp.Any, checkpoint_path: Path, is_sharded: bool = Fal
     if flashy.distrib.is_rank_zero():
         complete.unlink(missing_ok=True)
     wait_for_ranks()
-    torch.save(state, temporary)
-    flush_to_disk(temporary)
+    _write(state, temporary)
     wait_for_ranks()
     if is_sharded and flashy.distrib.is_rank_zero():
         complete.touch()
         flush_to_disk(complete.parent)
     wait_for_ranks()
-    if not is_sharded and checkpoint_path.exists():
+    if checkpoint_path.name == KEPT and not is_sharded and checkpoint_path.exists():
         _keep(checkpoint_path)
     temporary.replace(checkpoint_path)
     flush_to_disk(checkpoint_path.parent)
@@ -69,6 +73,23 @@ def fall_back(checkpoint_path: Path) -> tp.Optional[Path]:
     kept.replace(checkpoint_path)
     flush_to_disk(checkpoint_path.parent)
     return broken
+
+
+def remove_unfinished(checkpoint_path: Path) -> None:
+    """Remove what a process that was killed while saving has left. Not for shards, see `save_checkpoint`."""
+    for path in (checkpoint_path, previous(checkpoint_path)):
+        path.with_name(f"{path.name}.tmp").unlink(missing_ok=True)
+
+
+def _write(state: tp.Any, temporary: Path) -> None:
+    try:
+        torch.save(state, temporary)
+        flush_to_disk(temporary)
+    except (OSError, RuntimeError) as error:            # torch raises RuntimeError for a disk that is full.
+        temporary.unlink(missing_ok=True)
+        free = shutil.disk_usage(temporary.parent).free
+        raise OSError(f"{temporary.with_suffix('')} cannot be written, with {free / 1e6:.1f} MB left on its disk; free some "
+                      "space and run the same command again: it goes on from what was saved before") from error
 
 
 def _keep(checkpoint_path: Path) -> None:

@@ -16,7 +16,7 @@ from audiocraft.utils import checkpoint
 from ..distributed.monitoring import announce_exit, set_status
 from ..distributed.random_state import capture_random_state, restore_random_state, seed_random_state
 from ..distributed.reduction import max_over_ranks
-from ..distributed.saving import fall_back
+from ..distributed.saving import fall_back, remove_unfinished
 from ..distributed.seeds import Stream, derive_seed
 from ..distributed.signals import Preempted, SignalRecorder
 from ..models import checkpoints
@@ -59,6 +59,9 @@ class PreemptibleSolver(StandardSolver):
         self._signals.exit(self._signals.signum, flashy.distrib.rank())
 
     def restore(self, *args: tp.Any, **kwargs: tp.Any) -> bool:
+        if self._signals is not None and flashy.distrib.is_rank_zero() and not self.cfg.fsdp.use:
+            for path in (self.checkpoint_path(), self.preempted_path):
+                remove_unfinished(path)
         restored = super().restore(*args, **kwargs)
         return (self._signals is not None and self.restore_position()) or restored
 
@@ -103,7 +106,9 @@ class PreemptibleSolver(StandardSolver):
             return False
         position = state.pop("position")
         saved, world_size = len(position["ranks"]), flashy.distrib.world_size()
-        if position["epoch"] < self.epoch:
+        if position["epoch"] < self.epoch:       # the run was killed between its last checkpoint and the removal
+            if flashy.distrib.is_rank_zero() or self.cfg.fsdp.use:
+                self.preempted_path.unlink(missing_ok=True)
             return False
         if saved != world_size:
             self.logger.warning(f"{self.preempted_path} was saved by {saved} ranks, but this run has {world_size}: epoch "

@@ -1,23 +1,17 @@
 """The runs in Dora's folder, found by the names that users gave them with `label=NAME`. Reads plain files only."""
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import logging
 import os
 import shlex
 import typing as tp
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from .. import environment
+from .holding import is_held
 from .records import Job, format_duration, get_value, read_job
 
-logger = logging.getLogger(__name__)
-#: Locked by rank 0 for as long as a run's process lives; the system unlocks it when the process ends, however it ends.
-LOCK = ".running"
 #: Written by a run that was stopped within an epoch; see solvers/preemption.py.
 STOPPED_WITHIN_EPOCH = "preempted.th"
 STATES = ("running", "finished", "stopped", "not started", "broken")
@@ -58,41 +52,6 @@ class Run:
         """
         age = "" if self.idle is None else f", {format_duration(self.idle)} ago"
         return f"{self.signature} ({self.state}, epoch {self.epoch} of {self.epochs or '?'}{age})"
-
-
-@contextlib.contextmanager
-def holding(folder: Path) -> tp.Iterator[None]:
-    """Mark the run in `folder` as running within the context, on rank 0.
-
-    On a file system without locks, nothing is marked. If another process holds the folder, a warning is logged.
-    """
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        logger.warning("Another process already works on the run in %s. Two of them overwrite each other's files: stop one, "
-                       "or give this run another label=NAME.", folder)
-    except (OSError, NotImplementedError):
-        pass
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def is_held(folder: Path) -> bool:
-    """Whether a process works on the run in `folder`, as far as locks can tell."""
-    if not (folder / LOCK).exists():
-        return False
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return True
-    except (OSError, NotImplementedError):
-        return False
-    lock.release()
-    return False
 
 
 def find_runs(folder: tp.Optional[Path] = None) -> list[Run]:

@@ -8,6 +8,7 @@ import torch
 from audiocraft.utils import checkpoint
 
 import magnet_plugin
+from magnet_plugin.distributed import saving
 
 
 @pytest.mark.parametrize("is_sharded", (False, True))
@@ -44,3 +45,31 @@ def test_a_checkpoint_is_on_the_disk_before_it_replaces_the_previous_one(tmp_pat
     assert torch.load(path) == {"epoch": 2}
     assert sorted(os.listdir(path.parent)) == ["checkpoint.th"] + ["checkpoint.th.previous"] * (not is_sharded)
     assert is_sharded or torch.load(path.parent / "checkpoint.th.previous") == {"epoch": 1}
+
+
+def test_only_the_run_s_own_checkpoint_keeps_the_one_before_it(tmp_path: Path) -> None:
+    for name in ("preempted.th", "checkpoint_3.th"):
+        for epoch in (1, 2):
+            saving.save_checkpoint({"epoch": epoch}, tmp_path / name)
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint_3.th", "preempted.th"]
+
+
+def test_a_full_disk_leaves_the_checkpoint_as_it_was_and_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                                          ) -> None:
+    path = tmp_path / "checkpoint.th"
+    saving.save_checkpoint({"epoch": 1}, path)
+
+    def fail(state: dict, file: Path) -> None:
+        file.write_bytes(b"half")
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="checkpoint.th cannot be written, with .* MB left on its disk; free some"):
+        saving.save_checkpoint({"epoch": 2}, path)
+    assert torch.load(path) == {"epoch": 1} and os.listdir(tmp_path) == ["checkpoint.th"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    for name in ("checkpoint.th", "checkpoint.th.tmp", "checkpoint.th.previous", "checkpoint.th.previous.tmp", "other.tmp"):
+        (tmp_path / name).touch()
+    saving.remove_unfinished(tmp_path / "checkpoint.th")
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint.th", "checkpoint.th.previous", "other.tmp"]

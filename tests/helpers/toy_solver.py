@@ -4,6 +4,7 @@ import random
 import typing as tp
 from pathlib import Path
 
+import flashy
 import pytest
 import torch
 from dora.conf import DoraConfig
@@ -41,9 +42,13 @@ class Dropout(torch.nn.Module):
 
 
 class Toy(PreemptibleSolver):
-    """A few weights, an optimizer, a schedule, an EMA and a best state. Calls `at(stage, step)` in every step."""
+    """A few weights, an optimizer, a schedule, an EMA and a best state. Calls `at(stage, step)` in every step.
+
+    Before that, it calls `seen(stage, epoch, step, loss)`.
+    """
     best_metric_name = "loss"
     at: tp.Callable[[str, int], None] = staticmethod(lambda stage, step: None)
+    seen: tp.Callable[[str, int, int, float], None] = staticmethod(lambda stage, epoch, step, loss: None)
 
     def build_model(self) -> None:
         self.model = torch.nn.Sequential(torch.nn.Linear(4, 8), Dropout(), torch.nn.Dropout(0.3), torch.nn.Linear(8, 1))
@@ -70,9 +75,11 @@ class Toy(PreemptibleSolver):
         loss = (self.model(batch) - batch.sum(-1, keepdim=True) / 10).square().mean()
         if self.is_training:
             loss.backward()
+            flashy.distrib.sync_model(self.model)
             self.optimizer.step()
             self.optimizer.zero_grad()
             self.lr_scheduler.step()
+        self.seen(self.current_stage, self.epoch, idx, float(loss))
         self.at(self.current_stage, idx)
         return {"loss": loss.detach(), "index": float(batch[:, 0].sum())}
 
@@ -95,8 +102,8 @@ def config(workers: int, **settings: tp.Any) -> tp.Any:
     return OmegaConf.create(base)
 
 
-def solve(folder: Path, workers: int, at: tp.Callable[[str, int], None] = lambda stage, step: None,
-          **settings: tp.Any) -> Toy:
+def solve(folder: Path, workers: int, at: tp.Callable[[str, int], None] = Toy.at,
+          seen: tp.Callable[[str, int, int, float], None] = Toy.seen, **settings: tp.Any) -> Toy:
     """Run a solver to its end, or until it exits. Like a new process, each call starts with other random states."""
     torch.manual_seed(1)
     cfg = config(workers, **settings)
@@ -111,7 +118,7 @@ def solve(folder: Path, workers: int, at: tp.Callable[[str, int], None] = lambda
             def build_dataloaders(self) -> None:
                 self.dataloaders = loaders
                 PreemptibleSolver.build_dataloaders(self)
-        Loaded.at = staticmethod(at)
+        Loaded.at, Loaded.seen = staticmethod(at), staticmethod(seen)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(preemption.StandardSolver, "build_dataloaders", lambda self: None)
             solver = Loaded(cfg)
