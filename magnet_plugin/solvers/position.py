@@ -22,14 +22,14 @@ class Position:
         epoch_start: random state before the first batch of the epoch was drawn.
         step: number of completed updates.
         current: random state after those updates; None while it is the present state of the process.
-        ranks: `epoch_start` and `current` of every rank, set by `gather`.
+        ranks: `epoch_start`, `current` and `totals` of every rank, set by `gather`.
         totals: sum and count of each metric.
     """
     epoch: int
     epoch_start: RandomState
     step: int = 0
     current: tp.Optional[RandomState] = None
-    ranks: list[dict[str, RandomState]] = dataclasses.field(default_factory=list)
+    ranks: list[dict[str, tp.Any]] = dataclasses.field(default_factory=list)
     totals: dict[str, list[float]] = dataclasses.field(default_factory=dict)
 
     def add(self, metrics: dict) -> None:
@@ -44,9 +44,9 @@ class Position:
         return {name: total / count for name, (total, count) in self.totals.items()}
 
     def gather(self) -> None:
-        """Collect the random states of all ranks. This is a collective operation."""
+        """Collect the random states and the totals of all ranks. This is a collective operation."""
         assert self.current is not None
-        own = {"first": self.epoch_start, "now": self.current}
+        own = {"first": self.epoch_start, "now": self.current, "totals": self.totals}
         self.ranks = [own]
         if flashy.distrib.is_distributed():
             self.ranks = [{} for _ in range(flashy.distrib.world_size())]
@@ -60,7 +60,8 @@ class Position:
     def from_state(cls, state: dict[str, tp.Any], rank: int) -> "Position":
         """Restore the position of a rank from `state_dict`."""
         own = state["ranks"][rank]
-        return cls(state["epoch"], own["first"], state["step"], own["now"], totals=state["totals"])
+        return cls(state["epoch"], own["first"], state["step"], own["now"],
+                   totals=own.get("totals", state["totals"]))         # Files of earlier versions hold only rank 0's.
 
 
 class _Skip:

@@ -79,7 +79,7 @@ class Toy(PreemptibleSolver):
             self.optimizer.step()
             self.optimizer.zero_grad()
             self.lr_scheduler.step()
-        self.seen(self.current_stage, self.epoch, idx, float(loss))
+        self.seen(self.current_stage, self.epoch, idx, float(loss.detach()))
         self.at(self.current_stage, idx)
         return {"loss": loss.detach(), "index": float(batch[:, 0].sum())}
 
