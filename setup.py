@@ -59,6 +59,7 @@ setup(
         "sentencepiece>=0.2",      # T5's tokenizer
         "protobuf>=4.21",          # T5's tokenizer
         "huggingface_hub>=0.24",
+        "safetensors>=0.4",
         "spacy>=3.8.13",
         "num2words>=0.5.12",
         "torchmetrics>=1.4",
@@ -81,8 +82,7 @@ setup(
         "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
         # playwright drives the browser of the host; nbclient runs the notebook in docs.
         "dev": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.10", "build>=1.2",
-                "setuptools>=68", "wheel", "playwright>=1.40", "nbclient>=0.10", "nbformat>=5.9", "ipykernel>=6.29",
-                "safetensors>=0.4"],
+                "setuptools>=68", "wheel", "playwright>=1.40", "nbclient>=0.10", "nbformat>=5.9", "ipykernel>=6.29"],
     },
     entry_points={"console_scripts": ["magnet = magnet_plugin.cli.main:main"]},
     classifiers=["Programming Language :: Python :: 3", "License :: OSI Approved :: MIT License"],
