@@ -1,6 +1,7 @@
 """Random numbers of a batch, drawn for each sample by itself, so that a sample does not depend on its neighbours."""
 import dataclasses
 import hashlib
+import numbers
 import typing as tp
 
 import torch
@@ -76,7 +77,7 @@ def place_seeds(seeds: tp.Optional[tp.Sequence[int]], place: int) -> tp.Optional
 
 
 def _whole(seed: int) -> int:
-    if isinstance(seed, bool) or int(seed) != seed or not -2 ** 63 <= seed < 2 ** 64:
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not -2 ** 63 <= seed < 2 ** 64:
         raise ValueError(f"seed={seed!r} must be a whole number from -2^63 to 2^64 - 1")
     return int(seed)
 

@@ -5,7 +5,7 @@ Details that are not specified in the paper are marked so. Their defaults are th
 import dataclasses
 import typing as tp
 
-from .option_types import check_types, whole
+from .option_types import check_types, real, whole
 
 FILLS = ("special", "greedy")
 DEFAULT_WEIGHT = 0.7        # With a rescorer (not specified in the paper).
@@ -75,7 +75,7 @@ def weight_of(weight: tp.Optional[float], source: tp.Any) -> float:
     """
     if weight is None:
         return 1.0 if source is None else DEFAULT_WEIGHT
-    if weight < 1 and source is None:
+    if real("rescorer_weight", weight) < 1 and source is None:
         raise ValueError(f"rescorer_weight={weight} needs a rescorer; pass rescorer=, a name or a model, or omit "
                          "rescorer_weight")
     return weight

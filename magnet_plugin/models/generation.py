@@ -36,6 +36,25 @@ def lock_of(model: torch.nn.Module) -> tp.ContextManager:
     return _locks.setdefault(model, threading.RLock())
 
 
+def check_arguments(prompt: tp.Any, known: tp.Any, conditions: tp.Any, negative: tp.Any, callback: tp.Any,
+                    rescorer: tp.Any) -> None:
+    """Raise ValueError unless the arguments of a language model's `generate` have the types that it states."""
+    if prompt is not None:
+        if not isinstance(prompt, torch.Tensor) or prompt.layout != torch.strided or prompt.is_meta:
+            raise ValueError(f"prompt must be a dense tensor of tokens, got {type(prompt).__name__}")
+        if prompt.dtype != torch.long:
+            raise ValueError(f"prompt must be Long, got {prompt.dtype}")
+    if known is not None and not isinstance(known, KnownTokens):
+        raise ValueError(f"known_tokens must be KnownTokens, got {type(known).__name__}")
+    for name, values in (("conditions", conditions), ("negative", negative)):
+        if not isinstance(values, (list, tuple)) or not all(isinstance(one, ConditioningAttributes) for one in values):
+            raise ValueError(f"{name} must be a list of ConditioningAttributes, one per sample")
+    if callback is not None and not callable(callback):
+        raise ValueError(f"callback={callback!r} must be a function of the steps done and the steps in all")
+    if rescorer is not None and not hasattr(rescorer, "scorer"):
+        raise ValueError(f"rescorer must be a rescorer, such as rescorer_of(model), got {type(rescorer).__name__}")
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Generation:
     """The checked arguments of one call of `generate`.

@@ -16,7 +16,7 @@ from ..decoding.rescoring import Rescorer, Rescoring
 from ..modules.context import Band, Context, Full
 from ..modules.guidance import GuidedPredictor
 from .conditions import ConditionTensors, embed, text_mask
-from .generation import Generation, frames, lock_of
+from .generation import Generation, check_arguments, frames, lock_of
 from .predictors import compute_dtype, decode, predictor
 from .transformer import ContextAttentionLayer, sinusoids
 
@@ -170,6 +170,7 @@ class MagnetLMModel(LMModel):
             raise ValueError("generate() needs the model in evaluation mode; call model.eval() first")
         settings, prompt_options = self.read_options(options)
         settings.check_codebooks(self.n_q)
+        check_arguments(prompt, known_tokens, conditions, negative, callback, rescorer)
         known = known_tokens or self._known_tokens(prompt, conditions, num_samples, max_gen_len)
         known.check(self.n_q, self.card)
         random = RandomSource.seeded(sample_seeds(seed, len(known.tokens)), known.tokens.device)

@@ -6,6 +6,7 @@ import torch
 from audiocraft.data.audio_utils import convert_audio
 
 from ..decoding.known_tokens import KnownTokens
+from ..decoding.option_types import whole
 from ..decoding.random_source import Seed, sample_seeds
 from ..environment import default_device
 from . import codec_chunks
@@ -82,7 +83,7 @@ class MAGNeT(EditingMethods):
     def generate_unconditional(self, num_samples: int, progress: bool = False, return_tokens: bool = False, *,
                                seed: Seed = None) -> tp.Union[Audio, AudioAndTokens]:
         """Generate `num_samples` clips without a text; the result is like that of `generate`."""
-        if num_samples < 1:
+        if whole("num_samples", num_samples) < 1:
             raise ValueError(f"num_samples={num_samples} must be at least 1")
         return self._run(Texts.read(None, num_samples), None, progress, return_tokens, seed)
 
@@ -129,7 +130,7 @@ class MAGNeT(EditingMethods):
         Raises:
             ValueError: an argument is invalid.
         """
-        if batch_size < 1:
+        if whole("batch_size", batch_size) < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
         model = copy.copy(self)
         if duration is not None:
@@ -140,6 +141,8 @@ class MAGNeT(EditingMethods):
 
     def _run(self, texts: Texts, prompt: tp.Optional[torch.Tensor], progress: bool, return_tokens: bool, seed: Seed,
              on_window: tp.Optional[OnWindow] = None) -> tp.Union[Audio, AudioAndTokens]:
+        if on_window is not None and not callable(on_window):
+            raise ValueError(f"on_window={on_window!r} must be a function of a piece of audio and its start in seconds")
         batch, length = len(texts.descriptions), clip_frames(self.duration, self.compression_model)
         start = torch.zeros(batch, self.lm.n_q, 0, dtype=torch.long, device=next(self.lm.parameters()).device)
         if prompt is not None:

@@ -40,6 +40,9 @@ class Texts:
         """
         if isinstance(descriptions, str):
             raise ValueError("descriptions must be a list of texts, not one text; pass [text]")
+        if descriptions is not None and (isinstance(descriptions, (bytes, dict))
+                                         or not isinstance(descriptions, tp.Iterable)):
+            raise ValueError(f"descriptions={descriptions!r} must be a list of texts")
         given = tuple([None] * (batch or 0) if descriptions is None else descriptions)
         if not given:
             raise ValueError("descriptions is empty; pass at least one text, or call generate_unconditional(num_samples)")

@@ -25,7 +25,7 @@ def add_wishes(text: tp.Optional[str], bpm: tp.Optional[float] = None, key: tp.O
     """
     words = []
     if key is not None:
-        match = _KEY.fullmatch(key.strip())
+        match = _KEY.fullmatch(key.strip()) if isinstance(key, str) else None
         if match is None or match[3].lower() not in _MODES:
             raise ValueError(f"key={key!r} must be a tonic and a mode, such as 'D major' or 'F# minor'; modes are "
                              + ", ".join(_MODES))
