@@ -78,7 +78,7 @@ setup(
     extras_require={
         # What `magnet bench codec` compares notes with; basic-pitch itself is installed with --no-deps.
         "judges": ["onnxruntime>=1.16", "mir_eval>=0.7"],
-        "app": ["gradio>=5"],          # the page of `magnet app`
+        "app": ["gradio>=6"],          # the page of `magnet app`
         "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
         # playwright drives the browser of the host; nbclient runs the notebook in docs.
         "dev": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.6", "mypy>=1.10", "build>=1.2",
