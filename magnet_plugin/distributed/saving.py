@@ -99,3 +99,4 @@ def _keep(checkpoint_path: Path) -> None:
     linked.unlink(missing_ok=True)
     linked.hardlink_to(checkpoint_path)
     linked.replace(kept)
+    linked.unlink(missing_ok=True)          # Replacing a name by another one of the same file does nothing.

@@ -73,3 +73,13 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     saving.remove_unfinished(tmp_path / "checkpoint.th")
     assert sorted(os.listdir(tmp_path)) == ["checkpoint.th", "checkpoint.th.previous", "other.tmp"]
+
+
+def test_a_checkpoint_that_is_kept_twice_leaves_no_other_name(tmp_path: Path) -> None:
+    """As after a kill between keeping the previous checkpoint and replacing it."""
+    path = tmp_path / "checkpoint.th"
+    saving.save_checkpoint({"epoch": 1}, path)
+    saving.previous(path).hardlink_to(path)
+    saving.save_checkpoint({"epoch": 2}, path)
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint.th", "checkpoint.th.previous"]
+    assert torch.load(saving.previous(path)) == {"epoch": 1}

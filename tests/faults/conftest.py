@@ -1,11 +1,10 @@
 """Prints the table of faults at the end, and writes it if MAGNET_REPORTS names a folder."""
-import os
 import typing as tp
 from pathlib import Path
 
 import pytest
 
-from .record import Row, save, table
+from .record import REPORTS, Row, save, table
 
 _rows: list[Row] = []
 
@@ -19,5 +18,5 @@ def rows() -> list[Row]:
 def pytest_terminal_summary(terminalreporter: tp.Any) -> None:
     if _rows:
         terminalreporter.write_line(table(_rows))
-        if os.environ.get("MAGNET_REPORTS"):
-            save(_rows, Path(os.environ["MAGNET_REPORTS"]))
+        if REPORTS:
+            save(_rows, Path(REPORTS))

@@ -9,6 +9,8 @@ from pathlib import Path
 from magnet_plugin import environment
 from magnet_plugin.metrics.machine import made_with
 
+#: Read when this is imported: the tests' environment is that of a bare machine.
+REPORTS = os.environ.get("MAGNET_REPORTS")
 ROUNDS = int(os.environ.get("MAGNET_FAULT_ROUNDS", "20"))
 
 
