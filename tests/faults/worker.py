@@ -103,6 +103,7 @@ def start(plan: Plan) -> tuple[tp.Any, tp.Any]:
 
 def work(plan: Plan, connection: tp.Any) -> None:
     """Train as `magnet_plugin.train.main` does: hold the run, watch the other ranks, and train."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)        # A shell's background jobs inherit that it is ignored.
     plan.notes.mkdir(parents=True, exist_ok=True)
     output = os.open(plan.output, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(output, 1)
