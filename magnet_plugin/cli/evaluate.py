@@ -5,12 +5,12 @@ import argparse
 import typing as tp
 from pathlib import Path
 
+from ..metrics import METRICS
 from . import model_options
 from .deferred_imports import defer_imports
 from .numbers import integer_from
 from .output import say
 
-METRICS = ("instruments", "frechet", "kernel", "melody")
 #: Heads of the columns; the arrow points to where better clips are.
 HEADS = {"instruments": "instrument recognised ↑", "notes_per_second": "notes per second", "in_key": "share in key ↑",
          "range": "range, semitones", "voices": "voices", "frechet": "Fréchet distance ↓",

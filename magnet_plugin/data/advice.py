@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from .check import ALL, Split, Target
+from .manifests import SPLITS
 from .preflight import PADDING_LIMIT, some
 
 MUCH_SILENCE = 0.2
@@ -43,7 +44,7 @@ def _splits(splits: Mapping[str, Split]) -> Iterator[Advice]:
                      needed=True)
         return
     if len(splits) > 1:
-        for name in ("train", "valid", "evaluate", "generate"):
+        for name in SPLITS:
             if name not in splits or not splits[name].files:
                 yield Advice("", f"the split {name} has no files; add files and scan them again, or set datasource.{name} "
                              "to another manifest folder", needed=True)

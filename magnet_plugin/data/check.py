@@ -12,7 +12,7 @@ from typing import Any
 
 from .captions import caption_from_name, words_of
 from .listing import AUDIO_SUFFIXES, CAPTION_SOURCE, Item, has_caption, list_csv, list_folder, read_sidecar
-from .manifests import MANIFEST_NAME, read_manifest
+from .manifests import MANIFEST_NAME, SPLITS, read_manifest
 from .preflight import OPENED, padding_share
 
 MANIFESTS = (MANIFEST_NAME, "data.jsonl")
@@ -118,8 +118,7 @@ def find_splits(source: Path) -> dict[str, list[Item]]:
         raise ValueError(f"{source} is neither a folder nor a CSV file nor a manifest called {MANIFEST_NAME}")
     if not any(found.values()):
         raise ValueError(f"{source} has no audio; give a folder with {', '.join(AUDIO_SUFFIXES)} files")
-    order = ["train", "valid", "evaluate", "generate"]
-    return dict(sorted(found.items(), key=lambda pair: order.index(pair[0]) if pair[0] in order else len(order)))
+    return dict(sorted(found.items(), key=lambda pair: SPLITS.index(pair[0]) if pair[0] in SPLITS else len(SPLITS)))
 
 
 def _has_manifest(folder: Path) -> bool:

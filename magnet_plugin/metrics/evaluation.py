@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 
 from ..data.clips import batches, read_clips
+from . import METRICS
 from .bootstrap import mean_interval
 from .codec import Codec, reconstruct
-from .frechet import Moments, frechet_distance, latents
+from .frechet import Gaussian, Moments, frechet_distance, latents
 from .instruments import InstrumentClassifier
 from .jackknife import jackknife
 from .kernel_distance import KernelDistance
@@ -21,7 +22,6 @@ from .melody import NAMES as MELODY
 from .melody import melody
 from .notes import NoteTranscriber
 
-METRICS = ("instruments", "frechet", "kernel", "melody")
 DISTANCES = ("frechet", "kernel")         # between sets of clips; the others look at each clip by itself
 BATCH = 8
 Audio = tp.Sequence[torch.Tensor]               # batches [B, 1, samples]
@@ -147,11 +147,6 @@ class ClipEmbeddings:
         self.points = {"codec": torch.cat(codec_points) if codec_points else torch.empty(0),
                        "timbre": torch.cat(timbre_points) if timbre_points else torch.empty(0)}
 
-    def gaussian(self, kept: torch.Tensor) -> tp.Any:
+    def gaussian(self, kept: torch.Tensor) -> Gaussian:
         """Return mean and covariance of the latents of the clips that a mask, Bool [N], selects."""
-        total = Moments()
-        chosen = [one for one, keep in zip(self.moments, kept.tolist(), strict=True) if keep]
-        total.count = torch.stack([one.count for one in chosen]).sum(0)
-        total.total = torch.stack([one.total for one in chosen]).sum(0)
-        total.products = torch.stack([one.products for one in chosen]).sum(0)
-        return total.gaussian()
+        return Moments.sum_of([one for one, keep in zip(self.moments, kept.tolist(), strict=True) if keep]).gaussian()

@@ -35,6 +35,14 @@ class Moments:
         self.total += total
         self.products += products
 
+    @classmethod
+    def sum_of(cls, parts: tp.Sequence[Moments]) -> Moments:
+        """Return the moments of the points of all parts together."""
+        whole = cls()
+        whole.count, whole.total, whole.products = (
+            torch.stack([getattr(part, name) for part in parts]).sum(0) for name in ("count", "total", "products"))
+        return whole
+
     def reduce(self, all_reduce: tp.Callable[[torch.Tensor], tp.Any]) -> None:
         """Sum the moments over all ranks, each of which has to call this; `all_reduce` sums a tensor in place."""
         for tensor in (self.count, self.total, self.products):
