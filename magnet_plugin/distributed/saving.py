@@ -75,9 +75,9 @@ def fall_back(checkpoint_path: Path) -> tp.Optional[Path]:
     return broken
 
 
-def remove_unfinished(checkpoint_path: Path) -> None:
+def remove_unfinished(*checkpoint_paths: Path) -> None:
     """Remove what a process that was killed while saving has left. Not for shards, see `save_checkpoint`."""
-    for path in (checkpoint_path, previous(checkpoint_path)):
+    for path in (*checkpoint_paths, *map(previous, checkpoint_paths)):
         path.with_name(f"{path.name}.tmp").unlink(missing_ok=True)
 
 

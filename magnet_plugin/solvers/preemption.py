@@ -41,16 +41,14 @@ class PreemptibleSolver(StandardSolver):
 
     def run(self) -> None:
         """Train to the end, or until a signal; then save, and requeue the job or exit with 128 + the signal's number."""
-        workers = any(getattr(loader, "num_workers", 0) for loader in self.dataloaders.values())
-        with SignalRecorder(workers) as self._signals:
+        with SignalRecorder(any(getattr(loader, "num_workers", 0) for loader in self.dataloaders.values())) as self._signals:
             try:
                 super().run()
                 return
             except Preempted:
                 pass
             except Exception as error:
-                # SLURM also signals child processes such as ffmpeg, and a stage then fails. That is ignored only in a stage
-                # that will be repeated.
+                # SLURM also signals child processes such as ffmpeg. Only in a stage that will be repeated is this ignored.
                 if not (self._signals.signum and self._position and self._position.step == self.train_updates_per_epoch):
                     raise
                 self.logger.warning("The stage failed after a signal, and will be repeated: %r", error)
@@ -59,11 +57,13 @@ class PreemptibleSolver(StandardSolver):
         self._signals.exit(self._signals.signum, flashy.distrib.rank())
 
     def restore(self, *args: tp.Any, **kwargs: tp.Any) -> bool:
-        if self._signals is not None and flashy.distrib.is_rank_zero() and not self.cfg.fsdp.use:
-            for path in (self.checkpoint_path(), self.preempted_path):
-                remove_unfinished(path)
+        training = self._signals is not None
+        if training and flashy.distrib.is_rank_zero() and not self.cfg.fsdp.use:
+            remove_unfinished(self.checkpoint_path(), self.preempted_path)
         restored = super().restore(*args, **kwargs)
-        return (self._signals is not None and self.restore_position()) or restored
+        if training and flashy.distrib.is_rank_zero():      # The run may have been killed between its checkpoint and this file.
+            self.xp.link.update_history(self.history)
+        return (training and self.restore_position()) or restored
 
     def load_checkpoints(self, *args: tp.Any, **kwargs: tp.Any) -> tp.Optional[dict]:
         """Load a checkpoint as AudioCraft does; if this run's own one cannot be read, load the one before it."""

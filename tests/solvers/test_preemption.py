@@ -146,3 +146,13 @@ def test_an_unreadable_state_within_an_epoch_costs_the_updates_of_that_epoch(tmp
     path = next(tmp_path.glob("xps/*/preempted.th"))
     path.write_bytes(path.read_bytes()[:100])
     assert same(everything(solve(tmp_path, 0)), uninterrupted[0])
+
+
+def test_a_history_that_is_older_than_the_checkpoint_is_written_again(tmp_path: Path) -> None:
+    """As after a kill between the two, also if no epoch is left to train."""
+    solve(tmp_path, 0)
+    path = next(tmp_path.glob("xps/*/history.json"))
+    whole = path.read_text()
+    path.write_text(json.dumps(json.loads(whole)[:-1]))
+    solve(tmp_path, 0)
+    assert path.read_text() == whole
