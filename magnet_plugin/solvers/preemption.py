@@ -61,7 +61,7 @@ class PreemptibleSolver(StandardSolver):
         if training and flashy.distrib.is_rank_zero() and not self.cfg.fsdp.use:
             remove_unfinished(self.checkpoint_path(), self.preempted_path)
         restored = super().restore(*args, **kwargs)
-        if training and flashy.distrib.is_rank_zero():      # The run may have been killed between its checkpoint and this file.
+        if training and flashy.distrib.is_rank_zero():      # It is written after the checkpoint: a kill can be between.
             self.xp.link.update_history(self.history)
         return (training and self.restore_position()) or restored
 
