@@ -8,11 +8,16 @@ PYTEST := $(BIN)/python -m pytest
 # Processes that share the quick tests. Two fit two cores; each imports AudioCraft once and needs about 2 GB of memory.
 WORKERS ?= 2
 
+# Versions that `make install` keeps to, and the file that it installs instead with LOCKED=1: all packages, with their hashes.
+CONSTRAINTS ?= --constraint requirements/constraints.txt
+LOCK := requirements/lock.txt
+LOCKED ?=
+
 # Rounds of faults, and the folder that their table is written to; none if empty.
 FAULT_ROUNDS ?= 500
 FAULT_REPORT ?= docs/results
 
-.PHONY: help install test test-integ test-browser chromium test-gpu test-slurm test-faults slurm-packages results demo docs lint zoo clean
+.PHONY: help install test test-integ test-browser chromium test-gpu test-slurm test-faults slurm-packages results demo docs lint lock audit zoo clean
 
 help:
 	@echo "make install     create .venv with the plugin and the tools for development"
@@ -26,18 +31,25 @@ help:
 	@echo "make results     run the tiny span grid in that SLURM and write its report to docs/results"
 	@echo "make docs        write the documentation site to site/"
 	@echo "make lint        check style and types with ruff and mypy"
+	@echo "make lock        write requirements/lock.txt: the newest versions that fit, with hashes; LOCKED=1 installs them"
+	@echo "make audit       look up the locked packages in PyPI's list of vulnerabilities"
 	@echo "make zoo         train and evaluate the four bundled models again (about four hours on one core)"
 	@echo "make clean       remove build and cache folders"
 
 install: $(READY)
 
-$(READY): setup.py requirements/constraints.txt
+$(READY): setup.py requirements/constraints.txt $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
 		{ echo "Python 3.10 to 3.12 is needed, $(PYTHON) is another: make install PYTHON=python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+ifeq ($(LOCKED),)
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps 'audiocraft<1.5' tinysoundfont
-	$(BIN)/uv pip install --python $(BIN)/python --constraint requirements/constraints.txt --editable '.[dev,app,docs]'
+	$(BIN)/uv pip install --python $(BIN)/python $(CONSTRAINTS) --editable '.[dev,app,docs]'
+else
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --require-hashes --requirement $(LOCK)
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable .
+endif
 	@touch $@
 
 # One thread per process: several processes with a thread per core each would slow each other down.
@@ -84,6 +96,16 @@ docs: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# AudioCraft and tinysoundfont are locked without their requirements (see setup.py).
+lock: install
+	$(BIN)/uv pip compile --quiet --no-header --no-annotate --universal --python-version 3.11 --generate-hashes $(CONSTRAINTS) \
+		--extra dev --extra app --extra docs --output-file $(LOCK) setup.py
+	printf '%s\n' 'audiocraft<1.5' tinysoundfont | $(BIN)/uv pip compile --quiet --no-header --no-annotate --no-deps \
+		--python-version 3.11 --generate-hashes - >> $(LOCK)
+
+audit: install
+	$(BIN)/python -m tools.audit $(LOCK)
 
 zoo: install
 	for kind in codec magnet musicgen hybrid; do $(BIN)/python -m tools.zoo $$kind --train || exit 1; done

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from magnet_plugin import environment
+from tools import audit
 
 ROOT = Path(__file__).parents[1]
 #: Installed with --no-deps, because their own requirements cannot be installed.
@@ -108,6 +109,18 @@ def test_constraints_are_allowed_versions(arguments: dict[str, tp.Any], required
     for pin in pins:
         (version,) = (specifier.version for specifier in pin.specifier)
         assert version in allowed[pin.name].specifier, pin
+
+
+def test_locked_versions_satisfy_the_requirements(arguments: dict[str, tp.Any], required: dict[str, Requirement]) -> None:
+    """Otherwise run `make lock`. Every file has a hash, and the versions of the constraints are locked."""
+    extras = [Requirement(text) for extra in ("dev", "app", "docs") for text in arguments["extras_require"][extra]]
+    lock = (ROOT / "requirements" / "lock.txt").read_text()
+    pins = dict(pin.split("==") for pin in audit.pins(lock))
+    for requirement in (*required.values(), *extras):
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)], prereleases=True), requirement
+    for line in (ROOT / "requirements" / "constraints.txt").read_text().splitlines():
+        assert line.startswith("#") or f"\n{line} " in f"\n{lock}", line
+    assert not re.search(r"^[a-z].*(?<!\\)$", lock, re.M), "a pin without a hash"
 
 
 def test_readme_makefile_and_error_message_install_audiocraft_alike(monkeypatch: pytest.MonkeyPatch) -> None:

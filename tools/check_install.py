@@ -2,9 +2,10 @@
 
     python -m tools.check_install                            # every combination that this host can try
     python -m tools.check_install --python 3.12 --with uv --from wheel
+    python -m tools.check_install --with uv --from wheel --torch 2.7.0 --torch 2.10.0 --audiocraft PATH --name support
 
-Each combination of Python, installer, and wheel or source gets a new environment in a temporary folder and a clone of the
-committed state. The record and its table are written to docs/results/install.json and install.md.
+Each combination of Python, installer, wheel or source, torch and AudioCraft gets a new environment in a temporary folder and
+a clone of the committed state. The record and its table are written to docs/results/install.json and install.md.
 """
 from __future__ import annotations
 
@@ -69,27 +70,37 @@ class Environment:
             raise RuntimeError(f"{' '.join(words)}: exit status {done.returncode}\n{(done.stdout + done.stderr)[-2000:]}")
         return done.stdout
 
-    def install(self, source: str) -> None:
-        """Run README's install commands, with a wheel instead of the folder if `source` is `wheel`."""
+    def install(self, source: str, torch: str, audiocraft: str) -> None:
+        """Run README's install commands.
+
+        Args:
+            source: `wheel` installs a wheel instead of the folder.
+            torch: version; empty installs the newest one that fits.
+            audiocraft: path that replaces README's `audiocraft<1.5`, if not empty.
+        """
         target = "."
         if source == "wheel":
             self.run("pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", "dist", ".")
             target = str(next((self.clone / "dist").glob("*.whl")))
         for words in readme_commands():
             command = ["uv", *words] if self.installer == "uv" else words
-            self.run(*[target if word == "." else word for word in command])
+            if "." in words and torch:
+                command = [*command, f"torch=={torch}"]
+            self.run(*[target if word == "." else audiocraft if audiocraft and word.startswith("audiocraft") else word
+                       for word in command])
 
 
-def check(version: str, installer: str, source: str) -> dict[str, tp.Any]:
+def check(version: str, installer: str, source: str, torch: str = "", audiocraft: str = "") -> dict[str, tp.Any]:
     """Try one combination. Returns its row: seconds, versions, and the error if a step failed."""
-    row: dict[str, tp.Any] = {"python": version, "installer": installer, "from": source}
+    row: dict[str, tp.Any] = {"python": version, "installer": installer, "from": source,
+                              "asked": {"torch": torch, "audiocraft": audiocraft}}
     python, started = interpreter(version), time.perf_counter()
     if python is None or (installer == "uv" and shutil.which("uv") is None):
         return {**row, "result": "not tried", "error": f"this host has no {'uv' if python else f'Python {version}'}"}
     with tempfile.TemporaryDirectory() as folder:
         try:
             new = Environment(Path(folder), python, installer)
-            new.install(source)
+            new.install(source, torch, audiocraft)
             row["install_seconds"] = round(time.perf_counter() - started, 1)
             new.run("magnet", "doctor")
             new.run("magnet", "generate", "a fast reel in D major on the violin", "--seed", "1")
@@ -112,8 +123,10 @@ def table(record: dict[str, tp.Any]) -> str:
              "| --- | --- | --- | --- | ---: | --- | --- | --- |"]
     for row in record["rows"]:
         versions = row.get("versions", {})
+        asked = row.get("asked", {})
         cells = [versions.get("python", row["python"]), row["installer"], row["from"], row["result"],
-                 row.get("install_seconds", "–"), *(versions.get(name, "–") for name in ("torch", "xformers", "audiocraft"))]
+                 row.get("install_seconds", "–"),
+                 *(versions.get(name) or asked.get(name) or "–" for name in ("torch", "xformers", "audiocraft"))]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
 
@@ -124,18 +137,24 @@ def main() -> int:
     parser.add_argument("--python", choices=PYTHONS, action="append")
     parser.add_argument("--with", dest="installer", choices=INSTALLERS, action="append")
     parser.add_argument("--from", dest="source", choices=SOURCES, action="append")
+    parser.add_argument("--torch", action="append", metavar="VERSION", help="default: the newest version that fits")
+    parser.add_argument("--audiocraft", action="append", metavar="PATH",
+                        help="folder of AudioCraft's source, or `release` for README's (default)")
+    parser.add_argument("--name", default="install", help="name of the record (default: install)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results")
     args = parser.parse_args()
     head = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, text=True, capture_output=True).stdout
     command = " ".join(["python -m tools.check_install", *sys.argv[1:]])
     record: dict[str, tp.Any] = {"command": command, "commit": head.strip(),
                                  "date": datetime.date.today().isoformat(), "rows": []}
-    for combination in itertools.product(args.python or PYTHONS, args.installer or INSTALLERS, args.source or SOURCES):
+    audiocrafts = ["" if path == "release" else path for path in args.audiocraft or ["release"]]
+    for combination in itertools.product(args.python or PYTHONS, args.installer or INSTALLERS, args.source or SOURCES,
+                                         args.torch or [""], audiocrafts):
         row = check(*combination)
         print(*combination, row["result"], row.get("error", ""), flush=True)
         record["rows"].append(row)
-        (args.out / "install.json").write_text(json.dumps(record, indent=1) + "\n")
-        (args.out / "install.md").write_text(table(record))
+        (args.out / f"{args.name}.json").write_text(json.dumps(record, indent=1) + "\n")
+        (args.out / f"{args.name}.md").write_text(table(record))
     return int(any(row["result"] == "fails" for row in record["rows"]))
 
 

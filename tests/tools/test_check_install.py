@@ -26,3 +26,18 @@ def test_the_table_shows_every_row_also_those_that_fail() -> None:
     lines = check_install.table({"command": "c", "date": "d", "commit": "e", "rows": rows}).splitlines()
     assert lines[-2] == "| 3.11.7 | pip | wheel | works | 12.5 | 2.10.0 | 0.0.35 | 1.3.0 |"
     assert lines[-1] == "| 3.12 | uv | source | fails | – | – | – | – |"
+
+
+def test_versions_that_were_asked_for_replace_those_of_readme(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a combination that cannot be installed shows them in the table."""
+    new = object.__new__(check_install.Environment)
+    new.installer = "uv"
+    commands: list[tuple[str, ...]] = []
+    monkeypatch.setattr(new, "run", lambda *words: commands.append(words), raising=False)
+    new.install("source", "2.7.0", "/audiocraft")
+    assert commands[0] == ("uv", "pip", "install", "--no-deps", "/audiocraft", "tinysoundfont")
+    assert commands[1][:3] == ("uv", "pip", "install") and commands[1][-2:] == (".", "torch==2.7.0")
+    row = {"python": "3.12", "installer": "uv", "from": "source", "result": "fails", "error": "no",
+           "asked": {"torch": "2.7.0", "audiocraft": "/audiocraft"}}
+    line = check_install.table({"command": "c", "date": "d", "commit": "e", "rows": [row]}).splitlines()[-1]
+    assert line == "| 3.12 | uv | source | fails | – | 2.7.0 | – | /audiocraft |"
