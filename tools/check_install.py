@@ -75,7 +75,7 @@ class Environment:
 
         Args:
             source: `wheel` installs a wheel instead of the folder.
-            torch: version; empty installs the newest one that fits.
+            torch: version; empty installs that of README's constraints.
             audiocraft: path that replaces README's `audiocraft<1.5`, if not empty.
         """
         target = "."
@@ -84,8 +84,8 @@ class Environment:
             target = str(next((self.clone / "dist").glob("*.whl")))
         for words in readme_commands():
             command = ["uv", *words] if self.installer == "uv" else words
-            if "." in words and torch:
-                command = [*command, f"torch=={torch}"]
+            if "." in words and torch:                  # instead of README's constraints
+                command = [*command[:command.index("-c")], target, f"torch=={torch}"]
             self.run(*[target if word == "." else audiocraft if audiocraft and word.startswith("audiocraft") else word
                        for word in command])
 
@@ -137,7 +137,7 @@ def main() -> int:
     parser.add_argument("--python", choices=PYTHONS, action="append")
     parser.add_argument("--with", dest="installer", choices=INSTALLERS, action="append")
     parser.add_argument("--from", dest="source", choices=SOURCES, action="append")
-    parser.add_argument("--torch", action="append", metavar="VERSION", help="default: the newest version that fits")
+    parser.add_argument("--torch", action="append", metavar="VERSION", help="instead of README's constraints")
     parser.add_argument("--audiocraft", action="append", metavar="PATH",
                         help="folder of AudioCraft's source, or `release` for README's (default)")
     parser.add_argument("--name", default="install", help="name of the record (default: install)")

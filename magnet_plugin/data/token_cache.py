@@ -45,14 +45,26 @@ def _encode(compute: tp.Callable[[torch.Tensor], Encoded], entries: Path, audio:
     """
     paths = [entries / f"{hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest()}.npy"
              for row in audio.detach().cpu().float().numpy()]
-    missing = [i for i, path in enumerate(paths) if not path.exists()]
+    rows = [_read(path) for path in paths]
+    missing = [i for i, row in enumerate(rows) if row is None]
     if missing:
         tokens, scale = compute(audio[missing])
         if scale is not None:
             raise ValueError(f"cache.tokens={entries.parent}: this codec returns a scale, and only codecs without one "
                              "(encodec.renormalize=false) can be cached; set cache.tokens=null")
         for i, row in zip(missing, tokens.cpu().numpy()):
+            rows[i] = row
             with atomic_write(paths[i]) as temporary, open(temporary, "wb") as file:
                 np.save(file, row.astype(np.int16 if row.max() < 2 ** 15 else np.int64))
-    rows = [torch.from_numpy(np.load(path).astype(np.int64)) for path in paths]
-    return torch.stack(rows).to(audio.device), None
+    return torch.from_numpy(np.stack(rows).astype(np.int64)).to(audio.device), None
+
+
+def _read(path: Path) -> tp.Optional[np.ndarray]:
+    """Return an entry; None if there is none, or if a crash of the machine has left less than it."""
+    try:
+        return np.load(path)
+    except FileNotFoundError:
+        return None
+    except (EOFError, ValueError):
+        path.unlink(missing_ok=True)
+        return None
