@@ -137,7 +137,9 @@ def _checkpoint_patches() -> list[Patch]:
         Patch((checkpoint,), "save_checkpoint", saving.save_checkpoint,
               "AudioCraft renames a checkpoint before it is on the disk; a crash of the machine can then lose both."),
         *(Patch((owner,), name, _safely(getattr(owner, name)), "Like load_checkpoint; torch.load changes only in the call.")
-          for owner, name in ((loaders, "_get_state_dict"), (export, "export_encodec"), (export, "export_lm"))),
+          for owner, name in ((export, "export_encodec"), (export, "export_lm"))),
+        Patch((loaders,), "_get_state_dict", _state_dict_getter(loaders),
+              "AudioCraft reports a file that is refused in many lines about weights_only, and reads configs unchecked."),
     ]
 
 
@@ -201,6 +203,24 @@ def _safely(function: tp.Callable) -> tp.Callable:
         with safe_globals():
             return function(*args, **kwargs)
     return call
+
+
+def _state_dict_getter(loaders: types.ModuleType) -> tp.Callable:
+    from .models import checkpoints
+
+    @functools.wraps(fallback := _safely(loaders._get_state_dict))
+    def get_state_dict(file_or_url_or_id: tp.Union[str, Path], filename: tp.Optional[str] = None, device: tp.Any = "cpu",
+                       cache_dir: tp.Optional[str] = None) -> tp.Any:
+        path = Path(file_or_url_or_id)
+        if str(file_or_url_or_id).startswith("https://"):
+            return fallback(file_or_url_or_id, filename, device, cache_dir)
+        if path.is_dir() and filename is not None:
+            path = path / filename
+        elif not path.exists():
+            path = Path(loaders.hf_hub_download(repo_id=str(file_or_url_or_id), filename=filename, library_name="audiocraft",
+                                                cache_dir=cache_dir or loaders.get_audiocraft_cache_dir()))
+        return checkpoints.load_checked(path, device)
+    return get_state_dict
 
 
 def _codec_loader(load_codec: tp.Callable) -> tp.Callable:

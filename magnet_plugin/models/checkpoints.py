@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from ..environment import PACKAGE
 from .files import SAFETENSORS, load, release, write_reference, write_safetensors
-from .untrusted import check_finite, read_config
+from .untrusted import check_finite, check_reference, read_config
 
 LM_FILE, CODEC_FILE, CHECKPOINT = "state_dict.bin", "compression_state_dict.bin", "checkpoint.th"
 BUNDLED, BUNDLED_PREFIX = PACKAGE / "models" / "bundled", "//bundled/"
@@ -22,11 +22,31 @@ def load_resolving_reference(path: tp.Union[str, Path]) -> dict[str, tp.Any]:
 
     A reference to a codec on the hub is returned as it is.
     """
-    package = load(path)
-    if not isinstance(package, dict):
-        raise ValueError(f"{path} holds a {type(package).__name__}, not a checkpoint of AudioCraft")
+    package = load_dict(path)
     source = str(package.get("pretrained", ""))
     return load(bundled(source.removeprefix(BUNDLED_PREFIX)) / CODEC_FILE) if source.startswith(BUNDLED_PREFIX) else package
+
+
+def load_dict(path: tp.Union[str, Path], device: str = "cpu") -> dict[str, tp.Any]:
+    """Load a file that holds a dict, and check the name of the codec to which it refers, if it does.
+
+    Raises:
+        ValueError: it holds anything else, or refers to a path.
+    """
+    package = load(path, device)
+    if not isinstance(package, dict):
+        raise ValueError(f"{path} holds a {type(package).__name__}, not a checkpoint of AudioCraft")
+    if "pretrained" in package:
+        check_reference(package["pretrained"], path)
+    return package
+
+
+def load_checked(path: tp.Union[str, Path], device: str = "cpu") -> dict[str, tp.Any]:
+    """Load a file for AudioCraft's own functions, with its config checked (see `read_config`) and its weights finite."""
+    package = load_dict(path, device)
+    if isinstance(package.get("best_state"), dict) and "exported" in package:
+        check_finite(package["best_state"], path)
+    return {**package, "xp.cfg": read_config(package["xp.cfg"], path)} if "xp.cfg" in package else package
 
 
 def load_as_checkpoint(path: tp.Union[str, Path]) -> dict[str, tp.Any]:
@@ -44,7 +64,7 @@ def bundled(name: str) -> Path:
         ValueError: there is no such model; the message lists those that exist.
     """
     folder = BUNDLED / name
-    if not folder.is_dir() or not name:
+    if not folder.is_dir() or folder.parent != BUNDLED or name in ("", ".."):
         known = sorted(path.name for path in BUNDLED.glob("*") if path.is_dir())
         raise ValueError(f"//bundled/{name}: no such bundled model; available: {', '.join(known) or 'none'}")
     return folder

@@ -69,11 +69,13 @@ def load(path: tp.Union[str, Path], device: str = "cpu") -> tp.Any:
     try:
         with safe_globals():
             return torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError,
+            MemoryError) as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         reason = f"it contains {found[1]}, an object type that is not allowed" if found else \
             "it is not a checkpoint, or is truncated"
-        raise ValueError(f"{path} cannot be loaded safely: {reason}; no code in it was run") from error
+        raise ValueError(f"{path} cannot be loaded safely: {reason}; no code in it was run; get it again from its source"
+                         ) from None          # torch's own text has many lines about weights_only
 
 
 def load_safetensors(path: tp.Union[str, Path]) -> dict[str, tp.Any]:

@@ -8,11 +8,12 @@ from audiocraft.models import CompressionModel
 from audiocraft.models import builders as upstream
 from audiocraft.models.lm import LMModel
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from . import builders, checkpoints
 from .lm_magnet import MagnetLMModel
 from .stereo import frames_in_turn_of
-from .untrusted import check_sizes
+from .untrusted import check_codec_sizes, check_sizes
 
 logger = logging.getLogger(__name__)
 Device = tp.Union[str, torch.device]
@@ -26,18 +27,44 @@ def load_codec(name: tp.Union[str, Path], device: Device = "cpu") -> Compression
     Raises:
         ValueError: nothing is found under this name, or the weights do not fit.
     """
+    return _load_codec(name, device, ())
+
+
+def _load_codec(name: tp.Union[str, Path], device: Device, via: tuple[str, ...]) -> CompressionModel:
+    """Load a codec that models named `via` refer to."""
     if str(name).startswith("//pretrained/"):
         return CompressionModel.get_pretrained(str(name).removeprefix("//pretrained/"), device=device)
+    if str(name) in via:
+        raise ValueError(f"{name} refers to itself as its codec (compression_model_checkpoint); give a model with a codec")
     package = checkpoints.load_package(name, checkpoints.CODEC_FILE)
     if "pretrained" in package:
         return CompressionModel.get_pretrained(package["pretrained"], device=device)
     cfg = package["xp.cfg"]
     if "compression_model_checkpoint" in cfg:              # A language model's run names its codec.
-        return load_codec(cfg.compression_model_checkpoint, device)
-    cfg = builders.for_inference(cfg, device)
-    codec = upstream.get_compression_model(cfg)
-    checkpoints.load_weights(codec, package["best_state"], name)
+        return _load_codec(cfg.compression_model_checkpoint, device, (*via, str(name)))
+    check_codec_sizes(cfg, name)
+    codec = _built(upstream.get_compression_model, builders.for_inference(cfg, device), package, name)
     return codec.eval()
+
+
+def _built(build: tp.Callable[[DictConfig], tp.Any], cfg: DictConfig, package: dict[str, tp.Any],
+           name: tp.Union[str, Path]) -> tp.Any:
+    """Build a model from the config of a file and load its weights.
+
+    Raises:
+        ValueError: the config lacks settings or has senseless ones, or does not describe the weights.
+    """
+    try:
+        model = build(cfg)
+    except torch.OutOfMemoryError:          # a RuntimeError, but the device's fault
+        raise
+    except (AttributeError, TypeError, LookupError, AssertionError, RuntimeError, ArithmeticError, OmegaConfBaseException,
+            MemoryError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ValueError(f"{name}: no model can be built from its config ({reason}); get the file again from its source"
+                         ) from None
+    checkpoints.load_weights(model, package["best_state"], name)
+    return model
 
 
 def load_magnet_lm(name: tp.Union[str, Path], compression_model_frame_rate: float, device: Device = "cpu",
@@ -76,8 +103,7 @@ def build_lm(package: dict[str, tp.Any], name: tp.Union[str, Path], device: Devi
 
 def _build(cfg: DictConfig, package: dict[str, tp.Any], name: tp.Union[str, Path]) -> LMModel:
     check_sizes(cfg, package["best_state"], name)
-    lm = builders.get_lm_model(cfg)
-    checkpoints.load_weights(lm, package["best_state"], name)
+    lm = _built(builders.get_lm_model, cfg, package, name)
     if builders.is_hybrid(cfg) and "hybrid" not in cfg:
         logger.warning("%s is a hybrid model that was not trained by this plugin. Its weights fit, but its config does not "
                        "describe how it combines both ways of decoding. It is decoded with this plugin's layout "

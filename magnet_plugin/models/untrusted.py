@@ -13,6 +13,10 @@ from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 MAX_TEXT = 2 ** 20      # bytes of a config
 MAX_DEPTH = 32          # of nested entries
 MAX_EVENTS = 50_000     # of the YAML parser: about one for each word
+MAX_COUNT, MAX_SIZE = 256, 2 ** 20              # of a codec's layers or codebooks; and of everything else
+CODEC_SECTIONS = ("seanet", "stft", "rvq", "encodec")
+COUNTS = {"n_residual_layers", "lstm", "n_q", "num_layers", "layers"}
+_REFERENCE = re.compile(r"(//bundled/)?\w[\w.-]*(/\w[\w.-]*)?")
 _CALL, _OWN = re.compile(r"\$\{\s*([\w.]+)\s*:"), "magnet."
 Path_ = tp.Union[str, Path]
 
@@ -21,8 +25,11 @@ def check_archive(path: Path_) -> None:
     """Check that a file of torch is complete, and does not unpack to more than it holds on the disk.
 
     Raises:
-        ValueError: it is truncated, or its entries are compressed, which torch never does.
+        ValueError: it is truncated, its entries are compressed, which torch never does, or it is no file but a device or
+            a pipe, from which reading might never end. Symbolic links are followed: the hub's cache consists of them.
     """
+    if not Path(path).is_file():
+        raise ValueError(f"{path} cannot be loaded safely: it is not a regular file")
     with open(path, "rb") as file:
         is_archive = file.read(2) == b"PK"
     if is_archive and not zipfile.is_zipfile(path):
@@ -81,6 +88,45 @@ def check_sizes(cfg: DictConfig, state: tp.Mapping[str, torch.Tensor], path: Pat
     if wrong:
         raise ValueError(f"{path}: its config does not describe its weights: "
                          + "; ".join(f"transformer_lm.{one}" for one in wrong))
+
+
+def check_codec_sizes(cfg: DictConfig, path: Path_) -> None:
+    """Check the numbers from which a codec is built, before anything is built by them.
+
+    Raises:
+        ValueError: a number is far beyond those of any codec.
+    """
+    numbers: dict[str, tp.Any] = {}
+    for section in CODEC_SECTIONS:
+        _collect_numbers(cfg.get(section), section, numbers)
+    for name, value in numbers.items():
+        limit = MAX_COUNT if name.rpartition(".")[2] in COUNTS else MAX_SIZE
+        if not abs(value) <= limit:             # also if it is not a number
+            raise ValueError(f"{path}: its config has {name}={value}, and no codec has more than {limit}; get the file "
+                             "again from its source")
+
+
+def _collect_numbers(value: tp.Any, name: str, found: dict[str, tp.Any]) -> None:
+    if OmegaConf.is_dict(value):
+        for key in value:
+            _collect_numbers(value[key], f"{name}.{key}", found)
+    elif OmegaConf.is_list(value):
+        for position, inner in enumerate(value):
+            _collect_numbers(inner, f"{name}.{position}", found)
+    elif isinstance(value, (int, float)):
+        found[name] = value
+
+
+def check_reference(name: tp.Any, path: Path_) -> str:
+    """Return the codec that a file refers to: a name on the hub, or `//bundled/NAME`.
+
+    Raises:
+        ValueError: it is a path, by which a stranger's file could choose a file of this machine.
+    """
+    if not isinstance(name, str) or not _REFERENCE.fullmatch(name):
+        raise ValueError(f"{path} refers to the codec {str(name)[:100]!r}, which is neither //bundled/NAME nor a name on "
+                         "the hub; get it again from its source")
+    return name
 
 
 def check_finite(state: tp.Mapping[str, torch.Tensor], path: Path_) -> None:
