@@ -107,6 +107,7 @@ def _patches() -> list[Patch]:
               "AudioCraft's replacement of unused entries is undone in the same step, and codebooks shrink."),
         Patch((loaders, magnet), "load_lm_model_magnet", our_loaders.load_magnet_lm,
               "AudioCraft's loader switches the attention backend of the whole process to xformers."),
+        *_data_patches(),
         *_checkpoint_patches(),
         Patch((CompressionSolver,), "model_from_checkpoint", staticmethod(_codec_loader(our_loaders.load_codec)),
               "AudioCraft loads codecs with a plain torch.load, which fails for its own checkpoints since torch 2.6."),
@@ -120,6 +121,17 @@ def _patches() -> list[Patch]:
               "AudioCraft's hash of the weights cannot read the sharded tensors of `fully_shard`."),
         Patch((solver_magnet,), "MagnetSolver", our_solver.MagnetSolver, "For code that imports the class by name."),
         Patch((solver_magnet,), "AudioMagnetSolver", our_solver.AudioMagnetSolver, "Like MagnetSolver."),
+    ]
+
+
+def _data_patches() -> list[Patch]:
+    """The part of the table that concerns reading audio."""
+    from audiocraft.data import audio, audio_utils
+
+    from .data.sound_files import to_float32
+    return [
+        Patch((audio_utils, audio), "f32_pcm", to_float32,
+              "AudioCraft does not read 8-bit WAV files, and 64-bit ones stay in float64, which no codec takes."),
     ]
 
 

@@ -14,6 +14,7 @@ from .captions import caption_from_name, words_of
 from .listing import AUDIO_SUFFIXES, CAPTION_SOURCE, Item, has_caption, list_csv, list_folder, read_sidecar
 from .manifests import MANIFEST_NAME, SPLITS, read_manifest
 from .preflight import OPENED, padding_share
+from .sound_files import probe_file
 
 MANIFESTS = (MANIFEST_NAME, "data.jsonl")
 ALL = "all"                     # the only split of a folder without manifests
@@ -164,14 +165,14 @@ def check(source: Path, target: Target, progress: bool = True) -> dict[str, Spli
 def open_sound(item: Item, listen: bool) -> Sound:
     """Read the header of a file, and the share of silence if wanted."""
     import soundfile  # type: ignore[import-untyped]
+    found = probe_file(item.path)
+    if isinstance(found, str):
+        return Sound(item, fault=found)
     try:
         with soundfile.SoundFile(str(item.path)) as file:
-            if file.frames == 0:
-                return Sound(item, fault=f"{item.path}: contains no samples")
-            silence = silent_share(file) if listen else None
-            return Sound(item, file.frames / file.samplerate, file.samplerate, file.channels, silence)
-    except (RuntimeError, OSError) as error:
-        return Sound(item, fault=f"{item.path}: {error}" if item.path.exists() else f"{item.path}: no such file")
+            return Sound(item, *found, silent_share(file) if listen else None)
+    except (RuntimeError, OSError) as error:            # damaged in its middle
+        return Sound(item, fault=f"{item.path}: {error}")
 
 
 def silent_share(file: Any) -> float:

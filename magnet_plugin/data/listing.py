@@ -53,7 +53,7 @@ def read_sidecar(path: Path) -> tuple[dict[str, Any], str | None]:
             content = json.loads(sidecar.read_text(encoding="utf-8-sig"))
             metadata = content if isinstance(content, dict) else {}
             warning = None if isinstance(content, dict) else f"{sidecar}: not a JSON object"
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             warning = f"{sidecar}: {error}"
     text = path.with_suffix(".txt")
     if not metadata.get("description") and text.exists():

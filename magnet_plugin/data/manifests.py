@@ -4,6 +4,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -49,11 +50,26 @@ def read_manifest(folder: Path) -> list[Meta]:
             raw = path.read_bytes()
             try:
                 text = (gzip.decompress(raw) if name.endswith(".gz") else raw).decode()
-                return [json.loads(line) for line in text.splitlines() if line.strip()]
-            except (gzip.BadGzipFile, EOFError, zlib.error, ValueError) as error:
+                return [read_line(line) for line in text.split("\n") if line.strip()]
+            except (gzip.BadGzipFile, EOFError, zlib.error, ValueError, RecursionError) as error:
                 raise ValueError(f"{path} is damaged ({error}); make the manifest again") from error
     raise ValueError(f"{folder} contains no {MANIFEST_NAME}; give a manifest folder, such as OUT/egs/train after "
                      "`magnet data scan` or `magnet data folk`")
+
+
+def read_line(line: str) -> Meta:
+    """Read one line of a manifest.
+
+    Raises:
+        ValueError: it is no JSON object with a path, or its duration is not a number of seconds.
+    """
+    meta = json.loads(line)
+    if not isinstance(meta, dict) or not isinstance(meta.get("path"), str) or not meta["path"]:
+        raise ValueError(f"a line has no `path`: {line[:80]}")
+    seconds = meta.get("duration", 0.0)
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < math.inf:
+        raise ValueError(f"the duration of {meta['path']} is {seconds!r} and not a number of seconds")
+    return meta
 
 
 def check_shares(splits: Mapping[str, float]) -> None:

@@ -8,9 +8,12 @@ from statistics import median
 
 from .listing import has_caption
 from .manifests import SPLITS, Meta, read_manifest
+from .report import printable
+from .sound_files import probe_file
 
 PADDING_LIMIT = 0.05    # acceptable share of padding in a batch
 OPENED = 200            # files per split that are opened, spread over the manifest
+TOLERANCE = 0.1         # seconds by which a file may be shorter than its manifest says; decoders differ for mp3
 
 
 def check_datasource(datasource: Mapping[str, object], stage: str | None = None) -> None:
@@ -70,13 +73,12 @@ def preflight(manifest_folders: Mapping[str, Path], segment_duration: float, bat
 
 def some(names: Sequence[str], most: int = 3) -> str:
     """Join the first `most` names and the number of the others."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return ", ".join(map(printable, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def check_files(metas: Sequence[Meta], name: str, channels: int) -> list[str]:
-    """Find files that do not exist and, in a sample of `OPENED` files, those that cannot be read or have fewer channels."""
-    import soundfile  # type: ignore[import-untyped]
-    problems, bad, mono = [], [], []
+    """Find files that do not exist and, in a sample of `OPENED`, those that cannot be read or do not fit the run."""
+    problems, bad, mono, changed = [], [], [], []
     paths = [meta["path"] for meta in metas]
     there = [path for path in paths if Path(path).exists()]
     missing = sorted(set(paths) - set(there))
@@ -84,18 +86,22 @@ def check_files(metas: Sequence[Meta], name: str, channels: int) -> list[str]:
         problems.append(f"{len(missing)} of {len(metas)} files are missing ({some(missing)}); make the manifest "
                         f"again, or set `datasource.{name}` to another folder")
     opened = there[::max(1, len(there) // OPENED)]
+    stated = {meta["path"]: float(meta["duration"]) for meta in metas}
     for path in opened:
-        try:
-            info = soundfile.info(path)
-            if info.frames == 0:
-                bad.append(path)
-            elif info.channels < channels:
-                mono.append(path)
-        except (RuntimeError, OSError):
+        found = probe_file(Path(path))
+        if isinstance(found, str):
             bad.append(path)
+            continue
+        if found.channels < channels:
+            mono.append(path)
+        if stated[path] > found.seconds + TOLERANCE:
+            changed.append(f"{path}: {found.seconds:.2f} s and not {stated[path]:.2f} s")
     if bad:
         problems.append(f"{len(bad)} files cannot be read ({some(bad)}); repair or remove them and make the manifest of "
                         f"`datasource.{name}` again")
+    if changed:
+        problems.append(f"{len(changed)} of {len(opened)} files are shorter than their manifest says ({some(changed)}); "
+                        f"crops behind their end cannot be read; make the manifest of `datasource.{name}` again")
     if mono:
         problems.append(f"{len(mono)} of {len(opened)} opened files are mono ({some(mono)}), so that both channels of the "
                         f"model get the same sound; set `datasource.{name}` to stereo files, or train a mono model")
@@ -136,7 +142,7 @@ def check_sizes(metas: Sequence[Meta], name: str, segment: float, batch_size: in
 
 def check_rates(metas: Sequence[Meta], sample_rate: int) -> list[str]:
     """Find files with a lower sample rate than the model's, which leaves the upper part of the spectrum empty."""
-    low = [meta["path"] for meta in metas if meta["sample_rate"] < sample_rate]
+    low = [meta["path"] for meta in metas if meta.get("sample_rate", sample_rate) < sample_rate]
     if not low:
         return []
     text = f"{len(low)} of {len(metas)} files have a lower rate than `sample_rate`={sample_rate} Hz ({some(low)}) and lack "

@@ -44,11 +44,20 @@ class Report:
                 ("with warnings", self.warnings)):
             if names:
                 lines.append(f"{len(names)} {title}:")
-                lines += [f"  {name}" for name in names[:most]]
+                lines += [f"  {printable(name)}" for name in names[:most]]
                 lines += [f"  ... and {len(names) - most} more"] if len(names) > most else []
         if self.folders:
             lines.append(f"To train on them: datasource.scan={quoted(self.out)}")
         return "\n".join(lines)
+
+
+def printable(text: str) -> str:
+    r"""Replace the characters of a file name or caption that a terminal cannot show, or takes for commands, by escapes.
+
+    >>> print(printable("a\x1b[31m \udcff 🎻"))
+    a\x1b[31m \udcff 🎻
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def quoted(path: Path) -> str:

@@ -22,6 +22,7 @@ from .folders import read_marker, staging_folder, write_marker
 from .listing import AUDIO_SUFFIXES, CAPTION_SOURCE, Item, fill_metadata, has_caption, list_csv, list_folder
 from .manifests import GENERATE_CLIPS, Meta, check_shares, draw_splits, entry, write_manifest
 from .report import Report
+from .sound_files import probe_file
 
 MARKER = "scan.json"
 SCAN_SHARES: Mapping[str, float] = {"train": 0.9, "valid": 0.05, "evaluate": 0.05}
@@ -37,16 +38,9 @@ class Readable:
 
 
 def probe(item: Item) -> Readable | str:
-    """Open an audio file and read its beginning; return what is wrong with it if that fails."""
-    import soundfile  # type: ignore[import-untyped]
-    try:
-        with soundfile.SoundFile(str(item.path)) as file:
-            duration, rate = file.frames / file.samplerate, file.samplerate
-            if len(file.read(1024)) == 0:
-                return f"{item.path}: contains no samples"
-    except (RuntimeError, OSError) as error:
-        return f"{item.path}: {error}" if item.path.exists() else f"{item.path}: no such file"
-    return Readable(item, duration, rate)
+    """Open an audio file and read its beginning and its end; return what is wrong with it if that fails."""
+    found = probe_file(item.path)
+    return found if isinstance(found, str) else Readable(item, found.seconds, found.sample_rate)
 
 
 def probe_all(items: Sequence[Item], min_duration: float | None, report: Report, progress: bool) -> list[Readable]:
@@ -163,7 +157,8 @@ def write_audio(folder: Path, out: Path, files: Sequence[Readable], report: Repo
         if caption:
             metadata |= {"description": caption, CAPTION_SOURCE: "name"}
             report.name_captions.append(f"{file.item.path}: {caption}")
-        target.with_suffix(".json").write_text(json.dumps(metadata, ensure_ascii=False) + "\n", encoding="utf-8")
+        target.with_suffix(".json").write_text(json.dumps(metadata, ensure_ascii=False) + "\n", encoding="utf-8",
+                                                    errors="replace")          # half of a surrogate pair is no text
         if not has_caption(metadata):
             report.missing_captions.append(str(file.item.path))
         if file.item.warning:

@@ -8,6 +8,7 @@ from audiocraft.solvers import builders as upstream
 from omegaconf import DictConfig
 
 from ..data.preflight import preflight
+from ..data.unreadable import LIMIT, check_limit, count_reads
 from ..distributed import fsdp
 from ..distributed.reduction import Conditions, accumulate_gradients, mean_over_ranks, shard_indices, touch_all
 from ..distributed.seeds import stage_and_generator
@@ -35,6 +36,7 @@ class MagnetSolver(PreemptibleSolver, ShardedSolver, GeneratingSolver):
         if not 1 <= cfg.optim.accumulate <= clips:
             raise ValueError(f"optim.accumulate={cfg.optim.accumulate} must be between 1 and {setting}={clips}, the number "
                              "of clips per rank: each micro-batch needs a clip")
+        check_limit(cfg.datasource.get("max_unreadable", LIMIT))
         super().__init__(cfg)
 
     def build_model(self) -> None:
@@ -61,7 +63,10 @@ class MagnetSolver(PreemptibleSolver, ShardedSolver, GeneratingSolver):
                 layer.compile(backend=self.cfg.optim.compile)
 
     def build_dataloaders(self) -> None:
-        """Check the manifests, log a warning with a remedy for each problem, and build AudioCraft's data loaders."""
+        """Check the manifests, log a warning with a remedy for each problem, and build AudioCraft's data loaders.
+
+        The data sets skip unreadable files; see `data.unreadable`.
+        """
         if flashy.distrib.is_rank_zero():
             splits = [self.cfg.execute_only] if self.cfg.execute_only else ["train", "valid"]
             folders = {split: Path(self.cfg.datasource[split]) for split in splits}
@@ -72,6 +77,7 @@ class MagnetSolver(PreemptibleSolver, ShardedSolver, GeneratingSolver):
         super().build_dataloaders()
         for name, loader in self.dataloaders.items():
             subset = loader.dataset
+            count_reads(loader, name, self.cfg.datasource.get("max_unreadable", LIMIT))
             if name != "train" and flashy.distrib.is_distributed() and isinstance(subset, torch.utils.data.Subset):
                 subset.indices = shard_indices(len(tp.cast(tp.Sized, subset.dataset)), flashy.distrib.rank(),
                                                flashy.distrib.world_size())

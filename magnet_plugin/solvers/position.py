@@ -6,6 +6,7 @@ import typing as tp
 import flashy
 import torch
 
+from ..data.unreadable import skip_unreadable
 from ..distributed.random_state import RandomState
 from ..distributed.seeds import seed_items
 from ..distributed.signals import protect_worker
@@ -112,5 +113,7 @@ def prepare_worker(number: int, seed: tp.Optional[int]) -> None:
     """Initialize a data worker; see `prepare_loader`."""
     protect_worker()
     info = torch.utils.data.get_worker_info()
+    if info is not None:
+        skip_unreadable(info.dataset)
     if seed is not None and info is not None:
         seed_items(info.dataset, seed)
