@@ -37,7 +37,8 @@ def build(klass: type, length: int = 96, seed: int = 0, conditioned: bool = True
         depthwise_init="current", device="cpu", dtype=torch.float32)
     settings.update(changes)
     delayed = klass in (HybridMagnetLMModel, UpstreamMusicGen)
-    pattern = DelayedPatternProvider(K, list(range(K))) if delayed else ParallelPatternProvider(K, empty_initial=-1)
+    n_q = settings["n_q"]
+    pattern = DelayedPatternProvider(n_q, list(range(n_q))) if delayed else ParallelPatternProvider(n_q, empty_initial=-1)
     return klass(pattern_provider=pattern, condition_provider=provider, fuser=fuser, **settings).eval()
 
 
