@@ -85,6 +85,10 @@ def check_sizes(cfg: DictConfig, state: tp.Mapping[str, torch.Tensor], path: Pat
         stored |= {"card": embeddings[0].shape[0] - 1, "dim": embeddings[0].shape[1]}
     wrong = [f"{name}={sizes.get(name)!r}, but the weights have {size}" for name, size in stored.items()
              if sizes.get(name) != size]
+    hidden, wide = sizes.get("hidden_scale", 4), state.get("transformer.layers.0.linear1.weight")
+    if (not wrong and wide is not None and wide.dim() == 2 and isinstance(hidden, (int, float))
+            and not abs(hidden * wide.shape[1] - wide.shape[0]) < 1):         # also if it is not a number
+        wrong = [f"hidden_scale={hidden!r}, but the weights have {wide.shape[0] / max(wide.shape[1], 1):g}"]
     if wrong:
         raise ValueError(f"{path}: its config does not describe its weights: "
                          + "; ".join(f"transformer_lm.{one}" for one in wrong))

@@ -106,6 +106,7 @@ def both(file: str) -> dict[str, tp.Callable[[Path], None]]:
 
 LM_CASES = {**both(LM), "huge": changed(LM, transformer_lm__dim=10 ** 9),
             "deep": changed(LM, transformer_lm__num_layers=10 ** 8),
+            "wide": changed(LM, transformer_lm__hidden_scale=10 ** 9),
             "no heads": changed(LM, transformer_lm__num_heads=0), "no conditioners": changed(LM, conditioners=None),
             "unknown conditioner": changed(LM, conditioners__description__model="../../evil"),
             "unknown activation": changed(LM, transformer_lm__activation="system")}
