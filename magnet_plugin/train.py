@@ -157,11 +157,14 @@ def execute(cfg: DictConfig) -> tp.Any:
 
 
 def check_start(cfg: DictConfig) -> None:
-    """Check that the model which the run starts from exists.
+    """Check the settings, and that the model which the run starts from exists, before data or models are loaded.
 
     Raises:
-        ValueError: it does not; the message says what has to run first.
+        ValueError: a setting is invalid, or the model does not exist; the message says what has to run first.
     """
+    from .solvers import builders, settings
+    if cfg.solver in builders.SOLVERS:
+        settings.check_settings(cfg)
     if cfg.execute_only and not (cfg.execute_inplace or cfg.continue_from):
         raise ValueError(f"execute_only={cfg.execute_only} needs a checkpoint: set continue_from=//sig/SIG (or a path), or "
                          "execute_inplace=true to use this experiment's checkpoint")

@@ -10,7 +10,7 @@ import re
 import typing as tp
 from pathlib import Path
 
-from ..decoding.option_types import check_names
+from ..decoding.option_types import check_names, real
 from ..decoding.options import GenerationOptions
 
 #: Arguments of `set_generation_params` and their types.
@@ -58,7 +58,7 @@ def check(arguments: tp.Mapping[str, tp.Any]) -> None:
     fields = {field.name for field in dataclasses.fields(GenerationOptions)}
     renamed = {{"temperature": "temp"}.get(name, name): value for name, value in arguments.items()}
     GenerationOptions(**{name: value for name, value in renamed.items() if name in fields})
-    if arguments.get("duration") is not None and not arguments["duration"] > 0:
+    if arguments.get("duration") is not None and not real("duration", arguments["duration"]) > 0:
         raise ValueError(f"duration={arguments['duration']} must be above 0 seconds")
 
 

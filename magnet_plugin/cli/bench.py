@@ -12,6 +12,7 @@ from . import bench_editing, bench_scale
 from .device import HELP as DEVICE_HELP
 from .device import get_device
 from .numbers import integer_from
+from .output import writable_folder
 
 RESULTS, FIRST_HOUR = Path("docs/results"), Path("first-hour")
 
@@ -27,10 +28,10 @@ def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
     def add(name: str, text: str, run: tp.Callable[[argparse.Namespace], int], more: str = "") -> argparse.ArgumentParser:
         one = names.add_parser(name, parents=[common], help=text, description=text[0].upper() + text[1:] + "." + more)
         if name == "first-hour":
-            one.add_argument("--out", type=Path, default=FIRST_HOUR, metavar="DIR",
+            one.add_argument("--out", type=writable_folder, default=FIRST_HOUR, metavar="DIR",
                              help=f"folder of the JSON files (default: {FIRST_HOUR})")
         elif name != "scale":
-            one.add_argument("--out", type=Path, default=RESULTS, metavar="DIR",
+            one.add_argument("--out", type=writable_folder, default=RESULTS, metavar="DIR",
                              help=f"folder of the JSON files and of bench.md (default: {RESULTS})")
         one.set_defaults(run=run)
         return one
@@ -112,12 +113,15 @@ def measure_codecs(args: argparse.Namespace) -> int:
     """Measure the codecs, and write the table.
 
     Raises:
-        ValueError: a codec has no label.
+        ValueError: a codec has no label, or two have the same.
     """
     pairs = [text.partition("=") for text in args.codecs]
-    wrong = [label for label, equals, _ in pairs if not equals]
+    wrong = [text for text, (label, equals, name) in zip(args.codecs, pairs) if not (label and equals and name)]
     if wrong:
         raise ValueError(f"{wrong[0]} has no label; give LABEL=NAME, for example bundled=//bundled/codec-16khz")
+    labels = [label for label, _, _ in pairs]
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"{' '.join(args.codecs)}: two codecs have the same label; give each another LABEL")
     from .. import register
     from ..bench import codecs, quality
     register()

@@ -5,6 +5,7 @@ import argparse
 from pathlib import Path
 
 from ..bench.scale.hardware import GPUS, PRECISIONS, Assumptions
+from .numbers import integer_from, number_above
 
 
 def add_arguments(one: argparse.ArgumentParser) -> None:
@@ -16,8 +17,10 @@ def add_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument("--gpus", type=int, nargs="+", default=[8, 32, 64], metavar="N",
                      help="numbers of GPUs: 1 to 8, or multiples of 8 (default: 8 32 64)")
     one.add_argument("--gpu", choices=list(GPUS), default="H100", help="kind of GPU (default: H100)")
-    one.add_argument("--batch", type=int, metavar="N", help="clips per update over all GPUs (default: the config's)")
-    one.add_argument("--duration", type=float, metavar="SECONDS", help="length of a clip in seconds (default: the config's)")
+    one.add_argument("--batch", type=integer_from(1), metavar="N",
+                     help="clips per update over all GPUs (default: the config's)")
+    one.add_argument("--duration", type=number_above(0), metavar="SECONDS",
+                     help="length of a clip in seconds (default: the config's)")
     one.add_argument("--precision", choices=PRECISIONS, help="dtype of the training (default: the config's)")
     one.add_argument("--mode", choices=["ddp", "fsdp"],
                      help="keep a whole model on each GPU (ddp) or shard it (fsdp) (default: both)")

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..data.scan import SCAN_SHARES
 from .data_check import DESCRIPTION as CHECK_DESCRIPTION
 from .data_check import add_check_arguments
-from .numbers import integer_from
+from .numbers import integer_from, number_above
 
 SHARES = " ".join(f"{name}={share:g}" for name, share in SCAN_SHARES.items())
 SCAN_DESCRIPTION = """\
@@ -91,7 +91,7 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N",
                         help="random seed of the assignment to splits; files that are added later do not move the others "
                              "(default: 0)")
-    parser.add_argument("--min-duration", type=float, metavar="SECONDS",
+    parser.add_argument("--min-duration", type=number_above(0), metavar="SECONDS",
                         help="skip files that are shorter (default: use all files)")
     parser.add_argument("--group-by-folder", action="store_true",
                         help="put all files of a folder, such as an album, into the same split")

@@ -9,7 +9,7 @@ from ..metrics import METRICS
 from . import model_options
 from .deferred_imports import defer_imports
 from .numbers import integer_from
-from .output import say
+from .output import check_folder, say
 
 #: Heads of the columns; the arrow points to where better clips are.
 HEADS = {"instruments": "instrument recognised ↑", "notes_per_second": "notes per second", "in_key": "share in key ↑",
@@ -45,6 +45,10 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate the models one after the other and print the table."""
     args.base = {}
     model_options.clip_settings.check(model_options.params(args))
+    for name in args.names:
+        model_options.check_exists(name, "MODEL")
+    if args.json is not None:
+        check_folder("--json", args.json.parent)
     if args.data is not None and not args.data.is_dir():
         raise ValueError(f"--data {args.data} is not a folder; give that of a data set")
     defer_imports()

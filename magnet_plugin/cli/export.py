@@ -5,6 +5,7 @@ from pathlib import Path
 
 from .deferred_imports import defer_imports
 from .inspect import size_of
+from .output import check_folder
 
 
 def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
@@ -33,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--private needs --push OWNER/NAME")
     if args.push:
         hub.check_push(args.push)
+    check_folder("--out", args.out)
     source = resolve_name(args.source)
     defer_imports()
     from .. import register

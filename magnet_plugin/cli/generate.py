@@ -5,6 +5,7 @@ Options are checked before torch and AudioCraft are imported.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 import typing as tp
 from pathlib import Path
@@ -92,13 +93,13 @@ def check(args: argparse.Namespace) -> tp.Iterable[Request]:
         raise ValueError("--at needs a text to be added to, for each clip")
     if args.prompt_seconds is not None and not args.continue_from:
         raise ValueError("--prompt-seconds needs --continue-from AUDIO")
-    if args.duration is not None and not args.duration > 0:
+    if args.duration is not None and not 0 < args.duration < math.inf:
         raise ValueError(f"--duration {args.duration:g} must be above 0 seconds")
     model_options.check(args)
     if args.continue_from:
         recordings.check_exists("--continue-from", args.continue_from)
-    if args.prompt_seconds is not None and not args.prompt_seconds > 0:
-        raise ValueError(f"--prompt-seconds {args.prompt_seconds:g} must be above 0")
+    if args.prompt_seconds is not None and not 0 < args.prompt_seconds < math.inf:
+        raise ValueError(f"--prompt-seconds {args.prompt_seconds:g} must be above 0, and finite")
     output.check(args, len(texts) * args.n if isinstance(requests, list) else None, args.continue_from)
     return requests
 

@@ -7,6 +7,8 @@ import sys
 import typing as tp
 from pathlib import Path
 
+from .output import check_folder
+
 
 def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
     """Add the `grid-report` command and its arguments."""
@@ -27,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the report and print the names of its files."""
     from ..sweeps.catalog import check_name
     check_name(args.name)
+    check_folder("--out", args.out)
     from ..sweeps.jobs import find_jobs
     from ..sweeps.report import write_report
     from ..sweeps.table import Table

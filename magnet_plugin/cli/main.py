@@ -28,6 +28,7 @@ from . import (
     vary,
 )
 from .errors import describe, out_of_memory_during
+from .numbers import Parser
 
 #: Errors that the user can fix are printed in one line. Any other exception is a bug and keeps its traceback.
 EXPECTED = (ValueError, OSError, ModuleNotFoundError)
@@ -37,9 +38,9 @@ def parser() -> argparse.ArgumentParser:
     """Build the parser of all subcommands."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks and all warnings")
-    top = argparse.ArgumentParser("magnet", parents=[common],
-                                  description="MAGNeT for AudioCraft: text to music by masked decoding.",
-                                  epilog="To train a model: dora -P magnet_plugin run solver=magnet")
+    top = Parser("magnet", parents=[common],
+                 description="MAGNeT for AudioCraft: text to music by masked decoding.",
+                 epilog="To train a model: dora -P magnet_plugin run solver=magnet")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (generate, app, inpaint, extend, vary, loop, data, runs, evaluate, export, inspect,
                    doctor, bench, grid_report, demo, completion):

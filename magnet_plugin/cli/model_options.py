@@ -116,14 +116,15 @@ def check(args: argparse.Namespace) -> None:
     """
     clip_settings.check({**args.base, **params(args)})
     args.model = args.model or MODEL
-    check_exists(args.model)
+    for option in ("--model", "--rescorer", "--prompt-model"):
+        check_exists(getattr(args, option[2:].replace("-", "_"), None) or MODEL, option)
 
 
-def check_exists(name: str) -> None:
+def check_exists(name: str, option: str = "--model") -> None:
     """Raise ValueError if a model is given as a path that does not exist."""
     local = name.startswith(("/", "./", "../")) and not name.startswith("//")
     if local and not Path(name).exists():
-        raise ValueError(f"--model {name}: no such file or folder; give a release folder or the name of a model")
+        raise ValueError(f"{option} {name}: no such file or folder; give a release folder or the name of a model")
 
 
 def first_seed(args: argparse.Namespace) -> int:

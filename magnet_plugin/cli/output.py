@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import typing as tp
 from pathlib import Path
@@ -33,10 +34,13 @@ def check(args: argparse.Namespace, count: int | None, source: Path | None = Non
         count: number of clips; None if it is not known.
         source: an audio file that must not be overwritten.
     Raises:
-        ValueError: several clips would have one name, `source` would be overwritten, or two formats are given.
+        ValueError: several clips would have one name, `source` would be overwritten, two formats are given, or the folder
+            cannot be written to.
     """
     if not names_file(args.out):
+        check_folder("--out", args.out)
         return
+    check_folder("--out", args.out.parent)
     if args.format and f".{args.format}" != args.out.suffix.lower():
         raise ValueError(f"--out {args.out} and --format {args.format} disagree; give one of them")
     if count != 1:
@@ -78,6 +82,23 @@ def save(args: argparse.Namespace, name: str, wav: np.ndarray, sample_rate: int,
         draw_spectrogram(path.with_suffix(".png"), wav, sample_rate)
     print(json.dumps({**files, **metadata, "gain": gain}, default=clips.from_numpy) if args.json else path, flush=True)
     return path
+
+
+def check_folder(option: str, folder: Path) -> None:
+    """Raise ValueError if files cannot be written to a folder, which may not exist yet; `option` names the argument."""
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise ValueError(f"{option} {folder}: {existing} is {'not writable' if existing.is_dir() else 'a file'}; give "
+                         "another folder")
+
+
+def writable_folder(text: str) -> Path:
+    """Parse a folder that files can be written to, for `type=` of an argument."""
+    try:
+        check_folder("folder", Path(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return Path(text)
 
 
 def names_file(out: Path) -> bool:

@@ -53,7 +53,7 @@ def read(option: str, path: Path, seconds: float | None = None) -> Recording:
         path: a file that soundfile reads.
         seconds: length to read from its beginning; None reads all of it.
     Raises:
-        ValueError: the file is not audio, or is empty.
+        ValueError: the file is not audio, is empty, or has samples that are not finite.
     """
     import soundfile
     check_exists(option, path)
@@ -66,4 +66,7 @@ def read(option: str, path: Path, seconds: float | None = None) -> Recording:
         raise ValueError(f"{option} {path}: soundfile cannot read this file as audio; convert it to WAV or FLAC") from error
     if not recording.audio.size:
         raise ValueError(f"{option} {path}: the file contains no audio")
+    import numpy as np
+    if not np.isfinite(recording.audio).all():
+        raise ValueError(f"{option} {path}: the file has samples that are infinite or not a number; export it again")
     return recording

@@ -14,6 +14,7 @@ from ..models.wishes import add_wishes
 
 COLUMNS = ("text", "negative", "seed", "bpm", "key", *clip_settings.TYPES)
 STDIN = "-"
+MAX_CLIPS = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +56,8 @@ def requests_of(args: argparse.Namespace) -> tp.Iterable[Request]:
     given = [name for name, used in ways.items() if used]
     if len(given) > 1:
         raise ValueError(f"give {' or '.join(given)}, not both")
-    if args.unconditional is not None and args.unconditional < 1:
-        raise ValueError(f"--unconditional {args.unconditional} must be at least 1")
+    if args.unconditional is not None and not 1 <= args.unconditional <= MAX_CLIPS:
+        raise ValueError(f"--unconditional {args.unconditional} must be at least 1 and at most {MAX_CLIPS}")
     if args.texts is not None:
         return read_file(args.texts)
     if args.text == [STDIN]:

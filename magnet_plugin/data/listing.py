@@ -139,11 +139,14 @@ def read_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the line number and the cells of each row, by lower-case column name.
 
     Raises:
-        ValueError: the column `path` is missing.
+        ValueError: the file is not text, or the column `path` is missing.
     """
     with open(table, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
-        names = [name.strip().lower() for name in reader.fieldnames or []]
+        try:
+            names = [name.strip().lower() for name in reader.fieldnames or []]
+        except (UnicodeDecodeError, csv.Error):
+            raise ValueError(f"{table} is not a text file in UTF-8; give a folder of audio or a CSV file") from None
         if "path" not in names:
             raise ValueError(f"{table} has the columns {', '.join(names)} and no column `path`; add `path`, and "
                              "`description` for captions")

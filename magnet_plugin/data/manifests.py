@@ -78,7 +78,7 @@ def check_shares(splits: Mapping[str, float]) -> None:
     Raises:
         ValueError: there are no splits, a share is not above 0, or `generate` has one.
     """
-    if not splits or min(splits.values()) <= 0 or "generate" in splits:
+    if not splits or not all(0 < share < math.inf for share in splits.values()) or "generate" in splits:
         raise ValueError(f"splits={dict(splits)} is not valid; give each split a share above 0, and none to `generate`, "
                          "which is taken from the last split")
 

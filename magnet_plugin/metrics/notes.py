@@ -29,7 +29,7 @@ class NoteTranscriber:
     """basic-pitch's model under onnxruntime, on one thread.
 
     Raises:
-        ImportError: a package is missing.
+        ModuleNotFoundError: a package is missing.
     """
 
     def __init__(self) -> None:
@@ -37,10 +37,10 @@ class NoteTranscriber:
         try:
             import onnxruntime
         except ImportError as error:
-            raise ImportError(f"transcribing notes needs onnxruntime; {INSTALL}") from error
+            raise ModuleNotFoundError(f"transcribing notes needs onnxruntime; {INSTALL}") from error
         found = importlib.util.find_spec("basic_pitch")
         if found is None or not found.submodule_search_locations:
-            raise ImportError(f"transcribing notes needs basic-pitch; {INSTALL}")
+            raise ModuleNotFoundError(f"transcribing notes needs basic-pitch; {INSTALL}")
         model = Path(next(iter(found.submodule_search_locations))) / "saved_models" / "icassp_2022" / "nmp.onnx"
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
@@ -87,7 +87,7 @@ def note_f1(reference: Sequence[Note], estimate: Sequence[Note], tolerance: floa
     try:
         from mir_eval.transcription import precision_recall_f1_overlap
     except ImportError as error:
-        raise ImportError(f"comparing notes needs mir_eval; {INSTALL}") from error
+        raise ModuleNotFoundError(f"comparing notes needs mir_eval; {INSTALL}") from error
     times, pitches = zip(*(_as_arrays(notes) for notes in (reference, estimate)), strict=True)
     f1 = precision_recall_f1_overlap(times[0], pitches[0], times[1], pitches[1], onset_tolerance=tolerance,
                                      pitch_tolerance=50.0, offset_ratio=None)[2]

@@ -118,7 +118,10 @@ def load_auxiliary(source: Source, codec: CompressionModel, device: Device, role
 def _load(source: str, codec: CompressionModel, device: Device, role: str) -> AuxiliaryModel:
     """Load by name. The codecs are compared before the language model is built."""
     name = f"{role} {source}"
-    package = checkpoints.load_package(source, checkpoints.LM_FILE)
+    try:
+        package = checkpoints.load_package(source, checkpoints.LM_FILE)
+    except OSError as error:                        # The hub's client does not name the model.
+        raise ValueError(f"{name} cannot be loaded; check the name and the network, or give a local folder") from error
     cfg = package["xp.cfg"]
     if "transformer_lm" not in cfg or "lm_model" not in cfg:
         raise ValueError(f"{name} is not a language model; use a MusicGen, an AudioGen or a MAGNeT")

@@ -19,6 +19,7 @@ from ..modules.losses import masked_cross_entropy
 from ..modules.masking import corrupt, stage_mask
 from .evaluation import Batch, GeneratingSolver
 from .preemption import PreemptibleSolver
+from .settings import check_accumulate
 from .sharding import ShardedSolver
 
 
@@ -32,10 +33,7 @@ class MagnetSolver(PreemptibleSolver, ShardedSolver, GeneratingSolver):
     """
 
     def __init__(self, cfg: DictConfig) -> None:
-        setting, clips = training_batch(cfg)
-        if not 1 <= cfg.optim.accumulate <= clips:
-            raise ValueError(f"optim.accumulate={cfg.optim.accumulate} must be between 1 and {setting}={clips}, the number "
-                             "of clips per rank: each micro-batch needs a clip")
+        check_accumulate(cfg)
         check_limit(cfg.datasource.get("max_unreadable", LIMIT))
         super().__init__(cfg)
 
@@ -220,13 +218,3 @@ class MagnetSolver(PreemptibleSolver, ShardedSolver, GeneratingSolver):
 class AudioMagnetSolver(MagnetSolver):
     """MagnetSolver on AudioCraft's sound data sets, which mix clips."""
     DATASET_TYPE = upstream.DatasetType.SOUND
-
-
-def training_batch(cfg: DictConfig) -> tuple[str, int]:
-    """Return the setting that decides the number of clips of a training batch, and the number.
-
-    As in AudioCraft, the setting of the split comes before that of all splits, but cached tokens only know the latter.
-    """
-    own = cfg.dataset.get("train", {}).get("batch_size")
-    cached = cfg.cache.path and not cfg.cache.write
-    return ("dataset.batch_size", cfg.dataset.batch_size) if own is None or cached else ("dataset.train.batch_size", own)

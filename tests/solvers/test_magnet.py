@@ -7,7 +7,7 @@ import torch
 from omegaconf import open_dict
 from torch.nn import functional as F
 
-from magnet_plugin.solvers.magnet import training_batch
+from magnet_plugin.solvers.settings import training_batch
 
 from ..helpers.rank_group import BATCH, K, T, fixed_batch
 from ..helpers.small_models import conditions

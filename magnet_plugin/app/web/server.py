@@ -109,6 +109,8 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         ValueError: it is in use, or does not belong to this machine.
     """
+    if not host:                # It would stand for all addresses of the machine.
+        raise ValueError("--host must not be empty; give 127.0.0.1, or 0.0.0.0 for all addresses of this machine")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     server = socket.socket(family, socket.SOCK_STREAM)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

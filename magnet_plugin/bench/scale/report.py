@@ -116,7 +116,7 @@ def write(target: Path, assumed: Assumptions) -> Path:
     Raises:
         ValueError: if the file does not contain the marks.
     """
-    text = target.read_text() if target.exists() else ""
+    text = target.read_text(errors="replace") if target.is_file() else ""
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise ValueError(f"--doc {target}: the file must contain the lines {BEGIN} and {END}, once each and in this order")
     cases = paper()
