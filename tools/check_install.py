@@ -85,9 +85,11 @@ class Environment:
         for words in readme_commands():
             command = ["uv", *words] if self.installer == "uv" else words
             if "." in words and torch:                  # instead of README's constraints
-                command = [*command[:command.index("-c")], target, f"torch=={torch}"]
+                command = [*command[:command.index("-c")], target, f"torch=={torch}", f"torchaudio<={torch}"]
             self.run(*[target if word == "." else audiocraft if audiocraft and word.startswith("audiocraft") else word
                        for word in command])
+        if audiocraft:                                      # The public head imports it, the release does not.
+            self.run(*(["uv"] if self.installer == "uv" else []), "pip", "install", "torchdiffeq")
 
 
 def check(version: str, installer: str, source: str, torch: str = "", audiocraft: str = "") -> dict[str, tp.Any]:

@@ -36,7 +36,7 @@ def test_versions_that_were_asked_for_replace_those_of_readme(monkeypatch: pytes
     monkeypatch.setattr(new, "run", lambda *words: commands.append(words), raising=False)
     new.install("source", "2.7.0", "/audiocraft")
     assert commands[0] == ("uv", "pip", "install", "--no-deps", "/audiocraft", "tinysoundfont")
-    assert commands[1] == ("uv", "pip", "install", ".", "torch==2.7.0")
+    assert commands[1] == ("uv", "pip", "install", ".", "torch==2.7.0", "torchaudio<=2.7.0")
     row = {"python": "3.12", "installer": "uv", "from": "source", "result": "fails", "error": "no",
            "asked": {"torch": "2.7.0", "audiocraft": "/audiocraft"}}
     line = check_install.table({"command": "c", "date": "d", "commit": "e", "rows": [row]}).splitlines()[-1]
