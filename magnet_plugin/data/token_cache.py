@@ -45,8 +45,8 @@ def _encode(compute: tp.Callable[[torch.Tensor], Encoded], entries: Path, audio:
     """
     paths = [entries / f"{hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest()}.npy"
              for row in audio.detach().cpu().float().numpy()]
-    rows = [_read(path) for path in paths]
-    missing = [i for i, row in enumerate(rows) if row is None]
+    rows = {i: row for i, path in enumerate(paths) if (row := _read(path)) is not None}
+    missing = [i for i in range(len(paths)) if i not in rows]
     if missing:
         tokens, scale = compute(audio[missing])
         if scale is not None:
@@ -56,7 +56,7 @@ def _encode(compute: tp.Callable[[torch.Tensor], Encoded], entries: Path, audio:
             rows[i] = row
             with atomic_write(paths[i]) as temporary, open(temporary, "wb") as file:
                 np.save(file, row.astype(np.int16 if row.max() < 2 ** 15 else np.int64))
-    return torch.from_numpy(np.stack(rows).astype(np.int64)).to(audio.device), None
+    return torch.from_numpy(np.stack([rows[i] for i in range(len(paths))]).astype(np.int64)).to(audio.device), None
 
 
 def _read(path: Path) -> tp.Optional[np.ndarray]:
