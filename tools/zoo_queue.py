@@ -3,10 +3,12 @@
     python -m tools.zoo queue                   # works through all steps that are not done
     python -m tools.zoo queue --status          # prints them, with their signatures and losses
     python -m tools.zoo queue --until codec-finish -- num_threads=1 datasource.folk.out=DIR
+    python -m tools.zoo queue --given codec-finish=tools/zoo_weights/codec-stft-16khz --given magnet-lr=1e-3
 
 Every step is a `dora run`. A step that was interrupted resumes at its last checkpoint, and one that is done is skipped, so
-the same command goes on after a restart of the machine. Settings after `--` are added to every run. Nothing is exported:
-`python -m tools.zoo KIND --from SIG` does that.
+the same command goes on after a restart of the machine. `--given` names the result of a step or search that is already
+known, such as weights that were trained elsewhere; it is skipped, and so are steps that only it needs. Settings after `--`
+are added to every run. Nothing is exported: `python -m tools.zoo KIND --from SIG` does that.
 """
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ import argparse
 import subprocess
 import sys
 import typing as tp
+from pathlib import Path
 
 from tools.run_history import Epoch, read_json
 
@@ -133,6 +136,19 @@ class Runs:
         return True
 
 
+def needed(items: tp.Sequence[tp.Union[Step, Search]], given: tp.Collection[str]) -> list[tp.Union[Step, Search]]:
+    """Return the items that are not given, without those that only given ones refer to."""
+    found: list[tp.Union[Step, Search]] = []
+    skipped = {*given}
+    for item in reversed(items):
+        users = [other.name for other in items if any(f"{{{item.name}}}" in text for text in other.overrides)]
+        if item.name in skipped or (users and skipped.issuperset(users)):
+            skipped.add(item.name)
+        else:
+            found.insert(0, item)
+    return found
+
+
 def main(arguments: tp.Sequence[str]) -> int:
     """Run the command line and return the exit status: 0 if all steps are done."""
     given = list(arguments)
@@ -142,9 +158,16 @@ def main(arguments: tp.Sequence[str]) -> int:
     names = [item.name for item in QUEUE]
     parser.add_argument("--status", action="store_true", help="print what is done, without training")
     parser.add_argument("--until", choices=names, default=names[-1], help="last step to do (default: all steps)")
+    parser.add_argument("--given", action="append", default=[], metavar="NAME=RESULT",
+                        help="a name of a model, or the value of a search; repeatable")
     args = parser.parse_args(own)
+    given_results = dict(text.partition("=")[::2] for text in args.given)
+    if unknown := given_results.keys() - {*names}:
+        parser.error(f"--given {', '.join(sorted(unknown))}: there is no such step; the steps are {', '.join(names)}")
     runs = Runs(common)
-    for item in QUEUE[:names.index(args.until) + 1]:
+    runs.results |= {name: str(Path(value).resolve()) if Path(value).exists() else value
+                     for name, value in given_results.items()}
+    for item in needed(QUEUE[:names.index(args.until) + 1], given_results):
         try:
             if not runs.work(item, train=not args.status):
                 return 1

@@ -65,3 +65,15 @@ def test_the_steps_of_the_queue_are_valid_runs() -> None:
             signatures.append(entry.get_xp(runs.arguments((*item.overrides, *more))).sig)
         runs.results[item.name] = values[0] if isinstance(item, Search) else f"//sig/{signatures[-1]}"
     assert len(set(signatures)) == len(signatures) == 11
+
+
+def test_given_results_replace_their_steps_and_those_that_only_they_need(monkeypatch: pytest.MonkeyPatch,
+                                                                         capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(zoo_queue, "Runs", FakeRuns)
+    assert zoo.main(["queue", "--until", "magnet", "--given", "codec-finish=tools", "--given", "magnet-lr=1e-3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["magnet"] * 2
+    assert f"compression_model_checkpoint={zoo_queue.Path('tools').resolve()}" in lines[0] and "optim.lr=1e-3" in lines[0]
+    with pytest.raises(SystemExit):
+        zoo.main(["queue", "--given", "codek=x"])
+    assert "there is no such step" in capsys.readouterr().err
