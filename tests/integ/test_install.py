@@ -108,7 +108,8 @@ def test_make_install_does_nothing_the_second_time(tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
     (tmp_path / "setup.py").write_text("")
     (tmp_path / "requirements").mkdir()
-    (tmp_path / "requirements" / "constraints.txt").write_text("")
+    for name in ("constraints.txt", "lock.txt"):
+        (tmp_path / "requirements" / name).write_text("")
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / ".ready").write_text("")
     out = subprocess.run(["make", "install"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
