@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     rows = evaluation.bounds()
     for name, model in models.items():
         say(f"Judging {name} …")
-        rows[name] = evaluation.evaluate(model, range(args.seeds), say)
+        rows[name] = evaluation.evaluate(model, range(args.seeds), say).scores()
         record["cases"] = [{"name": row, "scores": scores} for row, scores in rows.items()]
         if args.json:
             records.write(record, args.json)

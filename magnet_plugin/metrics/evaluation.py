@@ -12,11 +12,11 @@ import torch
 
 from ..data.clips import batches, read_clips
 from . import METRICS
-from .bootstrap import mean_interval
 from .codec import Codec, reconstruct
 from .frechet import Gaussian, Moments, frechet_distance, latents
 from .instruments import InstrumentClassifier
-from .jackknife import jackknife
+from .jackknife import Jackknife
+from .judgement import Judgement, Scores
 from .kernel_distance import KernelDistance
 from .melody import NAMES as MELODY
 from .melody import melody
@@ -25,7 +25,6 @@ from .notes import NoteTranscriber
 DISTANCES = ("frechet", "kernel")         # between sets of clips; the others look at each clip by itself
 BATCH = 8
 Audio = tp.Sequence[torch.Tensor]               # batches [B, 1, samples]
-Scores = dict[str, list[float]]                 # value, and the ends of its interval
 Log = tp.Callable[[str], None]
 
 
@@ -72,10 +71,11 @@ class Evaluation:
         alone, distances = ([name for name in self.metrics if (name in DISTANCES) == far] for far in (False, True))
         coded = [reconstruct(self.codec, wav) for wav in self.audio]
         others = [wav for _, wav in batches(read_clips(self.splits[0], len(self.captions)), self.codec.sample_rate, BATCH)]
-        return {"held-out clips": self.judge([self.audio], alone), "training clips": self.judge([others], distances),
-                "through the codec": self.judge([coded])}
+        found = {"held-out clips": self.judge([self.audio], alone), "training clips": self.judge([others], distances),
+                 "through the codec": self.judge([coded])}
+        return {name: judgement.scores() for name, judgement in found.items()}
 
-    def evaluate(self, model: tp.Any, seeds: tp.Iterable[int], log: Log = lambda text: None) -> Scores:
+    def evaluate(self, model: tp.Any, seeds: tp.Iterable[int], log: Log = lambda text: None) -> Judgement:
         """Generate all captions with each seed, and judge the clips.
 
         Args:
@@ -83,35 +83,37 @@ class Evaluation:
             seeds: of generation. A batch of captions has a seed of its own.
             log: receives a message before each seed.
         """
-        made = []
+        return self.judge(list(self.generate(model, seeds, log)))
+
+    def generate(self, model: tp.Any, seeds: tp.Iterable[int], log: Log = lambda text: None) -> tp.Iterator[Audio]:
+        """Generate all captions with each seed, see `evaluate`; yields the clips of a seed."""
         for seed in seeds:
             log(f"seed {seed}: {len(self.captions)} clips")
             clips = (model.generate(self.captions[first:first + BATCH], seed=1000 * seed + first)
                      for first in range(0, len(self.captions), BATCH))
-            made.append([wav.float().cpu().mean(1, keepdim=True) for wav in clips])
-        return self.judge(made)
+            yield [wav.float().cpu().mean(1, keepdim=True) for wav in clips]
 
-    def judge(self, made: tp.Sequence[Audio], metrics: tp.Optional[tp.Sequence[str]] = None) -> Scores:
+    def judge(self, made: tp.Sequence[Audio], metrics: tp.Optional[tp.Sequence[str]] = None) -> Judgement:
         """Judge clips in the order of the captions, by one or more seeds, with all metrics or with some."""
         metrics = self.metrics if metrics is None else metrics
         found = [ClipEmbeddings(audio, self.codec, self.classifier, metrics) for audio in made]
-        scores: Scores = {}
+        by_clip: dict[str, list[list[float]]] = {}
+        distances: dict[str, Jackknife] = {}
         if "instruments" in metrics:
-            correct = [[float(one == other) for one, other in zip(seed.instruments, self.instruments, strict=True)]
-                       for seed in found]
-            scores["instruments"] = mean_interval(torch.tensor(correct))
+            by_clip["instruments"] = [[float(one == other) for one, other in zip(seed.instruments, self.instruments,
+                                                                                 strict=True)] for seed in found]
         if "melody" in metrics:
             rows = [self._melodies(audio) for audio in made]
-            scores |= {name: mean_interval(torch.tensor([[row[name] for row in seed] for seed in rows])) for name in MELODY}
+            by_clip |= {name: [[row[name] for row in seed] for seed in rows] for name in MELODY}
         if "frechet" in metrics:
-            scores["frechet"] = jackknife(lambda kept: sum(
+            distances["frechet"] = Jackknife.of(lambda kept: sum(
                 frechet_distance(seed.gaussian(kept), self.real.gaussian(kept)) for seed in found) / len(found),
                 len(self.captions), correct=True)
         if "kernel" in metrics:
             for space in ("codec", "timbre"):
                 distance = KernelDistance(torch.stack([seed.points[space] for seed in found]), self.real.points[space])
-                scores[f"kernel_{space}"] = jackknife(distance, len(self.captions))
-        return scores
+                distances[f"kernel_{space}"] = Jackknife.of(distance, len(self.captions))
+        return Judgement(by_clip, distances)
 
     def _melodies(self, audio: Audio) -> list[dict[str, float]]:
         assert self.transcriber is not None
