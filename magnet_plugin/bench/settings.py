@@ -28,6 +28,7 @@ class Setting:
     name: str
     params: dict[str, tp.Any] = dataclasses.field(default_factory=dict)     # of `set_generation_params`; none for MusicGen
     model: str = MAGNET
+    training: tuple[str, ...] = ()      # overrides of `dora run`, for a model of its own in the place of `model`
 
 
 def rescored(weight: float, note: str = "", **others: tp.Any) -> Setting:

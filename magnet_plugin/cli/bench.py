@@ -8,7 +8,7 @@ import typing as tp
 from pathlib import Path
 
 from ..bench.settings import SIZES, TABLES
-from . import bench_editing, bench_scale
+from . import bench_claims, bench_editing, bench_scale
 from .device import HELP as DEVICE_HELP
 from .device import get_device
 from .numbers import integer_from
@@ -63,7 +63,8 @@ def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
         " Runs on the CPU, on held-out clips of the folk data set: the distance from an inpainted second to the real one, "
         "the smoothness of its seams, variations, loops, and the drift of 30-second clips. Units of an earlier run with the "
         "same clips and seeds are not measured again."))
-    add("table", "write bench.md and its pictures again from the JSON files, without measuring", write_table)
+    bench_claims.add_arguments(add("claims", bench_claims.HELP, bench_claims.run, bench_claims.MORE))
+    add("table", "write bench.md, claims.md and their pictures again from the JSON files, without measuring", write_table)
     bench_scale.add_arguments(add("scale", "estimate how long a training takes on many GPUs, and whether it fits",
                                   bench_scale.run, " Nothing is measured; docs/scale.md lists the assumptions."))
 
@@ -191,10 +192,13 @@ def measure_quality(args: argparse.Namespace) -> int:
 
 
 def write_table(args: argparse.Namespace) -> int:
-    """Write bench.md from the JSON files, and print its path."""
+    """Write bench.md and claims.md from the JSON files, and print their paths."""
     from ..bench import table
+    from ..bench.claims import page
     args.out.mkdir(parents=True, exist_ok=True)
     print(table.write(args.out))
+    if claims := page.write(args.out):
+        print(claims)
     return 0
 
 
