@@ -8,8 +8,8 @@ from pathlib import Path
 from .numbers import integer_from
 
 HELP = "put the paper's claims to the test on the bundled models"
-MORE = (" Runs on the CPU and on the folk data set, and needs basic-pitch. Each system has a record in the folder "
-        "claims; one that was measured before with the same weights, captions and seeds is not measured again. Writes claims.md.")
+MORE = (" Runs on the CPU and on the folk data set, and needs basic-pitch. Each system has a record in the folder claims; "
+        "one that was measured before with the same weights, captions and seeds is not measured again. Writes claims.md.")
 
 
 def add_arguments(one: argparse.ArgumentParser) -> None:
