@@ -17,7 +17,7 @@ LOCKED ?=
 FAULT_ROUNDS ?= 500
 FAULT_REPORT ?= docs/results
 
-.PHONY: help install test test-integ test-browser chromium test-gpu test-slurm test-faults slurm-packages results demo docs lint lock audit zoo clean
+.PHONY: help install test test-integ test-browser chromium test-gpu test-slurm test-faults slurm-packages slurm-grid results demo docs lint lock audit zoo clean
 
 help:
 	@echo "make install     create .venv with the plugin and the tools for development"
@@ -28,7 +28,8 @@ help:
 	@echo "make test-gpu    run the tests that need a GPU"
 	@echo "make test-slurm  run jobs in a temporary SLURM on this host (as root on Debian; installs SLURM's packages)"
 	@echo "make test-faults kill trainings and fill disks, $(FAULT_ROUNDS) rounds, and write the table to docs/results"
-	@echo "make results     run the tiny span grid in that SLURM and write its report to docs/results"
+	@echo "make slurm-grid  run the tiny span grid in that SLURM and write its report to docs/results"
+	@echo "make results     write all tables and plots in docs/results again from their records, without measuring"
 	@echo "make docs        write the documentation site to site/"
 	@echo "make lint        check style and types with ruff and mypy"
 	@echo "make lock        write requirements/lock.txt: the newest versions that fit, with hashes; LOCKED=1 installs them"
@@ -77,7 +78,10 @@ slurm-packages:
 test-slurm: install slurm-packages
 	$(PYTEST) -m slurm -rs -s tests/integ/slurm
 
-results: install slurm-packages
+results: install
+	$(BIN)/python -m tools.results
+
+slurm-grid: install slurm-packages
 	MAGNET_REPORTS=docs/results $(PYTEST) -m slurm -rs -s tests/integ/slurm -k span_grid
 
 test-gpu: install

@@ -1,7 +1,12 @@
-"""Write the report of a grid: a Markdown page, a CSV file and plots, from what is stored about its jobs."""
+"""Write the report of a grid: a Markdown page, a CSV file and plots, from what is stored about its jobs.
+
+A JSON file next to them keeps what the report was made from, so that it can be written again without the jobs.
+"""
 from __future__ import annotations
 
+import dataclasses
 import datetime
+import json
 import typing as tp
 from pathlib import Path
 
@@ -24,8 +29,9 @@ class Report(tp.NamedTuple):
     warning: str
 
 
-def write_report(table: Table, notes: tp.Sequence[str], folder: Path, command: str, plots: bool = True) -> Report:
-    """Write `NAME.md`, `NAME.csv` and plots.
+def write_report(table: Table, notes: tp.Sequence[str], folder: Path, command: str, plots: bool = True,
+                 date: str = "") -> Report:
+    """Write `NAME.md`, `NAME.csv`, `NAME.json` and plots.
 
     Args:
         table: The grid.
@@ -33,6 +39,7 @@ def write_report(table: Table, notes: tp.Sequence[str], folder: Path, command: s
         folder: Folder to write to; created if needed.
         command: The command that the page names as its origin.
         plots: Whether to draw plots, which needs matplotlib.
+        date: When the jobs were read; now by default.
     """
     folder.mkdir(parents=True, exist_ok=True)
     pictures: list[tuple[str, str]] = []
@@ -42,14 +49,25 @@ def write_report(table: Table, notes: tp.Sequence[str], folder: Path, command: s
             pictures = draw(table, folder)
         except ImportError as error:
             warning = str(error)
-    files = {f"{table.name}.md": to_page(table, command, notes, pictures), f"{table.name}.csv": to_csv(table)}
+    date = date or f"{datetime.datetime.now().astimezone():%Y-%m-%d %H:%M %Z}"
+    record = {"grid": table.name, "command": command, "date": date, "notes": list(notes),
+              "jobs": [dataclasses.asdict(job) for job in table.jobs]}
+    files = {f"{table.name}.md": to_page(table, command, notes, pictures, date), f"{table.name}.csv": to_csv(table),
+             f"{table.name}.json": json.dumps(record) + "\n"}
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     names = [*files, *(name for _, name in pictures)]
     return Report([folder / name for name in names], files[f"{table.name}.csv"], warning)
 
 
-def to_page(table: Table, command: str, notes: tp.Sequence[str], pictures: tp.Sequence[tuple[str, str]]) -> str:
+def rewrite_report(path: Path) -> Report:
+    """Write a report again from its JSON file."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    table = Table.of(record["grid"], [Job(**job) for job in record["jobs"]])
+    return write_report(table, record["notes"], path.parent, record["command"], date=record["date"])
+
+
+def to_page(table: Table, command: str, notes: tp.Sequence[str], pictures: tp.Sequence[tuple[str, str]], date: str) -> str:
     """Render the Markdown page.
 
     Args:
@@ -57,8 +75,9 @@ def to_page(table: Table, command: str, notes: tp.Sequence[str], pictures: tp.Se
         command: The command that made the page.
         notes: Remarks about its jobs.
         pictures: Titles and file names.
+        date: When the jobs were read.
     """
-    lines = [f"# Grid {table.name}", "", *(f"- {line}" for line in summary(table, command)), ""]
+    lines = [f"# Grid {table.name}", "", *(f"- {line}" for line in summary(table, command, date)), ""]
     base = shared_overrides(table.jobs)
     if base and len(table.jobs) > 1:
         lines += ["All jobs: `" + " ".join(base) + "`", ""]
@@ -73,10 +92,10 @@ def to_page(table: Table, command: str, notes: tp.Sequence[str], pictures: tp.Se
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def summary(table: Table, command: str) -> list[str]:
+def summary(table: Table, command: str, date: str) -> list[str]:
     """Return the lines at the top of the page: command, date, job counts, commits, machines and versions."""
     counts = ", ".join(f"{table.count(status)} {status}" for status in ("finished", "incomplete", "missing", "broken"))
-    return [f"`{command}`, {datetime.datetime.now().astimezone():%Y-%m-%d %H:%M %Z}", f"{len(table.jobs)} jobs: {counts}",
+    return [f"`{command}`, {date}", f"{len(table.jobs)} jobs: {counts}",
             *provenance(table.jobs)]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from magnet_plugin.cli import main as cli
 from magnet_plugin.sweeps import catalog, records
+from magnet_plugin.sweeps.report import rewrite_report
 
 from ..helpers.toy_grids import SPANS, Dora, column
 
@@ -24,12 +25,15 @@ def test_it_writes_tables_and_plots(mixed: Dora, tmp_path: Path, monkeypatch: py
     records.save_machine(mixed.folder(SPANS[0]), {"commit": "0123456789abcdef", "measured_on": "A Chip", "cores": 2})
     out = tmp_path / "out"
     assert run_report(["toy", "--out", str(out)], mixed, monkeypatch) == 0
-    names = ["toy.md", "toy.csv", "toy-metrics.png", "toy-loss.png"]
+    names = ["toy.md", "toy.csv", "toy.json", "toy-metrics.png", "toy-loss.png"]
     assert capsys.readouterr().out.split() == [str(out / name) for name in names]
     text = (out / "toy.md").read_text()
     assert "6 jobs: 2 finished, 2 incomplete, 1 missing, 1 broken" in text and "![Metrics](toy-metrics.png)" in text
     assert "- commit: 0123456789\n- run on: A Chip" in text and re.search(r"`magnet.*`, \d{4}-\d\d-\d\d \d\d:\d\d", text)
-    assert all((out / name).read_bytes()[:4] == b"\x89PNG" for name in names[2:])
+    assert all((out / name).read_bytes()[:4] == b"\x89PNG" for name in names[3:])
+    (out / "toy.md").unlink()
+    assert [path.name for path in rewrite_report(out / "toy.json").files] == names
+    assert (out / "toy.md").read_text() == text, "the record holds everything that the page shows"
     assert run_report(["toy", "--out", str(out), "--csv", "--no-plots"], mixed, monkeypatch) == 0
     assert capsys.readouterr().out == (out / "toy.csv").read_text()
     assert "![" not in (out / "toy.md").read_text()

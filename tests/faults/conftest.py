@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from .record import REPORTS, Row, save, table
+from tools.fault_record import REPORTS, Row, save, table
 
 _rows: list[Row] = []
 

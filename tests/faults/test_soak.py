@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from magnet_plugin import MAGNeT
-
-from .record import ROUNDS
+from tools.fault_record import ROUNDS
 
 pytestmark = pytest.mark.faults
 GENERATIONS = 2 * ROUNDS

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tools.fault_record import ROUNDS, Row
+
 from ..helpers.toy_solver import EPOCHS, UPDATES, same
-from .record import ROUNDS, Row
 from .worker import Plan, start
 
 pytestmark = pytest.mark.faults

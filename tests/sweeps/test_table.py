@@ -22,7 +22,7 @@ def test_every_job_has_a_row_with_its_state(mixed: Dora) -> None:
     assert column(text, "span length") == ["1", "2", "10"] * 2
     assert column(text, "context") == ["5"] * 3 + ["all"] * 3
     assert column(text, "signature") == [f"`{mixed.folder(job).name}`" for job in SPANS]
-    whole = to_page(found, 'magnet', [], [])
+    whole = to_page(found, 'magnet', [], [], '2026-01-01')
     assert f"{mixed.folder(SPANS[2]).name} is broken: history.json: Expecting" in whole
     assert "All jobs: `solver=magnet/debug`" in whole
 
@@ -72,4 +72,4 @@ def test_evaluations_have_no_epochs(dora: Dora) -> None:
     assert [job.status for job in found.jobs] == ["finished", "missing"]
     text = to_markdown(found)
     assert cells(text)[0] == ["decoding steps", "state", "evaluate FAD ↓", "signature"], "no epochs"
-    assert "continue_from=//sig/0a1b2c3d" in to_page(found, 'magnet', [], [])
+    assert "continue_from=//sig/0a1b2c3d" in to_page(found, 'magnet', [], [], '2026-01-01')

@@ -1,4 +1,4 @@
-"""The table of faults: what was tried, and what became of it. Written to a folder if MAGNET_REPORTS names one."""
+"""The table of faults: what `make test-faults` tried, and what became of it."""
 import dataclasses
 import json
 import os
@@ -54,8 +54,16 @@ def save(rows: tp.Sequence[Row], folder: Path) -> None:
     facts = {"command": "make test-faults", "date": time.strftime("%Y-%m-%d"),
              **made_with(environment.PACKAGE.parent, ("magnet-plugin", "audiocraft", "torch"))}
     path.write_text(json.dumps({**facts, "rows": [dataclasses.asdict(row) for row in merged]}, indent=1) + "\n")
-    seconds = sum(row.seconds for row in merged)
-    (folder / "faults.md").write_text(f"""# Faults
+    write_page(path)
+
+
+def write_page(path: Path) -> Path:
+    """Write `faults.md` next to the record `faults.json`, and return its path."""
+    facts = json.loads(path.read_text())
+    rows = [Row(**row) for row in facts.pop("rows")]
+    seconds = sum(row.seconds for row in rows)
+    target = path.with_suffix(".md")
+    target.write_text(f"""# Faults
 
 Written by `make test-faults` on {facts['date']}; it took {seconds / 60:.0f} minutes. Each try trains a small model (three
 epochs of seven updates, with validation, evaluation, generation, an optimizer, a schedule and an average of weights) in a
@@ -63,7 +71,8 @@ process of its own, which something happens to at a random moment, and starts it
 process ends with the same weights, optimizer state, losses of every step and history, bit for bit, as a training that
 nothing happened to, and leaves no other files.
 
-{table(merged)}
+{table(rows)}
 
 Machine: {', '.join(f'{name} {value}' for name, value in facts.items() if name not in ('command', 'date'))}
 """)
+    return target
