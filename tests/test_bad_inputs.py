@@ -41,6 +41,7 @@ API: list[Row] = [
     *each("warmup", "", [1.5, "x", NAN, None], "batch_size=.* must be a whole number"),
     *each("warmup", "duration", [0, NAN, "x"], "duration="),
     *each("generate_continuation", "", [[0.0], "x", None, Z.to_sparse()], "prompt must be a dense tensor", *()),
+    *each("generate_continuation", "descriptions", ["text"], "not one text; pass .text.", Z),
     *each("inpaint", "spans", [5, None, [], "ab", [(0, NAN)], [(0, "x")], [(0, .1, .2)]], "spans=.* must be a list", Z, 800),
     *each("inpaint", "spans", [[(0.3, 0.1)], [(0, 9)], [(-1, 0.1)]], "must lie within the recording", Z, 800),
     *each("extend", "before", [-1, NAN, "x", None, INF], "before", Z, 800),

@@ -120,6 +120,7 @@ def measure(table: str, data: tp.Optional[Path], clips: int, seeds: tp.Sequence[
     if not rows:
         raise ValueError(f"--only {' '.join(only)}: no row of the table {table} has such a name; give part of one of: "
                          + "; ".join(row.name for row in TABLES[table]))
+    folder.mkdir(parents=True, exist_ok=True)
     record, path = records.new_record("quality"), folder / f"quality-{table}.json"
     judge, bounds = Judge.load(load(rows[0]).compression_model, folk_splits(data), clips)
     found: dict[str, tp.Any] = {"table": table, "clips": len(judge.captions), "seeds": list(seeds), "bounds": bounds}

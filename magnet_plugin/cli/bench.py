@@ -186,7 +186,6 @@ def measure_quality(args: argparse.Namespace) -> int:
     from .. import register
     from ..bench import quality
     register()
-    args.out.mkdir(parents=True, exist_ok=True)
     quality.measure(args.table, args.data, args.clips, range(args.seeds), log, args.out, args.only or ())
     return write_table(args)
 

@@ -15,6 +15,7 @@ from .untrusted import check_finite, check_reference, read_config
 
 LM_FILE, CODEC_FILE, CHECKPOINT = "state_dict.bin", "compression_state_dict.bin", "checkpoint.th"
 BUNDLED, BUNDLED_PREFIX = PACKAGE / "models" / "bundled", "//bundled/"
+LISTED = 8                      # names of weights in an error
 
 
 def load_resolving_reference(path: tp.Union[str, Path]) -> dict[str, tp.Any]:
@@ -142,13 +143,14 @@ def check_weights(model: torch.nn.Module, state: dict[str, torch.Tensor], source
     """Check that `state` fits `model` exactly.
 
     Raises:
-        ValueError: keys are missing or unknown, or shapes differ; all of them are listed.
+        ValueError: keys are missing or unknown, or shapes differ; the first of them are listed.
     """
     own = model.state_dict()
     missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     shapes = [f"{key}: {list(state[key].shape)} instead of {list(own[key].shape)}"
               for key in sorted(own.keys() & state.keys()) if own[key].shape != state[key].shape]
-    found = [f"{word}: {', '.join(items)}" for word, items in
+    found = [f"{word}: {', '.join(items[:LISTED])}" + (f" and {len(items) - LISTED} more" if len(items) > LISTED else "")
+             for word, items in
              (("missing keys", missing), ("unknown keys", unknown), ("mismatched shapes", shapes)) if items]
     if found:
         raise ValueError(f"{source} does not match the model described by its config, and nothing was loaded; "

@@ -43,13 +43,15 @@ def _load_codec(name: tp.Union[str, Path], device: Device, via: tuple[str, ...])
     if "compression_model_checkpoint" in cfg:              # A language model's run names its codec.
         return _load_codec(cfg.compression_model_checkpoint, device, (*via, str(name)))
     check_codec_sizes(cfg, name)
+    with torch.device("meta"):              # Sizes that do not fit the weights are found before memory is allocated.
+        _built(upstream.get_compression_model, builders.for_inference(cfg, "meta"), package, name)
     codec = _built(upstream.get_compression_model, builders.for_inference(cfg, device), package, name)
     return codec.eval()
 
 
 def _built(build: tp.Callable[[DictConfig], tp.Any], cfg: DictConfig, package: dict[str, tp.Any],
            name: tp.Union[str, Path]) -> tp.Any:
-    """Build a model from the config of a file and load its weights.
+    """Build a model from the config of a file and load its weights; on the device `meta`, only compare their shapes.
 
     Raises:
         ValueError: the config lacks settings or has senseless ones, or does not describe the weights.
@@ -63,7 +65,10 @@ def _built(build: tp.Callable[[DictConfig], tp.Any], cfg: DictConfig, package: d
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ValueError(f"{name}: no model can be built from its config ({reason}); get the file again from its source"
                          ) from None
-    checkpoints.load_weights(model, package["best_state"], name)
+    if cfg.device == "meta":
+        checkpoints.check_weights(model, package["best_state"], name)
+    else:
+        checkpoints.load_weights(model, package["best_state"], name)
     return model
 
 

@@ -112,6 +112,8 @@ LM_CASES = {**both(LM), "huge": changed(LM, transformer_lm__dim=10 ** 9),
             "unknown activation": changed(LM, transformer_lm__activation="system")}
 CODEC_CASES = {**both(CODEC), "layers": changed(CODEC, seanet__n_residual_layers=10 ** 9),
                "huge": changed(CODEC, seanet__dimension=10 ** 9), "bins": changed(CODEC, rvq__bins=10 ** 9),
+               "wide": changed(CODEC, seanet__n_filters=2 ** 19), "latents": changed(CODEC, seanet__dimension=2 ** 20),
+               "many bins": changed(CODEC, rvq__bins=2 ** 20),
                "ratios": changed(CODEC, seanet__ratios=[10 ** 9]), "no ratios": changed(CODEC, seanet__ratios=0),
                "not a number": changed(CODEC, seanet__n_filters=float("nan")), "word": changed(CODEC, rvq__n_q="many"),
                "activation": changed(CODEC, seanet__activation="load_state_dict"),
