@@ -26,8 +26,8 @@ if tp.TYPE_CHECKING:
 
 MODEL = "//bundled/magnet-16khz"
 #: Options that `set_generation_params` takes by the same names; not every command has all of them.
-PARAMS = ("temperature", "top_p", "top_k", "max_cfg_coef", "min_cfg_coef", "decoding_steps", "span_arrangement", "duration",
-          "engine", "precision", "rescorer", "rescorer_weight", "prompt_model", "prompt_duration")
+PARAMS = ("temperature", "top_p", "top_k", "max_cfg_coef", "min_cfg_coef", "decoding_steps", "span_arrangement",
+          "span_order", "duration", "engine", "precision", "rescorer", "rescorer_weight", "prompt_model", "prompt_duration")
 #: Fields of GenerationOptions by name; the help shows their defaults.
 FIELDS = {field.name: field for field in dataclasses.fields(GenerationOptions)}
 
@@ -72,6 +72,8 @@ def add_decoding(one: argparse.ArgumentParser) -> None:
     add("--min-cfg-coef", "guidance scale when nothing is masked", metavar="SCALE")
     add("--decoding-steps", "number of decoding steps of each codebook, separated by commas", metavar="N,N,…")
     add("--span-arrangement", "overlapping spans (stride1) or spans on a fixed grid (nonoverlap)")
+    add("--span-order", "fill in the most certain spans first (confidence), or spans in a fixed, evenly spread order in "
+        "which nothing is masked again (halton); the latter needs a lower temperature, such as 1")
     add("--engine", "forward pass: the fast path (lean), the slower reference path (plain), or the fast path where it "
         "supports the model (auto)")
     add("--precision", "precision of the linear layers; values other than model are approximate and faster")

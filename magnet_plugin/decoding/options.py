@@ -14,6 +14,7 @@ MAX_STEPS = 10_000      # of a codebook
 CHOICES = {
     "span_arrangement": ("stride1", "nonoverlap"),
     "span_scoring": ("max", "prod"),
+    "span_order": ("confidence", "halton"),
     "engine": ("auto", "lean", "plain"),
     "upper_codebooks": ("shown", "hidden"),
     "text_padding": ("masked", "attended"),
@@ -37,6 +38,10 @@ class GenerationOptions(RescoringOptions):
         span_arrangement: `stride1` for overlapping spans, which the paper's first author recommends, or `nonoverlap` for
             spans on a fixed grid.
         span_scoring: score of a `nonoverlap` span: by its most likely token (`max`) or by all of its tokens (`prod`).
+        span_order: which spans are filled in first: those of which the model is certain, while the others are masked again
+            (`confidence`, the paper's method), or those of a fixed order that spreads them evenly, in which nothing is
+            masked again (`halton`, after arXiv 2503.17076). A fixed order has spans on a grid, whatever `span_arrangement`
+            says, and needs a lower temperature, because it does not reject unlikely tokens.
         engine: forward pass used for decoding: `lean`, the fast path; `plain`, the reference path, which is the model's own
             forward pass; `auto`, the fast path where it supports the model.
         precision: dtype of the linear layers: `model`, that of the weights; `bfloat16`, `float16` (CUDA), `float8` (CUDA,
@@ -64,6 +69,7 @@ class GenerationOptions(RescoringOptions):
     decoding_steps: tuple[int, ...] = (20, 10, 10, 10)
     span_arrangement: str = "stride1"
     span_scoring: str = "max"
+    span_order: str = "confidence"
     engine: str = "auto"
     precision: str = "model"
     guidance_interval: tuple[float, float] = (0.0, 1.0)

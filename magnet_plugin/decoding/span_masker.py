@@ -4,6 +4,7 @@
 Everything is batched, without synchronizing with the GPU; samples of a batch may differ in what is free.
 """
 import dataclasses
+import typing as tp
 
 import torch
 from torch.nn import functional as F
@@ -36,6 +37,8 @@ class SpanRule:
         """Build the rule for clips of `length` frames and a model trained with `span_len`."""
         span_len = min(span_len, length)
         # A span of one frame is its own chunk, whatever the arrangement.
+        if options.span_order != "confidence":          # Its scores are the same for all frames of a span of the grid.
+            return SpanRule(length, span_len, False, "max")
         return SpanRule(length, span_len, options.span_arrangement == "stride1" and span_len > 1, options.span_scoring)
 
     @property
@@ -81,11 +84,12 @@ class SpanMasker:
         mask_id: the mask token.
         rule: layout and scoring of spans.
         rates: mask rate of each step, float32 [S] on the tokens' device.
+        fixed: scores of a fixed order, [B, T], see `span_order.fixed_scores`; None if likelihoods decide.
     """
 
     def __init__(self, codes: torch.Tensor, known: torch.Tensor, most_free: int, mask_id: int, rule: SpanRule,
-                 rates: torch.Tensor) -> None:
-        self.known, self.mask_id, self.rule = known, mask_id, rule
+                 rates: torch.Tensor, fixed: tp.Optional[torch.Tensor] = None) -> None:
+        self.known, self.mask_id, self.rule, self.fixed = known, mask_id, rule, fixed
         self.counts = counts_to_mask(rates, rule.free(known))              # [S, B]
         self.most_free = most_free if rule.by_frame else min(most_free, -(-rule.length // rule.span_len))
         self.likelihood = torch.ones_like(codes, dtype=torch.float32)
@@ -131,7 +135,7 @@ class SpanMasker:
             likelihood: probability of each frame's token, [B, T].
             filled: frames that the step filled in, Bool [B, T].
         """
-        self.likelihood, self.masked = likelihood, filled
+        self.likelihood, self.masked = likelihood if self.fixed is None else self.fixed, filled
 
 
 def keep(scores: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:

@@ -40,9 +40,12 @@ def predictor(model: tp.Any, conditions: list[ConditioningAttributes], batch: in
 
 
 def decode(predict: GuidedPredictor, known: KnownTokens, options: GenerationOptions, **arguments: tp.Any) -> torch.Tensor:
-    """Run `decoding.magnet.decode`; with the fast path on a GPU, as CUDA graphs (see `engine.static_decoding`)."""
+    """Run `decoding.magnet.decode`; with the fast path on a GPU, as CUDA graphs (see `engine.static_decoding`).
+
+    The graphs hold no fixed order of spans; with one, the loop launches the steps.
+    """
     forward = predict.forward
-    if isinstance(forward, Session) and forward.engine.static:
+    if isinstance(forward, Session) and forward.engine.static and options.span_order == "confidence":
         return static_decoding.decode(forward, known, options, has_text=predict.guided, **arguments)
     return magnet.decode(predict, known, options, **arguments)
 

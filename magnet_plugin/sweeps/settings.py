@@ -21,6 +21,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "generate.lm.top_p": ("top-p", ""),
     "generate.lm.top_k": ("top-k", ""),
     "generate.lm.span_arrangement": ("spans", ""),
+    "generate.lm.span_order": ("order of spans", ""),
     "generate.lm.span_scoring": ("scoring", ""),
     "generate.lm.rescorer_weight": ("MAGNeT weight", ""),
     "model/lm/model_scale": ("scale", ""),

@@ -71,7 +71,7 @@ def test_hidden_upper_codebooks_are_masked_for_the_model_and_kept_in_the_result(
 
 
 @pytest.mark.parametrize("rescored", [False, True])
-@pytest.mark.parametrize("arrangement", ["stride1", "nonoverlap"])
+@pytest.mark.parametrize("arrangement", ["stride1", "nonoverlap", "halton"])
 def test_a_sample_can_be_decoded_again_by_itself(arrangement: str, rescored: bool) -> None:
     """Under its own seed, although its neighbours have other known tokens, or whole codebooks of them."""
     known = torch.rand(3, K, 24, generator=torch.Generator().manual_seed(2)) < torch.tensor([0.0, 0.5, 0.9])[:, None, None]
@@ -84,8 +84,9 @@ def test_a_sample_can_be_decoded_again_by_itself(arrangement: str, rescored: boo
             return torch.softmax(2 * logits[stage - 1, rows], dim=-1)
 
         settings: dict[str, tp.Any] = {"rescorer_weight": 0.5} if rescored else {}
+        settings["span_order" if arrangement == "halton" else "span_arrangement"] = arrangement
         return run(lambda tokens, stage, scale: logits[stage, rows], KnownTokens(clip.tokens[rows], clip.known[rows]),
-                   score if rescored else None, seed=seed, span_arrangement=arrangement, **settings)
+                   score if rescored else None, seed=seed, **settings)
 
     together, seeds = decoded([0, 1, 2], 5), sample_seeds(5, 3)
     assert seeds is not None

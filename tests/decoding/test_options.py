@@ -7,7 +7,8 @@ from magnet_plugin.decoding.options import PRESETS, GenerationOptions, preset
 
 
 @pytest.mark.parametrize("setting,value", [
-    ("top_p", 1.5), ("top_p", -0.1), ("top_k", -1), ("temp", 0.0), ("span_arrangement", "grid"), ("span_scoring", "mean"),
+    ("top_p", 1.5), ("top_p", -0.1), ("top_k", -1), ("temp", 0.0), ("span_arrangement", "grid"), ("span_order", "random"),
+    ("span_scoring", "mean"),
     ("max_cfg_coef", -1.0), ("decoding_steps", [20, 0, 10, 10]), ("decoding_steps", []), ("decoding_steps", "many")])
 def test_invalid_values_are_refused_by_the_name_of_the_setting(setting: str, value: tp.Any) -> None:
     word = "temperature" if setting == "temp" else setting

@@ -4,7 +4,7 @@ import typing as tp
 import torch
 
 from magnet_plugin.decoding.known_tokens import KnownTokens
-from magnet_plugin.decoding.magnet import decode
+from magnet_plugin.decoding.magnet import OnStep, decode
 from magnet_plugin.decoding.options import GenerationOptions
 from magnet_plugin.decoding.random_source import RandomSource, Seed, sample_seeds
 from magnet_plugin.decoding.rescoring import NO_RESCORING, Rescoring, Score
@@ -35,10 +35,11 @@ def nothing_known(batch: int, length: int) -> KnownTokens:
     return KnownTokens.from_prompt(torch.zeros(batch, K, 0, dtype=torch.long), length)
 
 
-def run(predict: AllFrames, known: KnownTokens, score: tp.Optional[Score] = None, seed: Seed = 0, **options: tp.Any
-        ) -> torch.Tensor:
+def run(predict: AllFrames, known: KnownTokens, score: tp.Optional[Score] = None, seed: Seed = 0,
+        on_step: tp.Optional[OnStep] = None, **options: tp.Any) -> torch.Tensor:
     """Decode with `predict` in the place of the model and `score` in that of the rescorer."""
     settings = GenerationOptions(**{"decoding_steps": STEPS, **options})
     rescoring = NO_RESCORING if score is None or not settings.rescores else Rescoring(score, settings)
     return decode(Oracle(predict), known, settings, mask_id=CARD, span_len=SPAN_LEN,
-                  random=RandomSource.seeded(sample_seeds(seed, len(known.tokens))), rescoring=rescoring)
+                  random=RandomSource.seeded(sample_seeds(seed, len(known.tokens))), rescoring=rescoring,
+                  on_step=on_step)

@@ -74,6 +74,12 @@ CANDIDATES = [
     Setting("temperature 1", {"temperature": 1.0}), Setting("temperature 2", {"temperature": 2.0}),
     Setting("top-p 0.7", {"top_p": 0.7}),
     Setting("spans on a grid", {"span_arrangement": "nonoverlap"}),
+    *(Setting(f"Halton order, temperature {temperature:g}", {"span_order": "halton", "temperature": temperature})
+      for temperature in (1.0, 1.5)),
+    Setting("Halton order, temperature 1, half the steps",
+            {"span_order": "halton", "temperature": 1.0, "decoding_steps": [10, 5, 5, 5]}),
+    Setting("temperature 1, half the steps", {"temperature": 1.0, "decoding_steps": [10, 5, 5, 5]}),
+    Setting("temperature 1, guidance 1 → 5", {"temperature": 1.0, "max_cfg_coef": 1.0, "min_cfg_coef": 5.0}),
     Setting("MusicGen prompt, 1 s", {"prompt_model": MUSICGEN, "prompt_duration": 1.0}),
 ]
 SYSTEMS: dict[str, Setting] = {one.name: one for one in (
