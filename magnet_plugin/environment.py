@@ -8,7 +8,7 @@ import shutil
 import sys
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,11 @@ def require_audiocraft() -> None:
     if importlib.util.find_spec("audiocraft") is None:
         raise ModuleNotFoundError(f"AudioCraft is not installed. Install it without its outdated pins: {INSTALL_AUDIOCRAFT}",
                                   name="audiocraft")
+
+
+def dora_run(overrides: Iterable[str]) -> list[str]:
+    """Return the command that trains in a process of its own, with this Python and this package."""
+    return [sys.executable, "-m", "dora", "-P", "magnet_plugin", "run", *overrides]
 
 
 def config_dir() -> Path:

@@ -1,17 +1,12 @@
 """The table of faults: what `make test-faults` tried, and what became of it."""
 import dataclasses
 import json
-import os
 import time
 import typing as tp
 from pathlib import Path
 
 from magnet_plugin import environment
 from magnet_plugin.metrics.machine import made_with
-
-#: Read when this is imported: the tests' environment is that of a bare machine.
-REPORTS = os.environ.get("MAGNET_REPORTS")
-ROUNDS = int(os.environ.get("MAGNET_FAULT_ROUNDS", "20"))
 
 
 @dataclasses.dataclass

@@ -20,6 +20,7 @@ import tempfile
 import typing as tp
 from pathlib import Path
 
+from magnet_plugin.environment import dora_run
 from magnet_plugin.metrics.machine import made_with
 from magnet_plugin.models.checkpoints import BUNDLED, BUNDLED_PREFIX, CODEC_FILE, LM_FILE
 from tools import zoo_queue
@@ -72,7 +73,7 @@ def train(kind: str, overrides: tp.Sequence[str]) -> str:
     """
     from magnet_plugin.train import main as entry
     arguments = [f"solver={SOLVERS[kind]}", *OVERRIDES.get(kind, []), *overrides]
-    subprocess.run([sys.executable, "-m", "dora", "-P", "magnet_plugin", "run", *arguments], check=True)
+    subprocess.run(dora_run(arguments), check=True)
     return f"//sig/{entry.get_xp(arguments).sig}"
 
 

@@ -18,6 +18,7 @@ import sys
 import typing as tp
 from pathlib import Path
 
+from magnet_plugin.environment import dora_run
 from tools.run_history import Epoch, read_json
 
 
@@ -94,7 +95,7 @@ class Runs:
         Raises:
             subprocess.CalledProcessError: it failed.
         """
-        subprocess.run([sys.executable, "-m", "dora", "-P", "magnet_plugin", "run", *arguments], check=True)
+        subprocess.run(dora_run(arguments), check=True)
 
     def finish(self, name: str, overrides: tp.Sequence[str], train: bool) -> tp.Optional[tuple[str, list[Epoch]]]:
         """Train a run to its end.

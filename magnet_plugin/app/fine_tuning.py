@@ -5,7 +5,6 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 import typing as tp
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,7 +68,7 @@ def train(runs: Path, settings: Sequence[str]) -> None:
     Raises:
         ValueError: the run failed.
     """
-    command = [sys.executable, "-m", "dora", "-P", "magnet_plugin", "run", *settings]
+    command = environment.dora_run(settings)
     print(f"   AUDIOCRAFT_DORA_DIR={shlex.quote(str(runs))} {shlex.join(['dora', *command[3:]])}", flush=True)
     # The run has another working directory, so it gets the absolute path of this package.
     path = os.pathsep.join([str(environment.PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])

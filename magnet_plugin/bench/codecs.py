@@ -4,7 +4,6 @@ from __future__ import annotations
 import json
 import math
 import subprocess
-import sys
 import time
 import typing as tp
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ..data.clips import batches, read_clips
+from ..environment import dora_run
 from ..metrics.codec import mel_distance, reconstruct, si_snr
 from ..metrics.instruments import InstrumentClassifier, accuracy
 from ..metrics.notes import NoteTranscriber, mean_f1
@@ -88,7 +88,7 @@ def cross_entropy(name: str, updates: int, overrides: tp.Sequence[str]) -> float
     from ..train import main as entry
     arguments = ["solver=magnet", f"compression_model_checkpoint={name}", "optim.epochs=1",
                  f"optim.updates_per_epoch={updates}", *overrides]
-    subprocess.run([sys.executable, "-m", "dora", "-P", "magnet_plugin", "run", *arguments], check=True)
+    subprocess.run(dora_run(arguments), check=True)
     history = json.loads((entry.get_xp(arguments).folder / "history.json").read_text())
     return float(history[-1]["valid"]["ce"])
 

@@ -3,16 +3,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import typing as tp
 from pathlib import Path
 
 from ..bench.settings import SIZES, TABLES
 from . import bench_claims, bench_editing, bench_scale
+from .bench_options import add_data
 from .device import HELP as DEVICE_HELP
 from .device import get_device
 from .numbers import integer_from
-from .output import writable_folder
+from .output import say, writable_folder
 
 RESULTS, FIRST_HOUR = Path("docs/results"), Path("first-hour")
 
@@ -86,8 +86,7 @@ def add_quality_arguments(one: argparse.ArgumentParser) -> None:
                      help="number of held-out captions, at least 1; at most as many as the data set has (default: 48)")
     one.add_argument("--seeds", type=integer_from(1), default=3, metavar="N",
                      help="number of random seeds, at least 1; each generates all captions once (default: 3)")
-    one.add_argument("--data", type=Path, metavar="DIR",
-                     help="folder of the folk data set (default: the one of solver=magnet, which is rendered if missing)")
+    add_data(one)
     one.add_argument("--only", action="append", metavar="TEXT",
                      help="measure only rows whose names contain TEXT; may be repeated (default: all rows)")
 
@@ -97,8 +96,7 @@ def add_codec_arguments(one: argparse.ArgumentParser) -> None:
     one.add_argument("codecs", nargs="+", metavar="LABEL=NAME",
                      help="codecs to compare: a label for the table, and a bundled model (//bundled/codec-16khz), a run "
                           "(//sig/SIG) or a release folder")
-    one.add_argument("--data", type=Path, metavar="DIR",
-                     help="folder of the folk data set (default: the one of solver=magnet, which is rendered if missing)")
+    add_data(one)
     one.add_argument("--clips", type=integer_from(1), default=96, metavar="N",
                      help="number of held-out clips, at least 1 (default: 96)")
     one.add_argument("--training-clips", type=integer_from(2), default=2000, metavar="N",
@@ -128,7 +126,7 @@ def measure_codecs(args: argparse.Namespace) -> int:
     register()
     args.out.mkdir(parents=True, exist_ok=True)
     codecs.measure({label: name for label, _, name in pairs}, quality.folk_splits(args.data), args.clips,
-                   args.training_clips, args.updates, args.override, log, args.out)
+                   args.training_clips, args.updates, args.override, say, args.out)
     return write_table(args)
 
 
@@ -151,7 +149,7 @@ def measure_speed(args: argparse.Namespace) -> int:
                              f"one of {', '.join(sizes)}")
     register()
     args.out.mkdir(parents=True, exist_ok=True)
-    records.measure_cases(args.what, cases, lambda case: module.measure(case, device, log), args.out, device)
+    records.measure_cases(args.what, cases, lambda case: module.measure(case, device, say), args.out, device)
     return write_table(args)
 
 
@@ -171,12 +169,12 @@ def run_first_hour(args: argparse.Namespace) -> int:
         from .. import register
         register()
         from ..bench import first_hour_steps
-        found = first_hour_steps.measure(args.step, device, args.smoke, log)
+        found = first_hour_steps.measure(args.step, device, args.smoke, say)
         print(json.dumps(found))
         return 1 if found.get("failed") else 0
     from ..bench import first_hour
     args.out.mkdir(parents=True, exist_ok=True)
-    entries = first_hour.run(first_hour.plan(str(device), args.smoke), args.out, log)
+    entries = first_hour.run(first_hour.plan(str(device), args.smoke), args.out, say)
     print(first_hour.summarize(entries), end="")
     return 1 if any(entry["status"] in ("failed", "late") for entry in entries) else 0
 
@@ -186,7 +184,7 @@ def measure_quality(args: argparse.Namespace) -> int:
     from .. import register
     from ..bench import quality
     register()
-    quality.measure(args.table, args.data, args.clips, range(args.seeds), log, args.out, args.only or ())
+    quality.measure(args.table, args.data, args.clips, range(args.seeds), say, args.out, args.only or ())
     return write_table(args)
 
 
@@ -199,8 +197,3 @@ def write_table(args: argparse.Namespace) -> int:
     if claims := page.write(args.out):
         print(claims)
     return 0
-
-
-def log(text: str) -> None:
-    """Print a progress message to stderr."""
-    print(text, file=sys.stderr, flush=True)

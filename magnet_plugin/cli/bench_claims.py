@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
+from .bench_options import add_data
 from .numbers import integer_from
+from .output import say
 
 HELP = "put the paper's claims to the test on the bundled models"
 MORE = (" Runs on the CPU and on the folk data set, and needs basic-pitch. Each system has a record in the folder claims; "
@@ -18,8 +18,7 @@ def add_arguments(one: argparse.ArgumentParser) -> None:
                      help="number of held-out captions, at least 3 (default: 24)")
     one.add_argument("--seeds", type=integer_from(1), default=3, metavar="N",
                      help="number of seeds; each generates all captions once (default: 3)")
-    one.add_argument("--data", type=Path, metavar="DIR",
-                     help="folder of the folk data set (default: the one of solver=magnet, which is rendered if missing)")
+    add_data(one)
     one.add_argument("--only", action="append", metavar="TEXT",
                      help="measure only systems whose names contain TEXT, or `times` for the times; may be repeated "
                           "(default: everything)")
@@ -42,12 +41,9 @@ def run(args: argparse.Namespace) -> int:
     from ..bench.claims import measure, page
     register()
 
-    def log(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
     if systems:
-        measure.measure(systems, args.out, args.data, measure.Conditions(args.clips, tuple(range(args.seeds))), log)
+        measure.measure(systems, args.out, args.data, measure.Conditions(args.clips, tuple(range(args.seeds))), say)
     if timed:
-        measure.measure_times(args.out, log)
+        measure.measure_times(args.out, say)
     print(page.write(args.out))
     return 0

@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from .bench_options import add_data
 from .numbers import integer_from
+from .output import say
 
 
 def add_arguments(one: argparse.ArgumentParser) -> None:
@@ -15,8 +16,7 @@ def add_arguments(one: argparse.ArgumentParser) -> None:
                           "(default: 24)")
     one.add_argument("--seeds", type=integer_from(0), nargs="+", default=[0, 1, 2], metavar="SEED",
                      help="random seeds; each edits all clips once (default: 0 1 2)")
-    one.add_argument("--data", type=Path, metavar="DIR",
-                     help="folder of the folk data set (default: the one of solver=magnet, which is rendered if missing)")
+    add_data(one)
     one.add_argument("--only", action="append", metavar="TEXT",
                      help="measure only units whose names contain TEXT (second, vary, loop, long); may be repeated "
                           "(default: all units)")
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
             print(path)
         return 0
     args.out.mkdir(parents=True, exist_ok=True)
-    record.measure(splits, args.clips, args.seeds, lambda text: print(text, file=sys.stderr, flush=True), args.out,
+    record.measure(splits, args.clips, args.seeds, say, args.out,
                    args.only or ())
     print(table.write(args.out))
     return 0

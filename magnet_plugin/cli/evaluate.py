@@ -5,16 +5,12 @@ import argparse
 import typing as tp
 from pathlib import Path
 
+from ..bench.scores import table
 from ..metrics import METRICS
 from . import model_options
 from .deferred_imports import defer_imports
 from .numbers import integer_from
 from .output import check_folder, say
-
-#: Heads of the columns; the arrow points to where better clips are.
-HEADS = {"instruments": "instrument recognised ↑", "notes_per_second": "notes per second", "in_key": "share in key ↑",
-         "range": "range, semitones", "voices": "voices", "frechet": "Fréchet distance ↓",
-         "kernel_codec": "kernel distance, codec ↓", "kernel_timbre": "kernel distance, timbre ↓"}
 
 
 def add_parser(commands: tp.Any, common: argparse.ArgumentParser) -> None:
@@ -93,15 +89,3 @@ def load(name: str, params: tp.Mapping[str, tp.Any]) -> tp.Any:
         return other
     model.set_generation_params(**params)
     return model
-
-
-def table(rows: tp.Mapping[str, tp.Mapping[str, tp.Sequence[float]]]) -> str:
-    """Return the scores as a Markdown table."""
-    from ..bench.markdown import markdown
-    columns = [name for name in HEADS if any(name in scores for scores in rows.values())]
-
-    def cell(interval: tp.Sequence[float] | None) -> str:
-        return "–" if interval is None else f"{interval[0]:.3g} [{interval[1]:.3g}, {interval[2]:.3g}]"
-
-    return markdown(["", *(HEADS[name] for name in columns)],
-                    [[row, *(cell(scores.get(name)) for name in columns)] for row, scores in rows.items()])

@@ -18,8 +18,13 @@ Encoded = tuple[torch.Tensor, tp.Optional[torch.Tensor]]
 
 def codec_key(codec: tp.Any) -> str:
     """Return a hexadecimal digest of a codec's weights and of the shape of its tokens, which wrapped codecs change."""
-    digest = hashlib.blake2b(f"{codec.num_codebooks} {float(codec.frame_rate)}".encode(), digest_size=8)
-    for name, value in sorted(codec.state_dict().items()):
+    return weights_key(codec, f"{codec.num_codebooks} {float(codec.frame_rate)}")
+
+
+def weights_key(model: torch.nn.Module, about: str = "") -> str:
+    """Return a hexadecimal digest of a model's weights, and of what else is to tell models apart."""
+    digest = hashlib.blake2b(about.encode(), digest_size=8)
+    for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().float().numpy().tobytes())
     return digest.hexdigest()

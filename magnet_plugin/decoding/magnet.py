@@ -14,7 +14,7 @@ from .random_source import GLOBAL, RandomSource
 from .rescoring import NO_RESCORING, Candidate, NoRescoring
 from .sampling import Sampler
 from .span_masker import SpanMasker, SpanRule
-from .span_order import scores_of
+from .span_order import fixed_scores
 from .steps import Step, stages_of
 
 Callback = tp.Callable[[int, int], None]
@@ -74,7 +74,7 @@ def decode(predict: Predict, known: KnownTokens, options: GenerationOptions, *, 
     for stage, stage_rates in zip(stages, rates.split([len(stage.steps) for stage in stages])):
         k = stage.codebook
         masker = SpanMasker(clip[:, k], known.known[:, k], stage.most_free, mask_id, rule, stage_rates,
-                            scores_of(options.span_order, rule, B, k, random, clip.device))
+                            fixed_scores(rule, B, k, random, clip.device) if options.fixed_order else None)
         tokens, finite = shown(clip, k, mask_id, options), []
         for step in stage.steps:
             candidate = decode_step(predict, tokens, step, masker, sampler, rescoring,

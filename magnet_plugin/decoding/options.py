@@ -102,6 +102,11 @@ class GenerationOptions(RescoringOptions):
             raise ValueError(f"guidance_every={self.guidance_every} must be at least 1; 1 computes the unconditional "
                              "branch in every step")
 
+    @property
+    def fixed_order(self) -> bool:
+        """Whether spans are filled in in an order that does not depend on how certain the model is."""
+        return self.span_order != "confidence"
+
     @staticmethod
     def read(options: tp.Mapping[str, tp.Any]) -> "GenerationOptions":
         """Build options from keyword arguments.

@@ -37,7 +37,7 @@ class SpanRule:
         """Build the rule for clips of `length` frames and a model trained with `span_len`."""
         span_len = min(span_len, length)
         # A span of one frame is its own chunk, whatever the arrangement.
-        if options.span_order != "confidence":          # Its scores are the same for all frames of a span of the grid.
+        if options.fixed_order:         # Its scores are the same for all frames of a span of the grid.
             return SpanRule(length, span_len, False, "max")
         return SpanRule(length, span_len, options.span_arrangement == "stride1" and span_len > 1, options.span_scoring)
 

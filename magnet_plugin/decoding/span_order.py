@@ -1,6 +1,5 @@
 """A fixed order of spans, instead of the most certain first (after Halton scheduling, arXiv 2503.17076)."""
 import math
-import typing as tp
 
 import torch
 
@@ -53,9 +52,3 @@ def fixed_scores(rule: SpanRule, batch: int, stage: int, random: RandomSource, d
     rolled = turn[(torch.arange(count, device=device) + starts) % count]                             # [B, spans]
     earliness = 1 - (rolled + 0.5) / count
     return earliness[:, chunk_index(rule.length, rule.span_len, device)]
-
-
-def scores_of(order: str, rule: SpanRule, batch: int, stage: int, random: RandomSource, device: torch.device
-              ) -> tp.Optional[torch.Tensor]:
-    """Return the scores of a fixed order, see `fixed_scores`; None if tokens' likelihoods decide."""
-    return None if order == "confidence" else fixed_scores(rule, batch, stage, random, device)

@@ -44,20 +44,32 @@ def _load_codec(name: tp.Union[str, Path], device: Device, via: tuple[str, ...])
         return _load_codec(cfg.compression_model_checkpoint, device, (*via, str(name)))
     check_codec_sizes(cfg, name)
     with torch.device("meta"):              # Sizes that do not fit the weights are found before memory is allocated.
-        _built(upstream.get_compression_model, builders.for_inference(cfg, "meta"), package, name)
+        shapes = _build_from(upstream.get_compression_model, builders.for_inference(cfg, "meta"), name)
+    checkpoints.check_weights(shapes, package["best_state"], name)
     codec = _built(upstream.get_compression_model, builders.for_inference(cfg, device), package, name)
     return codec.eval()
 
 
 def _built(build: tp.Callable[[DictConfig], tp.Any], cfg: DictConfig, package: dict[str, tp.Any],
            name: tp.Union[str, Path]) -> tp.Any:
-    """Build a model from the config of a file and load its weights; on the device `meta`, only compare their shapes.
+    """Build a model from the config of a file and load its weights.
 
     Raises:
         ValueError: the config lacks settings or has senseless ones, or does not describe the weights.
     """
+    model = _build_from(build, cfg, name)
+    checkpoints.load_weights(model, package["best_state"], name)
+    return model
+
+
+def _build_from(build: tp.Callable[[DictConfig], tp.Any], cfg: DictConfig, name: tp.Union[str, Path]) -> tp.Any:
+    """Build a model from the config of a file.
+
+    Raises:
+        ValueError: the config lacks settings or has senseless ones.
+    """
     try:
-        model = build(cfg)
+        return build(cfg)
     except torch.OutOfMemoryError:          # a RuntimeError, but the device's fault
         raise
     except (AttributeError, TypeError, LookupError, AssertionError, RuntimeError, ArithmeticError, OmegaConfBaseException,
@@ -65,11 +77,6 @@ def _built(build: tp.Callable[[DictConfig], tp.Any], cfg: DictConfig, package: d
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ValueError(f"{name}: no model can be built from its config ({reason}); get the file again from its source"
                          ) from None
-    if cfg.device == "meta":
-        checkpoints.check_weights(model, package["best_state"], name)
-    else:
-        checkpoints.load_weights(model, package["best_state"], name)
-    return model
 
 
 def load_magnet_lm(name: tp.Union[str, Path], compression_model_frame_rate: float, device: Device = "cpu",

@@ -45,7 +45,7 @@ def decode(predict: GuidedPredictor, known: KnownTokens, options: GenerationOpti
     The graphs hold no fixed order of spans; with one, the loop launches the steps.
     """
     forward = predict.forward
-    if isinstance(forward, Session) and forward.engine.static and options.span_order == "confidence":
+    if isinstance(forward, Session) and forward.engine.static and not options.fixed_order:
         return static_decoding.decode(forward, known, options, has_text=predict.guided, **arguments)
     return magnet.decode(predict, known, options, **arguments)
 

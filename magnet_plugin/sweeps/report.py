@@ -20,7 +20,7 @@ class Report(tp.NamedTuple):
     """What `write_report` wrote.
 
     Args:
-        files: The files: page, CSV, plots.
+        files: The files: page, CSV, record, plots.
         csv: Content of the CSV file.
         warning: Why there are no plots; empty if that needs no explanation.
     """

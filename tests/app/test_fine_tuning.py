@@ -1,5 +1,6 @@
 """The training run of the demo."""
 import json
+import sys
 
 import pytest
 
@@ -34,7 +35,7 @@ def test_only_changed_settings_are_listed_without_absolute_paths(tmp_path):
 
 
 def test_failed_run_is_reported(tmp_path, monkeypatch):
-    monkeypatch.setattr(fine_tuning.sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(ValueError, match="exit code 1"):
         fine_tuning.train(tmp_path, [])
 

@@ -1,6 +1,5 @@
 """The study of the paper's claims: the rule of its verdicts, its records, and its page."""
 import json
-import typing as tp
 from pathlib import Path
 
 import pytest
@@ -121,8 +120,8 @@ def test_systems_are_measured_once_and_shown(tones: list[str], tmp_path: Path) -
     assert target is not None and {path.name for path in tmp_path.glob("*.png")} == {"claims.png", "claims-times.png"}
     text = target.read_text()
     rows = [line for line in text.splitlines() if line.startswith("| MAGNeT |")]
-    about, judged = tp.cast(tuple[dict[str, tp.Any], Judgement], measure.read(tmp_path, "MAGNeT"))
-    value = judged.scores()["instruments"][0]
+    case = measure.case_of(tmp_path, "MAGNeT")
+    about, value = case["about"], Judgement.read(case["judgement"]).scores()["instruments"][0]
     assert f"| MAGNeT | {value:.3g} [" in rows[0] and about["clips"] == 9 and "9 held-out captions with seeds [0, 1]" in text
     assert text.count("| [") == len(CLAIMS), "a row per claim"
     assert "times as fast as MusicGen with 1 clip (" in text

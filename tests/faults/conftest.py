@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tools.fault_record import REPORTS, Row, save, table
+from tools.fault_record import Row, save, table
+
+from . import REPORTS
 
 _rows: list[Row] = []
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from magnet_plugin import MAGNeT
-from tools.fault_record import ROUNDS
+
+from . import ROUNDS
 
 pytestmark = pytest.mark.faults
 GENERATIONS = 2 * ROUNDS

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tools.fault_record import ROUNDS, Row
+from tools.fault_record import Row
 
 from ..helpers.toy_solver import EPOCHS, UPDATES, same
+from . import ROUNDS
 from .worker import Plan, start
 
 pytestmark = pytest.mark.faults

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 import re
 import subprocess
@@ -13,12 +12,13 @@ from pathlib import Path
 
 import torch
 
+from ...data.token_cache import weights_key
+from ...environment import dora_run
 from ...metrics.evaluation import Evaluation
-from ...metrics.judgement import Judgement
 from .. import quality, records
 from ..measure import Log, Run, measure_in_turn
-from ..settings import MAGNET, Setting
-from .study import SPEED
+from ..settings import Setting
+from .study import PAPER, SPEED
 
 FOLDER, BOUNDS, TIMES = "claims", "bounds", "times"
 METRICS = ("instruments", "kernel", "melody")
@@ -58,10 +58,9 @@ def measure(systems: tp.Sequence[Setting], folder: Path, data: tp.Optional[Path]
     for setting in systems:
         model = load(setting, log)
         about = {"name": setting.name, "model": setting.training or setting.model, "params": setting.params,
-                 "weights": digest(model), **conditions.plain()}
+                 "weights": weights_key(model.lm), **conditions.plain()}
         about = json.loads(json.dumps(about))
-        path = path_of(folder, setting.name)
-        if path.exists() and json.loads(path.read_text())["cases"][0]["about"] == about:
+        if case_of(folder, setting.name).get("about") == about:
             log(f"{setting.name}: measured before")
             continue
         if evaluation is None:
@@ -70,7 +69,7 @@ def measure(systems: tp.Sequence[Setting], folder: Path, data: tp.Optional[Path]
             write({"about": conditions.plain(), "scores": evaluation.bounds()}, path_of(folder, BOUNDS))
         log(setting.name)
         judgement = evaluation.evaluate(model, conditions.seeds, log)
-        write({"about": about, "judgement": judgement.plain()}, path)
+        write({"about": about, "judgement": judgement.plain()}, path_of(folder, setting.name))
 
 
 def write(case: dict[str, tp.Any], path: Path) -> None:
@@ -78,13 +77,10 @@ def write(case: dict[str, tp.Any], path: Path) -> None:
     records.write({**records.new_record("claims"), "cases": [case]}, path)
 
 
-def read(folder: Path, name: str) -> tp.Optional[tuple[dict[str, tp.Any], Judgement]]:
-    """Read what was measured of a system: its conditions and its judgement; None if it was not measured."""
+def case_of(folder: Path, name: str) -> dict[str, tp.Any]:
+    """Read the case of a record; empty if there is none."""
     path = path_of(folder, name)
-    if not path.exists():
-        return None
-    (case,) = json.loads(path.read_text())["cases"]
-    return case["about"], Judgement.read(case["judgement"])
+    return json.loads(path.read_text())["cases"][0] if path.exists() else {}
 
 
 def load(setting: Setting, log: Log) -> tp.Any:
@@ -94,24 +90,15 @@ def load(setting: Setting, log: Log) -> tp.Any:
     from ...train import main
     run = main.get_xp(list(setting.training))
     log(f"{setting.name}: training {run.sig}")
-    subprocess.run([sys.executable, "-m", "dora", "-P", "magnet_plugin", "run", *setting.training], check=True,
-                   stdout=sys.stderr)
+    subprocess.run(dora_run(setting.training), check=True, stdout=sys.stderr)
     return quality.load(dataclasses.replace(setting, model=f"//sig/{run.sig}"))
-
-
-def digest(model: tp.Any) -> str:
-    """Return a digest of a language model's weights."""
-    found = hashlib.blake2b(digest_size=8)
-    for name, value in sorted(model.lm.state_dict().items()):
-        found.update(name.encode() + value.detach().float().cpu().numpy().tobytes())
-    return found.hexdigest()
 
 
 def measure_times(folder: Path, log: Log) -> None:
     """Measure the time of one clip and of a batch with the systems of `SPEED`, in turn."""
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     models = {setting.name: quality.load(setting) for setting in SPEED}
-    case: dict[str, tp.Any] = {"about": {"seconds": quality.load(Setting("", model=MAGNET)).duration}, "batches": {}}
+    case: dict[str, tp.Any] = {"about": {"seconds": models[PAPER.name].duration}, "batches": {}}
     for batch in BATCHES:
         log(f"times of {batch} clips")
         runs: dict[str, Run] = {name: functools.partial(model.generate, [CAPTION] * batch, seed=0)

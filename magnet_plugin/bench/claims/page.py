@@ -6,16 +6,14 @@ import statistics
 import typing as tp
 from pathlib import Path
 
-from ...metrics.judgement import Judgement, Scores
+from ...metrics.judgement import Judgement
 from ..markdown import markdown
+from ..scores import HEADS, cell, table
 from . import pictures
-from .measure import BOUNDS, FOLDER, TIMES, path_of, read
+from .measure import BOUNDS, FOLDER, TIMES, case_of, path_of
 from .study import CANDIDATES, CLAIMS, JUDGES, PAPER, SYSTEMS, Claim, Comparison
 from .verdicts import NOT_REPRODUCED, REPRODUCED, RULE, Outcome, outcome, speed_ups, verdict
 
-HEADS = {**{name: f"{judge.name} {'↑' if judge.higher else '↓'}" for name, judge in JUDGES.items()},
-         "kernel_codec": "kernel distance, codec ↓", "notes_per_second": "notes per second", "range": "range, semitones",
-         "voices": "voices"}
 INTRO = """# The paper's claims at a small scale
 
 Nine claims of the paper ([2401.04577](https://arxiv.org/abs/2401.04577)), tested on models that two CPU cores can train:
@@ -48,26 +46,22 @@ class Found:
         self.conditions: dict[str, tp.Any] = {}
         weights: dict[str, str] = {}
         for name in SYSTEMS:
-            record = read(folder, name)
-            if record is None:
+            case = case_of(folder, name)
+            if not case:
                 continue
-            about, self.judgements[name] = record
+            about, self.judgements[name] = case["about"], Judgement.read(case["judgement"])
             conditions = {key: about[key] for key in ("clips", "seeds")}
             self.conditions = self.conditions or conditions
             model = json.dumps(about["model"])
             if conditions != self.conditions or weights.setdefault(model, about["weights"]) != about["weights"]:
                 raise ValueError(f"{path_of(folder, name)} was measured with other clips, seeds or weights than the other "
                                  f"records; run magnet bench claims again, or remove {folder / FOLDER}")
-        self.bounds, self.times = _case(folder, BOUNDS), _case(folder, TIMES)
+        self.scores = {name: one.scores() for name, one in self.judgements.items()}
+        self.bounds, self.times = case_of(folder, BOUNDS), case_of(folder, TIMES)
 
     def outcomes(self, comparisons: tp.Iterable[Comparison]) -> list[Outcome]:
         """Compare systems."""
         return [outcome(comparison, self.judgements.get) for comparison in comparisons]
-
-
-def _case(folder: Path, name: str) -> dict[str, tp.Any]:
-    path = path_of(folder, name)
-    return json.loads(path.read_text())["cases"][0] if path.exists() else {}
 
 
 def write(folder: Path) -> tp.Optional[Path]:
@@ -92,7 +86,7 @@ def write(folder: Path) -> tp.Optional[Path]:
     parts += ["## Settings that the paper does not use\n\nThe difference of each to the paper's settings, on the same "
               "model.\n", differences(others)]
     if found.times:
-        pictures.draw_times(found.times["batches"], found.judgements, folder / "claims-times.png")
+        pictures.draw_times(found.times["batches"], found.scores, folder / "claims-times.png")
         parts += [times(found), "![Quality against time](claims-times.png)\n"]
     target = folder / "claims.md"
     target.write_text("\n".join(parts))
@@ -108,11 +102,7 @@ def summary(outcomes: tp.Mapping[str, tp.Sequence[Outcome]], found: Found) -> st
 
 def systems(found: Found) -> str:
     """Return the table of all systems with all metrics."""
-    rows: list[tuple[str, Scores]] = [*found.bounds.get("scores", {}).items(),
-                                      *((name, one.scores()) for name, one in found.judgements.items())]
-    names = [name for name in HEADS if any(name in scores for _, scores in rows)]
-    return "## All systems\n\n" + markdown(["", *(HEADS[name] for name in names)], [
-        [label, *(cell(scores.get(name)) for name in names)] for label, scores in rows])
+    return "## All systems\n\n" + table({**found.bounds.get("scores", {}), **found.scores})
 
 
 def section(claim: Claim, outcomes: tp.Sequence[Outcome], found: Found) -> str:
@@ -134,7 +124,7 @@ def differences(outcomes: tp.Sequence[Outcome]) -> str:
     """Return the table of differences with their intervals."""
     words = {REPRODUCED: "better", NOT_REPRODUCED: "worse"}
     rows = [[f"{one.comparison.one} − {one.comparison.other}",
-             *(cell(one.differences.get(name), sign=True) for name in JUDGES),
+             *(cell(one.differences.get(name), "+.3f") for name in JUDGES),
              words.get(one.verdict, one.verdict) if one.comparison.strict or one.verdict == NOT_REPRODUCED else
              "not worse" if one.verdict == REPRODUCED else one.verdict] for one in outcomes]
     return markdown(["", *(HEADS[name] for name in JUDGES), ""], rows)
@@ -148,11 +138,3 @@ def times(found: Found) -> str:
             [name, f"{statistics.median(row['seconds']) / int(batch):.3g}" if "seconds" in row else row["error"]]
             for name, row in rows.items()]))
     return "\n".join(parts)
-
-
-def cell(interval: tp.Optional[tp.Sequence[float]], sign: bool = False) -> str:
-    """Return `0.52 [0.48, 0.55]`, or a dash."""
-    if interval is None:
-        return "–"
-    value, low, high = (f"{number:+.3f}" if sign else f"{number:.3g}" for number in interval)
-    return f"{value} [{low}, {high}]"

@@ -5,7 +5,7 @@ import statistics
 import typing as tp
 from pathlib import Path
 
-from ...metrics.judgement import Judgement
+from ...metrics.judgement import Scores
 from ...metrics.pictures import pyplot
 from .study import JUDGES
 from .verdicts import Outcome
@@ -38,7 +38,7 @@ def draw_differences(outcomes: tp.Sequence[Outcome], target: Path) -> None:
     pyplot().close(figure)
 
 
-def draw_times(batches: tp.Mapping[str, tp.Mapping[str, tp.Any]], judgements: tp.Mapping[str, Judgement], target: Path
+def draw_times(batches: tp.Mapping[str, tp.Mapping[str, tp.Any]], scores: tp.Mapping[str, Scores], target: Path
                ) -> None:
     """Draw each judge's score of the systems against their seconds per clip, a column per batch size.
 
@@ -50,9 +50,8 @@ def draw_times(batches: tp.Mapping[str, tp.Mapping[str, tp.Any]], judgements: tp
     for column, (batch, rows) in enumerate(batches.items()):
         for axis, (name, judge) in zip(axes[:, column], JUDGES.items()):
             for system, row in rows.items():
-                if "seconds" not in row or system not in judgements:
-                    continue
-                if (interval := judgements[system].scores().get(name)) is None:
+                interval = scores.get(system, {}).get(name)
+                if "seconds" not in row or interval is None:
                     continue
                 value, low, high = interval
                 seconds = statistics.median(row["seconds"]) / int(batch)
