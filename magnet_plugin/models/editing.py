@@ -150,8 +150,10 @@ class EditingMethods(ClipModel):
         arguments = {**edit.arguments, "seam": seam}
         del arguments["spans"]
         length = samples / sample_rate
-        spans = [[part for start, end in own for part in turned(start, end, half / sample_rate, length)]
-                 for own in edit.spans]
+        # A boundary half-way between two samples must be rounded before it is turned: afterwards it may round the other way.
+        spans = [[part for start, end in own for part in turned(
+            round(start * sample_rate) / sample_rate, round(end * sample_rate) / sample_rate, half / sample_rate, length)]
+            for own in edit.spans]
         return dataclasses.replace(edit, audio=edit.audio.roll(half, dims=-1), spans=spans, method="loop",
                                    arguments=arguments)
 

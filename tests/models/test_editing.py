@@ -150,6 +150,17 @@ def test_only_the_seam_of_a_loop_changes_and_it_includes_the_wrap(models: Models
     check_again(model, recording, edit)
 
 
+def test_the_seam_of_a_loop_is_reported_to_the_sample(model: MAGNeT) -> None:
+    """Where a frame ends half-way between two samples, too: 50 frames a second at 441 Hz."""
+    for samples in range(440, 460):
+        recording = noise(samples, seed=samples).audio
+        edit = model.loop(recording, 441, samples / 441 / 128, seed=4)
+        edited = torch.zeros(samples, dtype=torch.bool)
+        for start, end in edit.spans[0]:
+            edited[round(start * 441):round(end * 441)] = True
+        assert torch.equal(edit.audio[..., ~edited], recording[..., ~edited]), samples
+
+
 def test_a_loop_is_filled_in_with_the_end_before_and_the_start_after_it(model: MAGNeT, monkeypatch: pytest.MonkeyPatch
                                                                         ) -> None:
     recording, seen = noise(RATE, seed=5), list[tp.Any]()
